@@ -1,0 +1,204 @@
+//! The one door to clocks: monotonic time, deadlines, interruption.
+//!
+//! Everything above that waits takes a [`Wait`]: a deadline and an interrupt
+//! flag. Nothing above this crate calls `Instant::now`, so that protocols can
+//! run in virtual time and so that every wait ends.
+//!
+//! What it does not do: wall-clock arithmetic. [`wall_clock_ns`] exists to
+//! stamp steps, never to decide anything.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The longest a wait sleeps before it looks at its interrupt flag again.
+pub const INTERRUPT_POLL: Duration = Duration::from_millis(50);
+
+/// A point of monotonic time: nanoseconds since this process first asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// The present.
+    #[must_use]
+    pub fn now() -> Self {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let start = START.get_or_init(Instant::now);
+        Self(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// This point moved later by `duration`, saturating.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
+        )
+    }
+
+    /// How long ago `earlier` was; zero if it lies ahead.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Nanoseconds since 1970, for stamping steps only.
+#[must_use]
+pub fn wall_clock_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        })
+}
+
+/// A point in time by which a wait ends, and the length it was made from,
+/// which errors print.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    at: Time,
+    length: Duration,
+}
+
+impl Deadline {
+    /// `length` from now.
+    #[must_use]
+    pub fn after(length: Duration) -> Self {
+        Self {
+            at: Time::now().after(length),
+            length,
+        }
+    }
+
+    /// The point itself.
+    #[must_use]
+    pub fn at(&self) -> Time {
+        self.at
+    }
+
+    /// The length this deadline was made from.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// Time left; zero once passed.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.at.since(Time::now())
+    }
+}
+
+/// A flag that ends waits early. Clones share the flag; setting it is
+/// async-signal-safe.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Ends the waits that carry this flag within [`INTERRUPT_POLL`].
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Takes the flag back, so that later waits run normally.
+    pub fn clear(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    /// Whether the flag is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Why a wait ended without what it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitError {
+    /// The deadline passed; holds the length of the wait.
+    Deadline(Duration),
+    /// The interrupt flag was set.
+    Interrupted,
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deadline(length) => write!(formatter, "the deadline of {length:?} passed"),
+            Self::Interrupted => formatter.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for WaitError {}
+
+/// A deadline and an interrupt flag: what every blocking call is given.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    deadline: Deadline,
+    interrupt: Interrupt,
+}
+
+impl Wait {
+    /// Waits `length` at most, and less if `interrupt` is set.
+    #[must_use]
+    pub fn new(length: Duration, interrupt: &Interrupt) -> Self {
+        Self {
+            deadline: Deadline::after(length),
+            interrupt: interrupt.clone(),
+        }
+    }
+
+    /// Waits `length` at most and cannot be interrupted.
+    #[must_use]
+    pub fn for_at_most(length: Duration) -> Self {
+        Self::new(length, &Interrupt::default())
+    }
+
+    /// When the wait ends.
+    #[must_use]
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// The longest the caller may sleep before asking again, at most
+    /// [`INTERRUPT_POLL`] and never zero.
+    ///
+    /// # Errors
+    /// [`WaitError`] once the deadline has passed or the flag is set.
+    pub fn slice(&self) -> Result<Duration, WaitError> {
+        if self.interrupt.is_set() {
+            return Err(WaitError::Interrupted);
+        }
+        let remaining = self.deadline.remaining();
+        if remaining.is_zero() {
+            return Err(WaitError::Deadline(self.deadline.length()));
+        }
+        Ok(remaining.clamp(Duration::from_micros(1), INTERRUPT_POLL))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_of_zero_has_already_ended() {
+        let wait = Wait::for_at_most(Duration::ZERO);
+        assert_eq!(wait.slice(), Err(WaitError::Deadline(Duration::ZERO)));
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_wait_and_can_be_taken_back() {
+        let interrupt = Interrupt::default();
+        let wait = Wait::new(Duration::from_secs(3600), &interrupt);
+        assert_eq!(wait.slice(), Ok(INTERRUPT_POLL));
+        interrupt.set();
+        assert_eq!(wait.slice(), Err(WaitError::Interrupted));
+        interrupt.clear();
+        assert_eq!(wait.slice(), Ok(INTERRUPT_POLL));
+    }
+}
