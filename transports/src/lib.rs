@@ -4,5 +4,6 @@
 //! arrays by name, of steps or of servers. It is also the one door to clocks
 //! ([`time`]) and randomness ([`random`]) for the crates above it.
 
+pub mod copy;
 pub mod random;
 pub mod time;

@@ -1,0 +1,193 @@
+//! Tiles: 4 KiB of a block in storage order, each with its CRC32C.
+
+use super::loops::{Plan, back, copy_runs};
+use super::strided::Layout;
+use super::{CopyCounter, CopyError, LayoutError, MAX_DIMS, StridedRef, TILE_BYTES};
+
+/// A tile whose bytes are not those that its checksum was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "tile {tile_index} has checksum {found:#010x}, stored was {expected:#010x}: its bytes were changed"
+)]
+pub struct TileMismatch {
+    /// Which tile of the block, the first is 0.
+    pub tile_index: u64,
+    /// The CRC32C that was stored.
+    pub expected: u32,
+    /// The CRC32C of the bytes found.
+    pub found: u32,
+}
+
+/// How many tiles so many bytes have; the last may be short.
+#[must_use]
+pub const fn tile_count(bytes: u64) -> u64 {
+    bytes.div_ceil(TILE_BYTES as u64)
+}
+
+/// The CRC32C (Castagnoli) of `bytes`.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes)
+}
+
+/// Copies a strided box to `dst`, contiguous and row-major, and appends to
+/// `crcs` one CRC32C per tile of `dst`. `visit` is given each tile while it
+/// is in cache; where [`TILE_BYTES`] is no multiple of the element, tiles
+/// begin and end inside elements.
+///
+/// # Errors
+/// [`CopyError`] where `dst` does not have `src.bytes()` bytes; nothing is
+/// copied then.
+pub fn gather_tiles(
+    dst: &mut [u8],
+    src: &StridedRef<'_>,
+    crcs: &mut Vec<u32>,
+    visit: &mut dyn FnMut(&[u8]),
+    counter: &CopyCounter,
+) -> Result<(), CopyError> {
+    if dst.len() as u64 != src.bytes() {
+        return Err(LayoutError::LengthDiffers {
+            expected: src.bytes(),
+            found: dst.len() as u64,
+        }
+        .into());
+    }
+    crcs.reserve(dst.len().div_ceil(TILE_BYTES));
+    let mut source = RunReader::new(src)?;
+    for tile in dst.chunks_mut(TILE_BYTES) {
+        source.fill(tile);
+        crcs.push(checksum(tile));
+        visit(tile);
+    }
+    counter.add(dst.len() as u64);
+    Ok(())
+}
+
+/// [`gather_tiles`] without the copy, for bytes that already lie contiguous.
+pub fn checksum_tiles(bytes: &[u8], crcs: &mut Vec<u32>, visit: &mut dyn FnMut(&[u8])) {
+    crcs.reserve(bytes.len().div_ceil(TILE_BYTES));
+    for tile in bytes.chunks(TILE_BYTES) {
+        crcs.push(checksum(tile));
+        visit(tile);
+    }
+}
+
+/// Checks the tiles of `bytes`, which begin with the first of `crcs`.
+///
+/// # Errors
+/// The first [`TileMismatch`]; its index counts from the start of `bytes`. A
+/// missing checksum is reported as one of zero.
+pub fn verify_tiles(bytes: &[u8], crcs: &[u32]) -> Result<(), TileMismatch> {
+    for (index, tile) in bytes.chunks(TILE_BYTES).enumerate() {
+        verify_tile(tile, index, crcs)?;
+    }
+    Ok(())
+}
+
+pub(super) fn verify_tile(tile: &[u8], index: usize, crcs: &[u32]) -> Result<(), TileMismatch> {
+    let found = checksum(tile);
+    match crcs.get(index) {
+        Some(&expected) if expected == found => Ok(()),
+        stored => Err(TileMismatch {
+            tile_index: index as u64,
+            expected: stored.copied().unwrap_or(0),
+            found,
+        }),
+    }
+}
+
+/// Reads the bytes of a view in row-major order, some at a time.
+struct RunReader<'a> {
+    /// The run that is next, or partly read.
+    run: *const u8,
+    /// Bytes of that run that were read.
+    within: usize,
+    left: u64,
+    index: [usize; MAX_DIMS],
+    plan: Plan,
+    _view: StridedRef<'a>,
+}
+
+impl<'a> RunReader<'a> {
+    fn new(src: &StridedRef<'a>) -> Result<Self, LayoutError> {
+        // What is written lies row-major, so merging depends on `src` alone.
+        let row_major = Layout::row_major(src.element_bytes(), src.count())?;
+        let mut plan = Plan::new(&row_major, &src.layout);
+        plan.merge();
+        Ok(Self {
+            run: src.first,
+            within: 0,
+            left: src.bytes(),
+            index: [0; MAX_DIMS],
+            plan,
+            _view: *src,
+        })
+    }
+
+    /// Fills `to` with the next bytes; what the view no longer has is left.
+    fn fill(&mut self, to: &mut [u8]) {
+        let wanted = usize::try_from(self.left).map_or(to.len(), |left| left.min(to.len()));
+        let mut to = &mut to[..wanted];
+        self.left -= wanted as u64;
+        let run_bytes = self.plan.run_bytes;
+        while !to.is_empty() {
+            if self.within > 0 || to.len() < run_bytes {
+                let piece = to.len().min(run_bytes - self.within);
+                // SAFETY: the rest of the run that is next is readable, since
+                // `left` said so; `to` is apart from it, being exclusive.
+                unsafe {
+                    let from = self.run.add(self.within);
+                    std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), piece);
+                }
+                self.within += piece;
+                if self.within == run_bytes {
+                    self.within = 0;
+                    self.advance(1);
+                }
+                to = &mut to[piece..];
+            } else {
+                let (runs, src_step) = self.runs_ahead();
+                let runs = runs.min(to.len() / run_bytes);
+                // SAFETY: so many runs are left of the innermost loop, and
+                // `to` has room for them.
+                unsafe {
+                    copy_runs(
+                        to.as_mut_ptr(),
+                        run_bytes as isize,
+                        self.run,
+                        src_step,
+                        run_bytes,
+                        runs,
+                    );
+                }
+                self.advance(runs);
+                to = &mut to[runs * run_bytes..];
+            }
+        }
+    }
+
+    /// Runs left of the innermost loop, and the step between them.
+    fn runs_ahead(&self) -> (usize, isize) {
+        let loops = self.plan.loops();
+        loops.last().map_or((1, 0), |inner| {
+            (inner.count - self.index[loops.len() - 1], inner.src)
+        })
+    }
+
+    /// Moves on by `runs`, which the innermost loop still has.
+    fn advance(&mut self, runs: usize) {
+        let mut step = runs;
+        for (dim, each) in self.plan.loops().iter().enumerate().rev() {
+            self.index[dim] += step;
+            // Wrapping: at the end of a loop it may point past the view, and
+            // is turned back below before it is used.
+            self.run = self.run.wrapping_offset(each.src * step as isize);
+            if self.index[dim] < each.count {
+                return;
+            }
+            self.index[dim] = 0;
+            self.run = self.run.wrapping_offset(back(each.src, each.count));
+            step = 1;
+        }
+    }
+}
