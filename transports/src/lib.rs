@@ -4,6 +4,7 @@
 //! arrays by name, of steps or of servers. It is also the one door to clocks
 //! ([`time`]) and randomness ([`random`]) for the crates above it.
 
+pub mod channel;
 pub mod copy;
 pub mod random;
 pub mod time;

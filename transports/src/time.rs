@@ -158,6 +158,21 @@ impl Wait {
         Self::new(length, &Interrupt::default())
     }
 
+    /// This wait, or one of `length` from now where that ends earlier; the
+    /// interrupt flag stays the same.
+    #[must_use]
+    pub fn at_most(&self, length: Duration) -> Self {
+        let shorter = Deadline::after(length);
+        Self {
+            deadline: if shorter.at < self.deadline.at {
+                shorter
+            } else {
+                self.deadline
+            },
+            interrupt: self.interrupt.clone(),
+        }
+    }
+
     /// When the wait ends.
     #[must_use]
     pub fn deadline(&self) -> Deadline {
@@ -189,6 +204,18 @@ mod tests {
     fn a_wait_of_zero_has_already_ended() {
         let wait = Wait::for_at_most(Duration::ZERO);
         assert_eq!(wait.slice(), Err(WaitError::Deadline(Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_shortened_wait_keeps_the_flag_and_never_gets_longer() {
+        let interrupt = Interrupt::default();
+        let wait = Wait::new(Duration::from_secs(3600), &interrupt);
+        let short = wait.at_most(Duration::ZERO);
+        assert_eq!(short.slice(), Err(WaitError::Deadline(Duration::ZERO)));
+        let same = wait.at_most(Duration::from_secs(7200));
+        assert_eq!(same.deadline().at(), wait.deadline().at());
+        interrupt.set();
+        assert_eq!(same.slice(), Err(WaitError::Interrupted));
     }
 
     #[test]

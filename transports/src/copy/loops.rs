@@ -37,6 +37,15 @@ pub fn copy(
     Ok(())
 }
 
+/// Copies bytes that lie contiguous on both sides, which are equally long.
+///
+/// # Panics
+/// Where `dst` and `src` differ in length.
+pub fn copy_bytes(dst: &mut [u8], src: &[u8], counter: &CopyCounter) {
+    dst.copy_from_slice(src);
+    counter.add(src.len() as u64);
+}
+
 /// Whether elements of one can be copied to elements of the other.
 pub(super) fn check_alike(dst: &Layout, src: &Layout) -> Result<(), CopyError> {
     if dst.element_bytes != src.element_bytes {
