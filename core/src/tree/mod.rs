@@ -1,0 +1,203 @@
+//! The control tree: how the ranks of a group agree, without MPI.
+//!
+//! After open, begins, ends and closes are decided over this tree: small
+//! frames go up to rank 0 and down again, each rank talking to its parent and
+//! up to `fan_out` children.
+//!
+//! ```text
+//!              0               gather     up
+//!           /  |  \            broadcast  down
+//!          1   2   3           agree      up, decide at 0, down
+//!        / | \   \             barrier    up, down
+//!       4  5  6   7 ..
+//! ```
+//!
+//! Promises: every call ends by its deadline or soon after an interrupt; a
+//! rank that dies makes the call fail at once, on every rank; an error names
+//! the ranks waited for; the first error sticks and is the same everywhere.
+//!
+//! It does not: carry payload, start threads, or survive the loss of a rank.
+//! It cannot promise that a collective which was *being decided* when a rank
+//! died has succeeded everywhere or failed everywhere: ranks cut off from
+//! rank 0 get [`TreeError::RankLost`], and everyone gets it at the next call.
+
+mod error;
+
+pub use error::{Failure, Operation, TreeError};
+
+use crate::comm::{Comm, CommError};
+use panta_transports::time::Wait;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The most children a rank has unless told otherwise.
+pub const DEFAULT_FAN_OUT: usize = 64;
+
+/// The most bytes of one frame: what all the ranks below one rank have to say
+/// in one collective, together.
+pub const MAX_FRAME_BYTES: u64 = 256 << 20;
+
+/// How to build a tree.
+#[derive(Clone, Debug)]
+pub struct TreeOptions {
+    /// The most children of a rank, at least 1; the same on every rank.
+    pub fan_out: usize,
+    /// The network interface to listen on when the ranks are on several
+    /// hosts, as `eth0`; all interfaces if not named.
+    pub interface: Option<String>,
+}
+
+impl Default for TreeOptions {
+    fn default() -> Self {
+        Self {
+            fan_out: DEFAULT_FAN_OUT,
+            interface: None,
+        }
+    }
+}
+
+/// What a rank has sent and received over its tree. Clones share the numbers.
+#[derive(Clone, Debug, Default)]
+pub struct TreeCounters(Arc<Numbers>);
+
+#[derive(Debug, Default)]
+struct Numbers {
+    rounds: AtomicU64,
+    messages_sent: AtomicU64,
+    bytes_sent: AtomicU64,
+}
+
+impl TreeCounters {
+    /// Collectives called.
+    #[must_use]
+    pub fn rounds(&self) -> u64 {
+        self.0.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Frames sent by this rank.
+    #[must_use]
+    pub fn messages_sent(&self) -> u64 {
+        self.0.messages_sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes sent by this rank, frame headers included.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        self.0.bytes_sent.load(Ordering::Relaxed)
+    }
+}
+
+/// One rank's place in the tree of its group.
+///
+/// All operations are collective: every rank makes the same calls in the same
+/// order, at whatever times it gets there. Dropping the tree closes its links,
+/// which the neighbours see as the loss of this rank unless they too are done.
+#[derive(Debug)]
+pub struct ControlTree {
+    rank: usize,
+    size: usize,
+    counters: TreeCounters,
+}
+
+impl ControlTree {
+    /// Builds the tree of the group. Collective; uses `comm` for two
+    /// allgathers and never again.
+    ///
+    /// # Errors
+    /// [`TreeError::Open`] if the ranks don't find each other, else as the
+    /// collectives.
+    pub fn connect(
+        comm: &mut dyn Comm,
+        options: &TreeOptions,
+        _wait: &Wait,
+    ) -> Result<Self, TreeError> {
+        let _fan_out = (options.fan_out, &options.interface);
+        if comm.size() > 1 {
+            let reason = "groups of several ranks have no links yet".to_owned();
+            return Err(TreeError::Open(CommError::Foreign { reason }));
+        }
+        Ok(Self {
+            rank: comm.rank(),
+            size: comm.size(),
+            counters: TreeCounters::default(),
+        })
+    }
+
+    /// This rank's number.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// How many ranks the group has.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether this rank is the root, rank 0, which decides.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// A handle on this rank's counters.
+    #[must_use]
+    pub fn counters(&self) -> TreeCounters {
+        self.counters.clone()
+    }
+
+    /// Gathers the bytes of every rank at the root, in rank order: `Some` at
+    /// rank 0, `None` elsewhere. Other ranks don't wait for the root.
+    ///
+    /// # Errors
+    /// [`TreeError`]; the tree is then broken.
+    pub fn gather(
+        &mut self,
+        bytes: Vec<u8>,
+        _wait: &Wait,
+    ) -> Result<Option<Vec<Vec<u8>>>, TreeError> {
+        Ok(self.is_root().then(|| vec![bytes]))
+    }
+
+    /// Gives everyone the root's bytes. The root passes `Some`; what others
+    /// pass is ignored. The root doesn't wait for the others.
+    ///
+    /// # Errors
+    /// [`TreeError`]; the tree is then broken.
+    pub fn broadcast(
+        &mut self,
+        bytes: Option<Vec<u8>>,
+        _wait: &Wait,
+    ) -> Result<Vec<u8>, TreeError> {
+        Ok(bytes.unwrap_or_default())
+    }
+
+    /// One round up and down: gathers what every rank has to say, or how it
+    /// failed, lets the root decide, and gives everyone what it decided.
+    ///
+    /// `decide` runs at the root only, on the results in rank order. A
+    /// decision stands: once the root has made it, every rank whose way to the
+    /// root is whole returns it, and a rank lost meanwhile shows at the next
+    /// call.
+    ///
+    /// # Errors
+    /// [`TreeError`]; the tree is then broken. A rank's [`Failure`] is not an
+    /// error here: it goes to `decide`.
+    pub fn agree(
+        &mut self,
+        local: Result<Vec<u8>, Failure>,
+        decide: impl FnOnce(Vec<Result<Vec<u8>, Failure>>) -> Vec<u8>,
+        _wait: &Wait,
+    ) -> Result<Vec<u8>, TreeError> {
+        Ok(decide(vec![local]))
+    }
+
+    /// Waits until every rank has come here.
+    ///
+    /// # Errors
+    /// [`TreeError`]; the tree is then broken.
+    pub fn barrier(&mut self, _wait: &Wait) -> Result<(), TreeError> {
+        Ok(())
+    }
+}
