@@ -1,1 +1,12 @@
-//! To be filled.
+//! Staging: one n-d space per variable, shared by servers that outlive
+//! writers and readers.
+//!
+//! This crate holds what client and server agree on: the [`curve`] that puts a
+//! chunk grid in one line, the [`shard`] map that says which server holds
+//! which part of that line, and [`routing`], which finds the servers of a box.
+//!
+//! It opens no socket and reads no clock.
+
+pub mod curve;
+pub mod routing;
+pub mod shard;
