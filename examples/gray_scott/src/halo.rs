@@ -43,7 +43,7 @@ impl Halo {
             outgoing.clear();
             for field in [&*u, &*v] {
                 let last = field.len_of(Axis(face / 2)) as isize - 2;
-                let layer = if face % 2 == 0 { 1 } else { last };
+                let layer = if face.is_multiple_of(2) { 1 } else { last };
                 let cells = field.slice_axis(Axis(face / 2), Slice::from(layer..=layer));
                 outgoing.extend(cells.iter());
             }
@@ -54,7 +54,7 @@ impl Halo {
             let mut values = incoming.iter();
             for field in [&mut *u, &mut *v] {
                 let last = field.len_of(Axis(face / 2)) as isize - 1;
-                let layer = if face % 2 == 0 { 0 } else { last };
+                let layer = if face.is_multiple_of(2) { 0 } else { last };
                 let cells = field.slice_axis_mut(Axis(face / 2), Slice::from(layer..=layer));
                 for (cell, value) in cells.into_iter().zip(&mut values) {
                     *cell = *value;
@@ -70,7 +70,7 @@ impl Halo {
         let (communicator, neighbours) = (&self.communicator, &self.neighbours);
         let peer = |face: usize| {
             let (below, above) = neighbours[face / 2];
-            communicator.process_at_rank(if face % 2 == 0 { below } else { above })
+            communicator.process_at_rank(if face.is_multiple_of(2) { below } else { above })
         };
         let outgoing = &self.outgoing;
         scope(|sending| {
