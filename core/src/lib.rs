@@ -1,8 +1,20 @@
 //! Steps and arrays, and the engines that carry them.
 //!
-//! What it knows: variables, selections, steps, the ranks of a group and the
-//! configuration that names an engine. What it never hears of: servers.
+//! ```text
+//! config    a name becomes an engine and its parameters
+//! comm      the ranks of a group, as found at open
+//! tree      how they agree from then on
+//! model     variables, blocks, selections, attributes, steps
+//! codec     the byte form of the model
+//! engine    what an engine is
+//! ```
+//! What it never hears of: servers, languages, generics over element types.
 
+pub mod announce;
+pub mod codec;
 pub mod comm;
 pub mod config;
+pub mod engine;
+pub mod error;
+pub mod model;
 pub mod tree;

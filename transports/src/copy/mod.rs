@@ -108,6 +108,3 @@ pub enum CopyError {
     #[error(transparent)]
     Tile(#[from] TileMismatch),
 }
-
-#[cfg(test)]
-mod tests;

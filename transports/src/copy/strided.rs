@@ -81,7 +81,7 @@ pub enum LayoutError {
 }
 
 /// Counts and strides of a view, without its address.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) element_bytes: usize,
     dims: usize,
@@ -292,7 +292,7 @@ fn check_length(layout: &Layout, found: usize) -> Result<(), LayoutError> {
 }
 
 /// A strided n-d box of bytes to read from, borrowed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct StridedRef<'a> {
     pub(super) first: *const u8,
     pub(super) layout: Layout,
@@ -301,6 +301,7 @@ pub struct StridedRef<'a> {
 
 /// A strided n-d box of bytes to write to, borrowed; its elements never
 /// overlap. Its bytes are only written, so they may be uninitialised.
+#[derive(Debug)]
 pub struct StridedMut<'a> {
     pub(super) first: *mut u8,
     pub(super) layout: Layout,
