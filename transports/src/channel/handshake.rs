@@ -25,7 +25,7 @@ use crate::time::Wait;
 
 /// Both ends have the key and no other identity: `NN` with a pre-shared key
 /// mixed in before the first message, so that message already proves it.
-const NOISE: &str = "NNpsk0_25519_AESGCM_BLAKE2s";
+const NOISE: &str = "Noise_NNpsk0_25519_AESGCM_BLAKE2s";
 
 const DURING: &str = "the handshake";
 
@@ -222,9 +222,10 @@ fn respond(
         return Err((Status::RoleNotServed, ChannelError::Refused { peer, why }));
     };
     let wrong_key = |_| (Status::WrongKey, ChannelError::WrongKey { peer });
+    let failed = |error| (Status::RoleNotServed, noise_failed(peer, error));
     let mut noise = builder(header, &key)
         .and_then(Builder::build_responder)
-        .map_err(wrong_key)?;
+        .map_err(failed)?;
     let mut nothing = [0; PREAMBLE_LIMIT_BYTES];
     noise
         .read_message(message, &mut nothing)
@@ -238,9 +239,9 @@ fn respond(
         ));
     }
     let mut reply = vec![0; PREAMBLE_LIMIT_BYTES];
-    let bytes = noise.write_message(&[], &mut reply).map_err(wrong_key)?;
+    let bytes = noise.write_message(&[], &mut reply).map_err(failed)?;
     reply.truncate(bytes);
-    let noise = noise.into_stateless_transport_mode().map_err(wrong_key)?;
+    let noise = noise.into_stateless_transport_mode().map_err(failed)?;
     Ok((noise, reply, role))
 }
 

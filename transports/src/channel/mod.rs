@@ -161,3 +161,6 @@ impl ChannelCounters {
         &self.0.copies
     }
 }
+
+#[cfg(test)]
+mod tests;
