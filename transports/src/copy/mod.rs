@@ -108,3 +108,6 @@ pub enum CopyError {
     #[error(transparent)]
     Tile(#[from] TileMismatch),
 }
+
+#[cfg(test)]
+mod tests;
