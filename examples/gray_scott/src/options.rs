@@ -13,7 +13,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536))]
     pub(crate) size: u32,
     /// The step to stop at, counted from the initial state.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 3_000)]
     pub(crate) steps: u64,
     /// Steps between two outputs; the last step is written in any case.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
@@ -34,22 +34,22 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Diffusion of u, in cells² per time.
-    #[arg(long = "du", default_value_t = 0.2)]
+    #[arg(long = "du", default_value_t = 0.6)]
     diffusion_u: f64,
     /// Diffusion of v, in cells² per time.
-    #[arg(long = "dv", default_value_t = 0.1)]
+    #[arg(long = "dv", default_value_t = 0.3)]
     diffusion_v: f64,
     /// Feed rate F of u.
-    #[arg(long, default_value_t = 0.02)]
+    #[arg(long, default_value_t = 0.025)]
     feed: f64,
     /// Kill rate k of v.
-    #[arg(long, default_value_t = 0.048)]
+    #[arg(long, default_value_t = 0.055)]
     kill: f64,
     /// Length of a time step.
     #[arg(long, default_value_t = 1.0)]
     dt: f64,
     /// Amplitude of the noise added to the rate of u.
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.001)]
     noise: f64,
 }
 
