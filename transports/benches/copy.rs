@@ -1,9 +1,13 @@
 //! The copy module beside `memcpy` of the same bytes, in the same run.
 //!
 //! `cargo bench -p panta-transports --bench copy`. Each row copies 64 MiB
-//! whose source (or destination, for `get`) lies in runs of so many bytes, as
-//! far apart again; columns are ratios to one `memcpy` of 64 MiB. Variants
-//! alternate, medians are printed.
+//! whose source (or destination, for `get`) lies in runs of so many bytes, a gap
+//! of 64 bytes after each, as ghost cells leave; columns are ratios to one
+//! `memcpy` of 64 MiB. Variants alternate, medians are printed.
+//!
+//! - `bare`: a loop with one `memcpy` per run, the same bytes as `copy`;
+//! - `put`: gathered into a block, with a checksum per tile;
+//! - `get`: a box out of a block into runs, checked or not.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,12 +20,13 @@ use panta_transports::copy::{
 use panta_transports::time::Time;
 
 const BYTES: usize = 64 << 20;
-const ROUNDS: usize = 7;
+const GAP_BYTES: usize = 64;
+const ROUNDS: usize = 9;
 
 /// Buffers that every variant uses, so that none gets colder ones.
 struct Field {
     block: Vec<u8>,
-    /// Twice as long: runs lie in its even places.
+    /// Runs lie in it, with gaps between them.
     wide: Vec<u8>,
     crcs: Vec<u32>,
     counter: CopyCounter,
@@ -29,9 +34,15 @@ struct Field {
 
 type Variant = (&'static str, fn(&mut Field, usize));
 
-const VARIANTS: [Variant; 6] = [
+const VARIANTS: [Variant; 7] = [
     ("memcpy", |field, _| {
         field.block.copy_from_slice(&field.wide[..BYTES]);
+    }),
+    ("bare", |field, run| {
+        let rows = field.wide.chunks(run + GAP_BYTES);
+        for (to, row) in field.block.chunks_mut(run).zip(rows) {
+            to.copy_from_slice(&row[..run]);
+        }
     }),
     ("copy", |field, run| {
         let count = [(BYTES / run) as u64, run as u64];
@@ -59,9 +70,14 @@ const VARIANTS: [Variant; 6] = [
     }),
 ];
 
-/// Runs of `run` bytes, each followed by as many others.
+/// Runs of `run` bytes, each followed by a gap.
 fn wide(bytes: &[u8], run: usize) -> StridedRef<'_> {
-    let all = StridedRef::contiguous(bytes, 1, &[(BYTES / run) as u64, 2 * run as u64]).unwrap();
+    let all = StridedRef::contiguous(
+        &bytes[..BYTES / run * (run + GAP_BYTES)],
+        1,
+        &[(BYTES / run) as u64, (run + GAP_BYTES) as u64],
+    )
+    .unwrap();
     all.sub_box(&[0, 0], &[(BYTES / run) as u64, run as u64])
         .unwrap()
 }
@@ -69,7 +85,12 @@ fn wide(bytes: &[u8], run: usize) -> StridedRef<'_> {
 fn get(field: &mut Field, run: usize, verify: bool) {
     let rows = (BYTES / run) as u64;
     let block = StoredBlock::new(&field.block, 1, &[rows, run as u64], &field.crcs).unwrap();
-    let mut all = StridedMut::contiguous(&mut field.wide, 1, &[rows, 2 * run as u64]).unwrap();
+    let mut all = StridedMut::contiguous(
+        &mut field.wide[..BYTES / run * (run + GAP_BYTES)],
+        1,
+        &[rows, (run + GAP_BYTES) as u64],
+    )
+    .unwrap();
     let mut dst = all.sub_box(&[0, 0], &[rows, run as u64]).unwrap();
     copy_box_verified(&mut dst, &block, &[0, 0], &[1, 1], verify, &field.counter).unwrap();
 }

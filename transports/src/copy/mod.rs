@@ -25,6 +25,7 @@
 
 mod loops;
 mod stored;
+mod streaming;
 mod strided;
 mod tiles;
 

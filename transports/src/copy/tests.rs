@@ -418,8 +418,7 @@ fn impossible_views_are_errors_not_overflows() {
     let refuse = |element_bytes, count: &[u64], strides: &[i64]| {
         // SAFETY: none of these views comes to be.
         unsafe { StridedRef::from_raw_parts(byte.as_ptr(), element_bytes, count, strides) }
-            .err()
-            .expect("an error")
+            .expect_err("an error")
     };
     assert!(matches!(refuse(0, &[], &[]), LayoutError::EmptyElement));
     assert!(matches!(
