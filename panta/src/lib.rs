@@ -1,4 +1,1 @@
 //! To be filled.
-
-#[cfg(feature = "mpi")]
-pub mod mpi;

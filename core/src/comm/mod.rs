@@ -20,7 +20,7 @@
 mod procs;
 mod threads;
 
-pub use procs::Procs;
+pub use procs::{Procs, RANK_VARIABLE, RENDEZVOUS_VARIABLE, SIZE_VARIABLE};
 pub use threads::{ThreadComm, Threads};
 
 use panta_transports::time::{Wait, WaitError};

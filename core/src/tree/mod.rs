@@ -21,14 +21,27 @@
 //! died has succeeded everywhere or failed everywhere: ranks cut off from
 //! rank 0 get [`TreeError::RankLost`], and everyone gets it at the next call.
 
+mod addresses;
+mod connect;
 mod error;
+mod frame;
+mod group;
+mod link;
+mod shape;
+mod tcp;
+mod watch;
 
 pub use error::{Failure, Operation, TreeError};
 
-use crate::comm::{Comm, CommError};
+pub(crate) use frame::{Fields, put_bytes};
+pub(crate) use group::Group;
+pub(crate) use link::{Link, LocalStream, sleep_on};
+
+use crate::comm::Comm;
 use panta_transports::time::Wait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The most children a rank has unless told otherwise.
 pub const DEFAULT_FAN_OUT: usize = 64;
@@ -36,6 +49,13 @@ pub const DEFAULT_FAN_OUT: usize = 64;
 /// The most bytes of one frame: what all the ranks below one rank have to say
 /// in one collective, together.
 pub const MAX_FRAME_BYTES: u64 = 256 << 20;
+
+/// The most ranks that an error names.
+const MAX_RANKS_NAMED: usize = 64;
+
+/// How long a rank that knows of a failure waits for the root's word on the
+/// round, which may be on its way.
+const RULING_GRACE: Duration = Duration::from_millis(500);
 
 /// How to build a tree.
 #[derive(Clone, Debug)]
@@ -74,6 +94,15 @@ impl TreeCounters {
         self.0.rounds.load(Ordering::Relaxed)
     }
 
+    fn count_round(&self) {
+        self.0.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_message(&self, bytes: usize) {
+        self.0.messages_sent.fetch_add(1, Ordering::Relaxed);
+        self.0.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Frames sent by this rank.
     #[must_use]
     pub fn messages_sent(&self) -> u64 {
@@ -96,12 +125,12 @@ impl TreeCounters {
 pub struct ControlTree {
     rank: usize,
     size: usize,
-    counters: TreeCounters,
+    group: Group,
 }
 
 impl ControlTree {
-    /// Builds the tree of the group. Collective; uses `comm` for two
-    /// allgathers and never again.
+    /// Builds the tree of the group. Collective, with one outcome; uses `comm`
+    /// for two allgathers and never again.
     ///
     /// # Errors
     /// [`TreeError::Open`] if the ranks don't find each other, else as the
@@ -109,18 +138,14 @@ impl ControlTree {
     pub fn connect(
         comm: &mut dyn Comm,
         options: &TreeOptions,
-        _wait: &Wait,
+        wait: &Wait,
     ) -> Result<Self, TreeError> {
-        let _fan_out = (options.fan_out, &options.interface);
-        if comm.size() > 1 {
-            let reason = "groups of several ranks have no links yet".to_owned();
-            return Err(TreeError::Open(CommError::Foreign { reason }));
-        }
-        Ok(Self {
-            rank: comm.rank(),
-            size: comm.size(),
-            counters: TreeCounters::default(),
-        })
+        let (rank, size) = (comm.rank(), comm.size());
+        let mut group = connect::connect(comm, options, wait)?;
+        // Whoever could not be linked is known to all after this.
+        group.agree(Operation::Barrier, Ok(Vec::new()), |_| Vec::new(), wait)?;
+        group.counters = TreeCounters::default();
+        Ok(Self { rank, size, group })
     }
 
     /// This rank's number.
@@ -141,10 +166,10 @@ impl ControlTree {
         self.rank == 0
     }
 
-    /// A handle on this rank's counters.
+    /// A handle on this rank's counters, which start after the tree is built.
     #[must_use]
     pub fn counters(&self) -> TreeCounters {
-        self.counters.clone()
+        self.group.counters.clone()
     }
 
     /// Gathers the bytes of every rank at the root, in rank order: `Some` at
@@ -155,22 +180,21 @@ impl ControlTree {
     pub fn gather(
         &mut self,
         bytes: Vec<u8>,
-        _wait: &Wait,
+        wait: &Wait,
     ) -> Result<Option<Vec<Vec<u8>>>, TreeError> {
-        Ok(self.is_root().then(|| vec![bytes]))
+        let said = self.group.gather(bytes, wait)?;
+        // Only `agree` has failures among the parts.
+        Ok(said.map(|parts| parts.into_iter().map(Result::unwrap_or_default).collect()))
     }
 
-    /// Gives everyone the root's bytes. The root passes `Some`; what others
-    /// pass is ignored. The root doesn't wait for the others.
+    /// Gives everyone the root's bytes. The root passes `Some` (`None` is
+    /// empty); what others pass is ignored. The root doesn't wait until the
+    /// others have come, unless the bytes are more than their links hold.
     ///
     /// # Errors
     /// [`TreeError`]; the tree is then broken.
-    pub fn broadcast(
-        &mut self,
-        bytes: Option<Vec<u8>>,
-        _wait: &Wait,
-    ) -> Result<Vec<u8>, TreeError> {
-        Ok(bytes.unwrap_or_default())
+    pub fn broadcast(&mut self, bytes: Option<Vec<u8>>, wait: &Wait) -> Result<Vec<u8>, TreeError> {
+        self.group.broadcast(bytes, wait)
     }
 
     /// One round up and down: gathers what every rank has to say, or how it
@@ -188,16 +212,19 @@ impl ControlTree {
         &mut self,
         local: Result<Vec<u8>, Failure>,
         decide: impl FnOnce(Vec<Result<Vec<u8>, Failure>>) -> Vec<u8>,
-        _wait: &Wait,
+        wait: &Wait,
     ) -> Result<Vec<u8>, TreeError> {
-        Ok(decide(vec![local]))
+        self.group.agree(Operation::Agree, local, decide, wait)
     }
 
     /// Waits until every rank has come here.
     ///
     /// # Errors
     /// [`TreeError`]; the tree is then broken.
-    pub fn barrier(&mut self, _wait: &Wait) -> Result<(), TreeError> {
+    pub fn barrier(&mut self, wait: &Wait) -> Result<(), TreeError> {
+        let nothing = Ok(Vec::new());
+        self.group
+            .agree(Operation::Barrier, nothing, |_| Vec::new(), wait)?;
         Ok(())
     }
 }

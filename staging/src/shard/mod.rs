@@ -26,7 +26,7 @@
 //! whether a server lives.
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod wire;
 
 use std::collections::BTreeMap;

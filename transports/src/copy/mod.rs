@@ -25,7 +25,6 @@
 
 mod loops;
 mod stored;
-mod streaming;
 mod strided;
 mod tiles;
 
@@ -109,6 +108,3 @@ pub enum CopyError {
     #[error(transparent)]
     Tile(#[from] TileMismatch),
 }
-
-#[cfg(test)]
-mod tests;
