@@ -536,47 +536,114 @@ fn last_sealed_hint(last_sealed: &Option<u64>) -> String {
     )
 }
 
+/// The form in which a variant travels: a code from 1, numbers, texts.
+pub type Shorthand = (u8, Vec<u64>, Vec<String>);
+
 /// An error that can go from the rank that met it to the others.
 ///
 /// What readers and writers act on keeps its form; all else arrives as
 /// [`Fault::OnRank`], naming the rank and carrying its words.
 pub trait Travels: Sized + From<Failure> + fmt::Display {
-    /// The code and numbers of a variant that keeps its form.
-    fn shorthand(&self) -> Option<(u8, Vec<u64>)>;
-    /// The variant of a code.
-    fn from_shorthand(code: u8, numbers: &[u64], stream: &str) -> Option<Self>;
+    /// The parts of a variant that keeps its form.
+    fn shorthand(&self) -> Option<Shorthand>;
+    /// The variant of these parts.
+    fn from_shorthand(parts: &Shorthand, place: &Place) -> Option<Self>;
+    /// The failure, if it is one.
+    fn failure(&self) -> Option<&Failure>;
 
-    /// The error's bytes.
+    /// The error's bytes, as met on `rank`.
     fn pack(&self, rank: usize) -> Vec<u8> {
-        let (code, numbers) = self.shorthand().unwrap_or_default();
+        let (code, numbers, texts) = self
+            .shorthand()
+            .or_else(|| fault_shorthand(&self.failure()?.fault))
+            .unwrap_or_else(|| {
+                let rank = u64::try_from(rank).unwrap_or(u64::MAX);
+                (ON_RANK, vec![rank], vec![self.to_string()])
+            });
         let mut encoder = Encoder::default();
-        encoder
-            .u8(code)
-            .u64s(&numbers)
-            .u32(u32::try_from(rank).unwrap_or(u32::MAX))
-            .text(&self.to_string());
+        encoder.u8(code).u64s(&numbers).texts(&texts);
         encoder.finish()
     }
 
     /// The error of these bytes, the same on every rank that unpacks them.
     fn unpack(bytes: &[u8], place: &Place) -> Self {
         let parts = |from: &mut Decoder<'_>| -> Result<_, DecodeError> {
-            Ok((from.u8()?, from.u64s()?, from.u32()?, from.text()?))
+            Ok((from.u8()?, from.u64s()?, from.texts()?))
         };
         match parts(&mut Decoder::new(bytes)) {
-            Ok((code, numbers, rank, what)) => Self::from_shorthand(code, &numbers, &place.stream)
-                .unwrap_or_else(|| {
-                    Fault::OnRank {
-                        rank: rank as usize,
-                        what,
-                    }
-                    .at(place.clone())
-                    .into()
-                }),
+            Ok(parts) => Self::from_shorthand(&parts, place)
+                .unwrap_or_else(|| fault_from_shorthand(&parts).at(place.clone()).into()),
             Err(problem) => Fault::corrupt("an error sent by another rank", &problem)
                 .at(place.clone())
                 .into(),
         }
+    }
+}
+
+const ON_RANK: u8 = 255;
+
+fn fault_shorthand(fault: &Fault) -> Option<Shorthand> {
+    Some(match fault {
+        Fault::OnRank { rank, what } => (ON_RANK, vec![*rank as u64], vec![what.clone()]),
+        Fault::Fenced { epoch } => (254, vec![*epoch], vec![]),
+        Fault::Interrupted { awaiting } => (253, vec![], vec![awaiting.clone()]),
+        Fault::Deadline { awaiting, after } => {
+            (252, vec![nanoseconds(*after)], vec![awaiting.clone()])
+        }
+        Fault::PeerLost { peer, why } => (251, vec![], vec![peer.clone(), why.clone()]),
+        Fault::Refused { peer, why } => (250, vec![], vec![peer.clone(), why.clone()]),
+        Fault::Corrupt { what, problem } => (249, vec![], vec![what.clone(), problem.clone()]),
+        Fault::Unsupported {
+            engine,
+            what,
+            instead,
+        } => (
+            248,
+            vec![],
+            vec![engine.clone(), what.clone(), instead.clone()],
+        ),
+        Fault::Io { doing, why } => (247, vec![], vec![doing.clone(), why.clone()]),
+        Fault::RankLost { rank, why } => (246, vec![*rank as u64], vec![why.clone()]),
+    })
+}
+
+fn fault_from_shorthand((code, numbers, texts): &Shorthand) -> Fault {
+    let text = |index: usize| texts.get(index).cloned().unwrap_or_default();
+    let number = numbers.first().copied().unwrap_or_default();
+    let rank = usize::try_from(number).unwrap_or(usize::MAX);
+    match code {
+        254 => Fault::Fenced { epoch: number },
+        253 => Fault::Interrupted { awaiting: text(0) },
+        252 => Fault::Deadline {
+            awaiting: text(0),
+            after: Duration::from_nanos(number),
+        },
+        251 => Fault::PeerLost {
+            peer: text(0),
+            why: text(1),
+        },
+        250 => Fault::Refused {
+            peer: text(0),
+            why: text(1),
+        },
+        249 => Fault::Corrupt {
+            what: text(0),
+            problem: text(1),
+        },
+        248 => Fault::Unsupported {
+            engine: text(0),
+            what: text(1),
+            instead: text(2),
+        },
+        247 => Fault::Io {
+            doing: text(0),
+            why: text(1),
+        },
+        246 => Fault::RankLost { rank, why: text(0) },
+        _ => Fault::OnRank {
+            rank,
+            what: text(0),
+        },
     }
 }
 
@@ -588,26 +655,89 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-impl Travels for NextError {
-    fn shorthand(&self) -> Option<(u8, Vec<u64>)> {
+macro_rules! failure_of {
+    () => {
+        #[allow(
+            irrefutable_let_patterns,
+            reason = "some of the enums have this one variant only"
+        )]
+        fn failure(&self) -> Option<&Failure> {
+            if let Self::Failed(failure) = self {
+                Some(failure)
+            } else {
+                None
+            }
+        }
+    };
+}
+
+impl Travels for OpenError {
+    failure_of!();
+
+    fn shorthand(&self) -> Option<Shorthand> {
         match self {
-            Self::NotReady { after, .. } => Some((1, vec![nanoseconds(*after)])),
-            Self::WriterLost { last_sealed, .. } => Some((2, pack_option(*last_sealed))),
-            Self::RolledBack { to, .. } => Some((3, pack_option(*to))),
-            Self::Trimmed { oldest, .. } => Some((4, pack_option(*oldest))),
-            Self::WouldDeadlock {
-                held_bytes,
-                limit_bytes,
-                ..
-            } => Some((5, vec![*held_bytes, *limit_bytes])),
+            Self::Config(what) => Some((1, vec![], vec![what.clone()])),
+            Self::NotFound { what, after, .. } => {
+                Some((2, vec![nanoseconds(*after)], vec![what.clone()]))
+            }
+            Self::Busy { holder, .. } => Some((3, vec![], vec![holder.clone()])),
             Self::Failed(_) => None,
         }
     }
 
-    fn from_shorthand(code: u8, numbers: &[u64], stream: &str) -> Option<Self> {
-        let stream = stream.to_owned();
+    fn from_shorthand((code, numbers, texts): &Shorthand, place: &Place) -> Option<Self> {
+        let stream = place.stream.clone();
+        Some(match (code, numbers.as_slice(), texts.as_slice()) {
+            (1, [], [what]) => Self::Config(what.clone()),
+            (2, [after], [what]) => Self::NotFound {
+                stream,
+                what: what.clone(),
+                after: Duration::from_nanos(*after),
+            },
+            (3, [], [holder]) => Self::Busy {
+                stream,
+                holder: holder.clone(),
+            },
+            _ => return None,
+        })
+    }
+}
+
+impl Travels for CloseError {
+    failure_of!();
+
+    fn shorthand(&self) -> Option<Shorthand> {
+        None
+    }
+
+    fn from_shorthand(_: &Shorthand, _: &Place) -> Option<Self> {
+        None
+    }
+}
+
+impl Travels for NextError {
+    failure_of!();
+
+    fn shorthand(&self) -> Option<Shorthand> {
+        let (code, numbers) = match self {
+            Self::NotReady { after, .. } => (1, vec![nanoseconds(*after)]),
+            Self::WriterLost { last_sealed, .. } => (2, pack_option(*last_sealed)),
+            Self::RolledBack { to, .. } => (3, pack_option(*to)),
+            Self::Trimmed { oldest, .. } => (4, pack_option(*oldest)),
+            Self::WouldDeadlock {
+                held_bytes,
+                limit_bytes,
+                ..
+            } => (5, vec![*held_bytes, *limit_bytes]),
+            Self::Failed(_) => return None,
+        };
+        Some((code, numbers, vec![]))
+    }
+
+    fn from_shorthand((code, numbers, _): &Shorthand, place: &Place) -> Option<Self> {
+        let stream = place.stream.clone();
         let first = numbers.first().copied();
-        Some(match (code, numbers) {
+        Some(match (code, numbers.as_slice()) {
             (1, [after]) => Self::NotReady {
                 stream,
                 after: Duration::from_nanos(*after),
@@ -631,71 +761,107 @@ impl Travels for NextError {
     }
 }
 
-macro_rules! travels_as_words {
-    ($($error:ty),*) => {
-        $(impl Travels for $error {
-            fn shorthand(&self) -> Option<(u8, Vec<u64>)> { None }
-            fn from_shorthand(_: u8, _: &[u64], _: &str) -> Option<Self> { None }
-        })*
-    };
-}
-
-travels_as_words!(OpenError, CloseError);
-
 impl Travels for BeginError {
-    fn shorthand(&self) -> Option<(u8, Vec<u64>)> {
+    failure_of!();
+
+    fn shorthand(&self) -> Option<Shorthand> {
         match self {
+            Self::InStep { step, .. } => Some((1, vec![*step], vec![])),
             Self::StepTooLarge {
-                place,
-                bytes,
-                limit_bytes,
-            } => Some((
-                1,
-                vec![*bytes, *limit_bytes, place.step.unwrap_or_default()],
+                bytes, limit_bytes, ..
+            } => Some((2, vec![*bytes, *limit_bytes], vec![])),
+            Self::Disagreement { place, difference } => Some((
+                3,
+                vec![],
+                vec![
+                    place.variable.clone().unwrap_or_default(),
+                    difference.clone(),
+                ],
             )),
-            Self::Failed(Failure {
-                fault: Fault::Fenced { epoch },
-                ..
-            }) => Some((2, vec![*epoch])),
-            _ => None,
+            Self::Failed(_) => None,
         }
     }
 
-    fn from_shorthand(code: u8, numbers: &[u64], stream: &str) -> Option<Self> {
-        let place = Place::stream(stream);
-        Some(match (code, numbers) {
-            (1, [bytes, limit_bytes, step]) => Self::StepTooLarge {
-                place: place.at_step(*step),
+    fn from_shorthand((code, numbers, texts): &Shorthand, place: &Place) -> Option<Self> {
+        Some(match (code, numbers.as_slice(), texts.as_slice()) {
+            (1, [step], []) => Self::InStep {
+                stream: place.stream.clone(),
+                step: *step,
+            },
+            (2, [bytes, limit_bytes], []) => Self::StepTooLarge {
+                place: place.clone(),
                 bytes: *bytes,
                 limit_bytes: *limit_bytes,
             },
-            (2, [epoch]) => Self::Failed(Fault::Fenced { epoch: *epoch }.at(place)),
+            (3, [], [variable, difference]) => Self::Disagreement {
+                place: place.clone().of_variable(variable),
+                difference: difference.clone(),
+            },
             _ => return None,
         })
     }
 }
 
 impl Travels for EndError {
-    fn shorthand(&self) -> Option<(u8, Vec<u64>)> {
+    failure_of!();
+
+    fn shorthand(&self) -> Option<Shorthand> {
         match self {
-            Self::Failed(Failure {
-                fault: Fault::Fenced { epoch },
-                ..
-            }) => Some((2, vec![*epoch])),
-            Self::InDoubt { place, .. } => Some((3, vec![place.step.unwrap_or_default()])),
-            _ => None,
+            Self::InDoubt { why, .. } => Some((1, vec![], vec![why.clone()])),
+            Self::Overlap { place, what } => Some((
+                2,
+                vec![],
+                vec![place.variable.clone().unwrap_or_default(), what.clone()],
+            )),
+            Self::Failed(_) => None,
         }
     }
 
-    fn from_shorthand(code: u8, numbers: &[u64], stream: &str) -> Option<Self> {
-        let place = Place::stream(stream);
-        Some(match (code, numbers) {
-            (2, [epoch]) => Self::Failed(Fault::Fenced { epoch: *epoch }.at(place)),
-            (3, [step]) => Self::InDoubt {
-                place: place.at_step(*step),
-                why: "the root rank lost its peer while sealing".into(),
+    fn from_shorthand((code, _, texts): &Shorthand, place: &Place) -> Option<Self> {
+        Some(match (code, texts.as_slice()) {
+            (1, [why]) => Self::InDoubt {
+                place: place.clone(),
+                why: why.clone(),
+            },
+            (2, [variable, what]) => Self::Overlap {
+                place: place.clone().of_variable(variable),
+                what: what.clone(),
             },
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_travelled_is_the_same_and_keeps_the_rank_that_met_it() {
+        let place = Place::stream("run").at_step(3);
+        let lost = NextError::WriterLost {
+            stream: "run".into(),
+            last_sealed: None,
+        };
+        assert_eq!(NextError::unpack(&lost.pack(0), &place), lost);
+        let overlap = EndError::Overlap {
+            place: place.clone().of_variable("u"),
+            what: "ranks 0 and 1".into(),
+        };
+        assert_eq!(EndError::unpack(&overlap.pack(0), &place), overlap);
+        let far = EndError::from(
+            Fault::OnRank {
+                rank: 2,
+                what: "disk full".into(),
+            }
+            .at(place.clone()),
+        );
+        assert_eq!(EndError::unpack(&far.pack(0), &place), far);
+    }
+
+    #[test]
+    fn garbage_in_place_of_an_error_is_an_error() {
+        let error = OpenError::unpack(&[7, 255, 255, 255, 255], &Place::stream("run"));
+        assert!(error.to_string().contains("damaged"), "{error}");
     }
 }

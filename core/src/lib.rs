@@ -7,6 +7,9 @@
 //! model     variables, blocks, selections, attributes, steps
 //! codec     the byte form of the model
 //! engine    what an engine is
+//! session   writers and readers: what is the same for every engine
+//! plan      which blocks cover a box
+//! file      the engine of Panta's own files
 //! ```
 //! What it never hears of: servers, languages, generics over element types.
 
@@ -17,4 +20,5 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod model;
+pub mod session;
 pub mod tree;

@@ -1,1 +1,4 @@
 //! To be filled.
+
+#[cfg(feature = "mpi")]
+pub mod mpi;

@@ -4,7 +4,7 @@
 //! intervals of it. The index is *compact*: a grid whose sides hold `bᵢ` bits
 //! has keys `0 .. 2^Σbᵢ`, however unequal the sides, and the order of its
 //! cells is their order on the Hilbert curve of the cube that pads every side
-//! to the longest. On cubes the curve is Skilling's; see [`orientation`] for
+//! to the longest. On cubes the curve is Skilling's; see `orientation.rs` for
 //! sources and mechanism and the chapter *Curve* of `docs/wire.md` for the
 //! frozen definition with vectors.
 //!
@@ -19,7 +19,7 @@
 mod descent;
 mod orientation;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use descent::{Child, Children, Node};
 

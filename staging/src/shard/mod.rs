@@ -26,7 +26,7 @@
 //! whether a server lives.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wire;
 
 use std::collections::BTreeMap;

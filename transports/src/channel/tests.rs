@@ -685,7 +685,8 @@ fn a_wait_that_ended_inside_a_frame_is_taken_up_again() {
 fn an_interrupt_ends_each_wait() {
     let interrupt = Interrupt::default();
     let endless = Wait::new(Duration::from_secs(3600), &interrupt);
-    let (mut near, mut far) = pair(&acceptor(), &connector());
+    let (mut idle, _quiet_peer) = pair(&acceptor(), &connector());
+    let (_full, mut busy) = pair(&acceptor(), &connector());
     let quiet = listener();
     let silent = TcpStream::connect(quiet.local_addr()).unwrap();
     let pending = quiet.accept(&wait()).unwrap();
@@ -694,9 +695,9 @@ fn an_interrupt_ends_each_wait() {
         let ends = [
             scope.spawn(|| quiet.accept(&endless).map(drop)),
             scope.spawn(|| Channel::accept(pending, &acceptor(), &endless).map(drop)),
-            scope.spawn(|| near.receive_head(&endless).map(drop)),
+            scope.spawn(|| idle.receive_head(&endless).map(drop)),
             // More than the sockets take, and nobody receives.
-            scope.spawn(|| far.send(&[], &[&huge], &endless)),
+            scope.spawn(|| busy.send(&[], &[&huge], &endless)),
         ];
         interrupt.set();
         for end in ends {

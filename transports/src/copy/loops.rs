@@ -3,6 +3,7 @@
 
 use std::ptr;
 
+use super::streaming::{Streaming, copy_past_cache};
 use super::strided::Layout;
 use super::{CopyCounter, CopyError, MAX_DIMS, StridedMut, StridedRef};
 
@@ -23,6 +24,7 @@ pub fn copy(
     let (dst_flip, src_flip) = plan.make_dst_ascending();
     plan.order_by_dst();
     plan.merge();
+    let streaming = Streaming::new(src.bytes(), plan.run_bytes);
     // SAFETY: the flips move to the first byte of another element of each
     // view. The plan visits exactly the elements of both views, whose bytes
     // are borrowed exclusively and shared: valid, and apart from each other.
@@ -31,6 +33,7 @@ pub fn copy(
             dst.first.offset(dst_flip),
             src.first.offset(src_flip),
             &plan,
+            &streaming,
         )
     };
     counter.add(src.bytes());
@@ -160,17 +163,17 @@ impl Plan {
 /// # Safety
 /// All runs the plan visits must be readable at `src`, writable at `dst`, and
 /// apart from each other.
-unsafe fn copy_plan(dst: *mut u8, src: *const u8, plan: &Plan) {
+unsafe fn copy_plan(dst: *mut u8, src: *const u8, plan: &Plan, streaming: &Streaming) {
     let Some((inner, outer)) = plan.loops().split_last() else {
         // SAFETY: the run itself, as the caller promised.
-        unsafe { ptr::copy_nonoverlapping(src, dst, plan.run_bytes) };
+        unsafe { copy_run(dst, src, plan.run_bytes, streaming) };
         return;
     };
     let mut index = [0_usize; MAX_DIMS];
     let (mut dst, mut src) = (dst, src);
     loop {
         // SAFETY: `index` is inside the plan's counts.
-        unsafe { copy_runs(dst, inner.dst, src, inner.src, plan.run_bytes, inner.count) };
+        unsafe { copy_runs(dst, src, inner, plan.run_bytes, streaming) };
         let mut dim = outer.len();
         loop {
             if dim == 0 {
@@ -198,57 +201,71 @@ pub(super) fn back(step: isize, count: usize) -> isize {
     step.wrapping_mul(count as isize).wrapping_neg()
 }
 
-/// Copies `count` runs of `run_bytes`, stepping on either side.
+/// Copies one run.
+///
+/// # Safety
+/// The run must be readable at `src`, writable at `dst`, and apart.
+#[inline]
+pub(super) unsafe fn copy_run(
+    dst: *mut u8,
+    src: *const u8,
+    run_bytes: usize,
+    streaming: &Streaming,
+) {
+    // SAFETY: as the caller promised.
+    unsafe {
+        if streaming.is_on() {
+            copy_past_cache(dst, src, run_bytes);
+        } else {
+            ptr::copy_nonoverlapping(src, dst, run_bytes);
+        }
+    }
+}
+
+/// Copies runs of `run_bytes`, as often and as far apart as `each` says.
 ///
 /// # Safety
 /// Each of the runs must be readable at `src`, writable at `dst`, and apart.
 #[inline]
 pub(super) unsafe fn copy_runs(
     dst: *mut u8,
-    dst_step: isize,
     src: *const u8,
-    src_step: isize,
+    each: &Loop,
     run_bytes: usize,
-    count: usize,
+    streaming: &Streaming,
 ) {
     // SAFETY: each arm moves the same `count` runs of `run_bytes`, as the
     // caller promised; `[u8; N]` asks for no alignment.
     unsafe {
         match run_bytes {
-            1 => copy_elements::<1>(dst, dst_step, src, src_step, count),
-            2 => copy_elements::<2>(dst, dst_step, src, src_step, count),
-            4 => copy_elements::<4>(dst, dst_step, src, src_step, count),
-            8 => copy_elements::<8>(dst, dst_step, src, src_step, count),
-            16 => copy_elements::<16>(dst, dst_step, src, src_step, count),
-            32 => copy_elements::<32>(dst, dst_step, src, src_step, count),
-            64 => copy_elements::<64>(dst, dst_step, src, src_step, count),
+            1 => copy_elements::<1>(dst, src, each),
+            2 => copy_elements::<2>(dst, src, each),
+            4 => copy_elements::<4>(dst, src, each),
+            8 => copy_elements::<8>(dst, src, each),
+            16 => copy_elements::<16>(dst, src, each),
+            32 => copy_elements::<32>(dst, src, each),
+            64 => copy_elements::<64>(dst, src, each),
             _ => {
-                for index in 0..count as isize {
-                    let to = dst.offset(index * dst_step);
-                    ptr::copy_nonoverlapping(src.offset(index * src_step), to, run_bytes);
+                for index in 0..each.count as isize {
+                    let to = dst.offset(index * each.dst);
+                    copy_run(to, src.offset(index * each.src), run_bytes, streaming);
                 }
             }
         }
     }
 }
 
-/// Copies `count` elements of `N` bytes, which the compiler moves by register.
+/// Copies elements of `N` bytes, which the compiler moves by register.
 ///
 /// # Safety
 /// As [`copy_runs`].
 #[inline]
-unsafe fn copy_elements<const N: usize>(
-    dst: *mut u8,
-    dst_step: isize,
-    src: *const u8,
-    src_step: isize,
-    count: usize,
-) {
-    for index in 0..count as isize {
+unsafe fn copy_elements<const N: usize>(dst: *mut u8, src: *const u8, each: &Loop) {
+    for index in 0..each.count as isize {
         // SAFETY: element `index` is readable and writable as promised.
         unsafe {
-            let element = src.offset(index * src_step).cast::<[u8; N]>().read();
-            dst.offset(index * dst_step)
+            let element = src.offset(index * each.src).cast::<[u8; N]>().read();
+            dst.offset(index * each.dst)
                 .cast::<[u8; N]>()
                 .write(element);
         }

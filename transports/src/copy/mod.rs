@@ -25,6 +25,7 @@
 
 mod loops;
 mod stored;
+mod streaming;
 mod strided;
 mod tiles;
 
@@ -108,3 +109,6 @@ pub enum CopyError {
     #[error(transparent)]
     Tile(#[from] TileMismatch),
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::loops::{Loop, Plan, back, check_alike, copy_runs};
+use super::loops::{Loop, Plan, back, check_alike, copy_run, copy_runs};
+use super::streaming::Streaming;
 use super::strided::{Layout, LayoutError, StridedMut};
 use super::tiles::{tile_count, verify_tile};
 use super::{CopyCounter, CopyError, MAX_DIMS, TILE_BYTES, TileMismatch};
@@ -109,6 +110,7 @@ pub fn copy_box_verified(
         block,
         checked_to: 0,
         verify,
+        streaming: Streaming::new(src.bytes(), plan.run_bytes),
     };
     let mut index = [0_usize; MAX_DIMS];
     let (mut to, mut from) = (dst.first, offset);
@@ -154,6 +156,7 @@ struct TileCheck<'a> {
     /// End of the last tile that was checked.
     checked_to: usize,
     verify: bool,
+    streaming: Streaming,
 }
 
 impl TileCheck<'_> {
@@ -169,25 +172,31 @@ impl TileCheck<'_> {
         plan: &Plan,
     ) -> Result<(), TileMismatch> {
         let run = plan.run_bytes;
-        let (runs, dst_step, src_step) =
-            plan.loops().last().map_or((1, 0, run as isize), |inner| {
-                (inner.count, inner.dst, inner.src)
-            });
+        let one = Loop {
+            count: 1,
+            dst: 0,
+            src: run as isize,
+        };
+        let inner = plan.loops().last().copied().unwrap_or(one);
         let mut done = 0;
-        while done < runs {
-            let to = to.wrapping_offset(done as isize * dst_step);
-            let from = (from + done as isize * src_step) as usize;
+        while done < inner.count {
+            let to = to.wrapping_offset(done as isize * inner.dst);
+            let from = (from + done as isize * inner.src) as usize;
             if self.verify && run > TILE_BYTES {
                 // SAFETY: this one run, as the caller promised.
                 unsafe { self.copy_long_run(to, from, run)? };
                 done += 1;
                 continue;
             }
-            let batch = self.runs_checked(from, run, src_step as usize, runs - done)?;
+            let batch = self.runs_checked(from, run, inner.src as usize, inner.count - done)?;
             // SAFETY: `batch` more runs of the loop, as the caller promised.
             unsafe {
                 let from = self.block.bytes.as_ptr().add(from);
-                copy_runs(to, dst_step, from, src_step, run, batch);
+                let each = Loop {
+                    count: batch,
+                    ..inner
+                };
+                copy_runs(to, from, &each, run, &self.streaming);
             }
             done += batch;
         }
@@ -228,7 +237,7 @@ impl TileCheck<'_> {
             // SAFETY: a piece of the run, as the caller promised.
             unsafe {
                 let from = self.block.bytes.as_ptr().add(at);
-                std::ptr::copy_nonoverlapping(from, to.add(done), piece);
+                copy_run(to.add(done), from, piece, &self.streaming);
             }
             done += piece;
         }

@@ -1,6 +1,7 @@
 //! Tiles: 4 KiB of a block in storage order, each with its CRC32C.
 
-use super::loops::{Plan, back, copy_runs};
+use super::loops::{Loop, Plan, back, copy_run, copy_runs};
+use super::streaming::Streaming;
 use super::strided::Layout;
 use super::{CopyCounter, CopyError, LayoutError, MAX_DIMS, StridedRef, TILE_BYTES};
 
@@ -27,12 +28,12 @@ pub const fn tile_count(bytes: u64) -> u64 {
 /// The CRC32C (Castagnoli) of `bytes`.
 #[must_use]
 pub fn checksum(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes)
+    crc_fast::crc32_iscsi(bytes)
 }
 
 /// Copies a strided box to `dst`, contiguous and row-major, and appends to
 /// `crcs` one CRC32C per tile of `dst`. `visit` is given each tile while it
-/// is in cache; where [`TILE_BYTES`] is no multiple of the element, tiles
+/// is in cache, at any alignment; where [`TILE_BYTES`] is no multiple of the element, tiles
 /// begin and end inside elements.
 ///
 /// # Errors
@@ -54,10 +55,23 @@ pub fn gather_tiles(
     }
     crcs.reserve(dst.len().div_ceil(TILE_BYTES));
     let mut source = RunReader::new(src)?;
+    let streaming = Streaming::new(src.bytes(), TILE_BYTES);
+    // A destination written past the cache cannot be read back from it: then
+    // the tile is looked at where it lies, or gathered in between.
+    let mut between = [0; TILE_BYTES];
     for tile in dst.chunks_mut(TILE_BYTES) {
-        source.fill(tile);
-        crcs.push(checksum(tile));
-        visit(tile);
+        if !streaming.is_on() {
+            source.fill(tile);
+            crcs.push(checksum(tile));
+            visit(tile);
+            continue;
+        }
+        let between = &mut between[..tile.len()];
+        let bytes = source.lend_or_fill(between);
+        crcs.push(checksum(bytes));
+        visit(bytes);
+        // SAFETY: both are slices of the same length, one of them exclusive.
+        unsafe { copy_run(tile.as_mut_ptr(), bytes.as_ptr(), tile.len(), &streaming) };
     }
     counter.add(dst.len() as u64);
     Ok(())
@@ -105,6 +119,8 @@ struct RunReader<'a> {
     left: u64,
     index: [usize; MAX_DIMS],
     plan: Plan,
+    /// Off: what is read here is looked at next.
+    cached: Streaming,
     _view: StridedRef<'a>,
 }
 
@@ -120,8 +136,33 @@ impl<'a> RunReader<'a> {
             left: src.bytes(),
             index: [0; MAX_DIMS],
             plan,
+            cached: Streaming::new(0, 0),
             _view: *src,
         })
+    }
+
+    /// The next bytes where they lie, if they lie in one run, else in
+    /// `between`: as many as it has, which must be left.
+    fn lend_or_fill<'b>(&mut self, between: &'b mut [u8]) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        let bytes = between.len();
+        let in_run = self.plan.run_bytes - self.within;
+        if bytes > in_run || bytes as u64 > self.left {
+            self.fill(between);
+            return between;
+        }
+        // SAFETY: so many bytes are left of the run that is next, which the
+        // view borrows for `'a`.
+        let lent = unsafe { std::slice::from_raw_parts(self.run.add(self.within), bytes) };
+        self.left -= bytes as u64;
+        self.within += bytes;
+        if self.within == self.plan.run_bytes {
+            self.within = 0;
+            self.advance(1);
+        }
+        lent
     }
 
     /// Fills `to` with the next bytes; what the view no longer has is left.
@@ -146,20 +187,16 @@ impl<'a> RunReader<'a> {
                 }
                 to = &mut to[piece..];
             } else {
-                let (runs, src_step) = self.runs_ahead();
-                let runs = runs.min(to.len() / run_bytes);
+                let (left, src_step) = self.runs_ahead();
+                let runs = left.min(to.len() / run_bytes);
+                let each = Loop {
+                    count: runs,
+                    dst: run_bytes as isize,
+                    src: src_step,
+                };
                 // SAFETY: so many runs are left of the innermost loop, and
                 // `to` has room for them.
-                unsafe {
-                    copy_runs(
-                        to.as_mut_ptr(),
-                        run_bytes as isize,
-                        self.run,
-                        src_step,
-                        run_bytes,
-                        runs,
-                    );
-                }
+                unsafe { copy_runs(to.as_mut_ptr(), self.run, &each, run_bytes, &self.cached) };
                 self.advance(runs);
                 to = &mut to[runs * run_bytes..];
             }

@@ -1,0 +1,509 @@
+//! One rank's end of a stream that is read.
+//!
+//! The root's engine finds the next step; one broadcast tells the group, so that
+//! every rank sees the same steps in the same order or the same error. Reading
+//! is local to a rank.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use panta_transports::copy::{CopyCounter, StridedMut, StridedRef, copy};
+use panta_transports::time::{Interrupt, Wait};
+
+use super::group::{Group, failed};
+use super::nearest;
+use crate::codec::{Decoder, Encoder};
+use crate::comm::Comm;
+use crate::engine::{EngineFactory, EngineInfo, Read, ReaderEngine, Start, Wanted};
+use crate::error::{CloseError, Failure, Fault, GetError, NextError, OpenError, Place};
+use crate::model::{
+    BlockId, DType, Entry, Payload, Region, Schema, Selection, ShapeKind, StepHead, StepMeta,
+};
+use crate::tree::TreeCounters;
+
+/// How to open for reading.
+#[derive(Clone, Debug, Default)]
+pub struct ReaderOptions {
+    /// Where to begin.
+    pub start: Start,
+}
+
+/// What a reader and its steps have in common.
+struct Shared {
+    engine: Arc<dyn ReaderEngine>,
+    place: Place,
+    deadline: Duration,
+    interrupt: Interrupt,
+    copies: CopyCounter,
+}
+
+/// One rank's end of a stream that is read.
+pub struct Reader {
+    group: RefCell<Group>,
+    shared: Arc<Shared>,
+    ended: bool,
+    closed: bool,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Reader")
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Opens a stream for reading, waiting for its writer up to the deadline;
+    /// collective over `comm`, which is not used afterwards.
+    ///
+    /// # Errors
+    /// [`OpenError`], the same on every rank.
+    pub fn open(
+        name: &str,
+        comm: &mut dyn Comm,
+        engines: &[&dyn EngineFactory],
+        options: &ReaderOptions,
+    ) -> Result<Self, OpenError> {
+        let mut group = Group::form(name, comm)?;
+        let wait = group.wait();
+        let factory = group.factory(engines);
+        let start = &options.start;
+        let prepared = group.tree.is_root().then(|| {
+            factory
+                .clone()?
+                .prepare_reader(&group.arguments(&wait), start)
+        });
+        let ticket = group.told_by_root::<OpenError>(prepared)?;
+        let engine = factory
+            .and_then(|factory| factory.attach_reader(&group.arguments(&wait), start, &ticket));
+        let local = engine.as_ref().map(|_| Vec::new()).map_err(Clone::clone);
+        group.agree::<OpenError>(local, |_, _| Ok(Vec::new()))?;
+        let shared = Shared {
+            engine: engine?,
+            place: group.place().on_rank(group.tree.rank()),
+            deadline: group.deadline,
+            interrupt: group.interrupt.clone(),
+            copies: group.copies.clone(),
+        };
+        Ok(Self {
+            group: RefCell::new(group),
+            shared: Arc::new(shared),
+            ended: false,
+            closed: false,
+        })
+    }
+
+    /// Waits for the next step, up to the stream's deadline; collective. `None`: the
+    /// writer has closed the stream and every step was seen.
+    ///
+    /// # Errors
+    /// [`NextError`], the same on every rank. After [`NextError::NotReady`] and
+    /// [`NextError::RolledBack`] the reader can go on.
+    pub fn next_step(&mut self) -> Result<Option<Step>, NextError> {
+        self.next_step_within(self.shared.deadline)
+    }
+
+    /// The same, waiting `at_most` so long; zero polls.
+    ///
+    /// # Errors
+    /// As [`next_step`](Self::next_step).
+    pub fn next_step_within(&mut self, at_most: Duration) -> Result<Option<Step>, NextError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let group = self.group.get_mut();
+        let engine = &self.shared.engine;
+        let root = group.tree.is_root().then(|| {
+            let wait = Wait::new(at_most, &group.interrupt);
+            let announcement = engine.next(&wait)?;
+            let mut encoder = Encoder::default();
+            match announcement {
+                Some(announcement) => encoder.u8(1).bytes(&announcement),
+                None => encoder.u8(0),
+            };
+            Ok(encoder.finish())
+        });
+        let usual = std::mem::replace(&mut group.deadline, at_most.max(self.shared.deadline));
+        let told = group.told_by_root::<NextError>(root);
+        group.deadline = usual;
+        let told = told?;
+        let mut from = Decoder::new(&told);
+        let corrupt = |error| {
+            failed::<NextError>(
+                Fault::corrupt("the root's announcement", &error),
+                self.shared.place.clone(),
+            )
+        };
+        if from.u8().map_err(corrupt)? == 0 {
+            self.ended = true;
+            return Ok(None);
+        }
+        let meta = engine.load(from.bytes().map_err(corrupt)?)?;
+        Ok(Some(Step {
+            meta,
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    /// Remembers under `cursor` that this group is done with everything up to `step`;
+    /// collective, so that no rank is still at it.
+    ///
+    /// # Errors
+    /// [`Failure`], the same on every rank.
+    pub fn commit(&self, step: &StepHead, cursor: &str) -> Result<(), Failure> {
+        let mut group = self.group.borrow_mut();
+        let wait = group.wait();
+        let committed = group.agree::<CloseError>(Ok(Vec::new()), |_, _| {
+            self.shared.engine.commit(step, cursor, &wait)?;
+            Ok(Vec::new())
+        });
+        committed
+            .map(|_| ())
+            .map_err(|CloseError::Failed(failure)| failure)
+    }
+
+    /// What carries the stream, and why.
+    #[must_use]
+    pub fn info(&self) -> EngineInfo {
+        self.shared.engine.info()
+    }
+
+    /// The flag that ends this handle's waits early.
+    #[must_use]
+    pub fn interrupt(&self) -> Interrupt {
+        self.shared.interrupt.clone()
+    }
+
+    /// The payload copies of this handle so far.
+    #[must_use]
+    pub fn copies(&self) -> CopyCounter {
+        self.shared.copies.clone()
+    }
+
+    /// The rounds of the control tree so far.
+    #[must_use]
+    pub fn tree_counters(&self) -> TreeCounters {
+        self.group.borrow().tree.counters()
+    }
+
+    /// This rank and the number of ranks.
+    #[must_use]
+    pub fn rank_and_size(&self) -> (usize, usize) {
+        let group = self.group.borrow();
+        (group.tree.rank(), group.tree.size())
+    }
+
+    /// Lets go of the stream on this rank. The writer is not held up by a reader that
+    /// leaves early.
+    pub fn close(mut self) {
+        self.shut();
+    }
+
+    fn shut(&mut self) {
+        if !std::mem::replace(&mut self.closed, true) {
+            let wait = self.group.get_mut().wait();
+            self.shared.engine.close(&wait);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}
+
+/// A sealed step. It may outlive the reader; it is let go when dropped.
+pub struct Step {
+    meta: StepMeta,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Step {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.meta.fmt(formatter)
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        self.shared.engine.release(&self.meta);
+    }
+}
+
+/// A selection resolved against one variable of a step.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    entry: usize,
+    block: Option<BlockId>,
+    region: Region,
+}
+
+impl Resolved {
+    /// The shape of the result; dimensions picked by index are gone.
+    #[must_use]
+    pub fn shape(&self) -> Vec<u64> {
+        self.region.result_shape()
+    }
+
+    /// Cells per dimension of the variable, with 1 for those picked by index: what the
+    /// destination of a read must have.
+    #[must_use]
+    pub fn count(&self) -> &[u64] {
+        &self.region.count
+    }
+}
+
+/// Reads of several selections, done together: an engine may fetch them in one go.
+#[derive(Debug, Default)]
+pub struct Batch<'d> {
+    reads: Vec<(Resolved, StridedMut<'d>)>,
+}
+
+impl<'d> Batch<'d> {
+    /// Adds a read. `into` has the resolved selection's count.
+    pub fn add(&mut self, resolved: Resolved, into: StridedMut<'d>) {
+        self.reads.push((resolved, into));
+    }
+}
+
+impl Step {
+    /// Identity and times.
+    #[must_use]
+    pub fn head(&self) -> StepHead {
+        self.meta.head
+    }
+
+    /// The variables that were put in this step, in schema order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.meta.entries
+    }
+
+    /// The schema in force, with the attributes.
+    #[must_use]
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.meta.schema
+    }
+
+    fn place(&self, variable: &str) -> Place {
+        self.shared
+            .place
+            .clone()
+            .at_step(self.meta.head.step)
+            .of_variable(variable)
+    }
+
+    fn index(&self, variable: &str) -> Result<usize, GetError> {
+        self.meta
+            .entries
+            .iter()
+            .position(|entry| entry.definition.name == variable)
+            .ok_or_else(|| GetError::UnknownVariable {
+                place: self.place(variable),
+                nearest: nearest(
+                    variable,
+                    self.meta
+                        .entries
+                        .iter()
+                        .map(|entry| entry.definition.name.as_str()),
+                ),
+            })
+    }
+
+    /// A variable as it is in this step.
+    ///
+    /// # Errors
+    /// [`GetError::UnknownVariable`], naming the nearest there is.
+    pub fn entry(&self, variable: &str) -> Result<&Entry, GetError> {
+        self.index(variable).map(|index| &self.meta.entries[index])
+    }
+
+    /// Resolves a selection of a variable. Local arrays can only be selected by block;
+    /// their only block is meant if none is named and there is one.
+    ///
+    /// # Errors
+    /// [`GetError`] if there is no such variable or block, its elements are not `dtype`, or
+    /// the selection reaches outside.
+    pub fn resolve(
+        &self,
+        variable: &str,
+        dtype: DType,
+        selection: &Selection,
+    ) -> Result<Resolved, GetError> {
+        let index = self.index(variable)?;
+        let entry = &self.meta.entries[index];
+        let stored = entry.definition.dtype;
+        if stored != dtype {
+            return Err(GetError::DTypeMismatch {
+                place: self.place(variable),
+                stored: stored.name(),
+                asked: dtype.name(),
+            });
+        }
+        let local = entry.definition.kind == ShapeKind::LocalArray;
+        let block = match selection.block {
+            None if local && entry.blocks.len() == 1 => Some(BlockId(0)),
+            None if local => {
+                let problem = format!(
+                    "a local array of {} blocks is read block by block; select one",
+                    entry.blocks.len()
+                );
+                return Err(GetError::Shape {
+                    place: self.place(variable),
+                    problem,
+                });
+            }
+            other => other,
+        };
+        let shape = match block {
+            None => entry.shape(),
+            Some(block) => match entry.blocks.get(block.0 as usize) {
+                Some(found) => found.block.count.clone(),
+                None => {
+                    return Err(GetError::NoSuchBlock {
+                        place: self.place(variable),
+                        block: block.0,
+                        blocks: entry.blocks.len(),
+                    });
+                }
+            },
+        };
+        let region = selection
+            .resolve(&shape)
+            .map_err(|error| GetError::Selection {
+                place: self.place(variable),
+                error,
+            })?;
+        Ok(Resolved {
+            entry: index,
+            block,
+            region,
+        })
+    }
+
+    /// Reads one selection into memory of the resolved count.
+    ///
+    /// # Errors
+    /// [`GetError`]; what the destination holds is then undefined.
+    pub fn read(&self, resolved: Resolved, into: StridedMut<'_>) -> Result<(), GetError> {
+        self.read_batch(Batch {
+            reads: vec![(resolved, into)],
+        })
+    }
+
+    /// Reads several selections together.
+    ///
+    /// # Errors
+    /// [`GetError`] of the first that fails; what the destinations hold is then undefined.
+    pub fn read_batch(&self, batch: Batch<'_>) -> Result<(), GetError> {
+        let mut reads = Vec::with_capacity(batch.reads.len());
+        for (resolved, mut into) in batch.reads {
+            let entry = &self.meta.entries[resolved.entry];
+            if into.count() != resolved.region.count
+                || into.element_bytes() != entry.definition.dtype.size_bytes()
+            {
+                let problem = format!(
+                    "the destination has {:?} cells, the selection {:?}",
+                    into.count(),
+                    resolved.region.count
+                );
+                return Err(GetError::Shape {
+                    place: self.place(&entry.definition.name),
+                    problem,
+                });
+            }
+            if entry.definition.kind.is_value() {
+                self.read_values(entry, &resolved.region, &mut into)?;
+                continue;
+            }
+            let (start, step) = (resolved.region.start, resolved.region.step);
+            let wanted = match resolved.block {
+                None => Wanted::Array { start, step },
+                Some(block) => Wanted::Block { block, start, step },
+            };
+            if !into.count().contains(&0) {
+                reads.push(Read {
+                    entry: resolved.entry,
+                    wanted,
+                    into,
+                });
+            }
+        }
+        if reads.is_empty() {
+            return Ok(());
+        }
+        let wait = Wait::new(self.shared.deadline, &self.shared.interrupt);
+        self.shared.engine.read(&self.meta, &mut reads, &wait)
+    }
+
+    /// Values travel with the metadata.
+    fn read_values(
+        &self,
+        entry: &Entry,
+        region: &Region,
+        into: &mut StridedMut<'_>,
+    ) -> Result<(), GetError> {
+        let width = entry.definition.dtype.size_bytes();
+        let mut bytes = Vec::with_capacity(entry.blocks.len() * width);
+        for block in &entry.blocks {
+            if let Payload::Value(value) = &block.payload {
+                bytes.extend_from_slice(value);
+            }
+        }
+        let shape = if entry.definition.kind == ShapeKind::GlobalValue {
+            vec![]
+        } else {
+            vec![entry.blocks.len() as u64]
+        };
+        let problem = |error: &dyn std::fmt::Display| GetError::Shape {
+            place: self.place(&entry.definition.name),
+            problem: error.to_string(),
+        };
+        let all = StridedRef::contiguous(&bytes, width, &shape).map_err(|error| problem(&error))?;
+        let wanted = all
+            .sub_strided(&region.start, &region.count, &region.step)
+            .map_err(|error| problem(&error))?;
+        copy(into, &wanted, &self.shared.copies).map_err(|error| problem(&error))
+    }
+
+    /// The texts of a string variable: of a global value one, of a local value one per put.
+    ///
+    /// # Errors
+    /// [`GetError`] if there is no such variable or it holds no strings.
+    pub fn texts(&self, variable: &str) -> Result<Vec<String>, GetError> {
+        let entry = self.entry(variable)?;
+        if entry.definition.dtype != DType::Text {
+            let stored = entry.definition.dtype.name();
+            return Err(GetError::DTypeMismatch {
+                place: self.place(variable),
+                stored,
+                asked: DType::Text.name(),
+            });
+        }
+        let text = |payload: &Payload| match payload {
+            Payload::Value(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Payload::Array(_) => String::new(),
+        };
+        Ok(entry
+            .blocks
+            .iter()
+            .map(|block| text(&block.payload))
+            .collect())
+    }
+
+    /// Where errors of this step's variable say they are.
+    #[must_use]
+    pub fn place_of(&self, variable: &str) -> Place {
+        self.place(variable)
+    }
+
+    /// What carries the stream, and why.
+    #[must_use]
+    pub fn info(&self) -> EngineInfo {
+        self.shared.engine.info()
+    }
+}
