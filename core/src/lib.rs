@@ -20,5 +20,6 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod model;
+pub mod plan;
 pub mod session;
 pub mod tree;
