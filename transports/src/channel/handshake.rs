@@ -25,6 +25,8 @@ use crate::time::Wait;
 
 /// Both ends have the key and no other identity: `NN` with a pre-shared key
 /// mixed in before the first message, so that message already proves it.
+/// AES-GCM, since processors that run simulations compute it: a head of 64
+/// bytes is sealed in 0.4 us where ChaChaPoly takes 1.8, large pieces alike.
 const NOISE: &str = "Noise_NNpsk0_25519_AESGCM_BLAKE2s";
 
 const DURING: &str = "the handshake";
@@ -58,8 +60,8 @@ pub struct Connector {
     pub encrypt: bool,
     /// The largest frames.
     pub limits: ChannelLimits,
-    /// How long to look for a frame before sleeping; [`CONNECTOR_SPIN`] by
-    /// default.
+    /// How long to look for a frame before sleeping, letting others run in
+    /// between; [`CONNECTOR_SPIN`] by default.
     pub spin: Duration,
     /// What the channel counts into.
     pub counters: ChannelCounters,

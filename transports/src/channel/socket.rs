@@ -283,6 +283,8 @@ impl Socket {
                         }
                         std::hint::spin_loop();
                     }
+                    // The peer may wait for this very processor.
+                    std::thread::yield_now();
                 }
             }
             wait_for(self.stream.as_fd(), PollFlags::IN, wait)
