@@ -311,6 +311,25 @@ pub struct Read<'a> {
     pub into: StridedMut<'a>,
 }
 
+/// A block in the transport's own memory: row-major, not to be written to.
+pub struct Pinned {
+    /// The first byte; aligned to 64.
+    pub first: NonNull<u8>,
+    /// How many bytes.
+    pub bytes: usize,
+    /// Keeps the memory in place.
+    pub keep: Arc<dyn std::any::Any + Send + Sync>,
+}
+
+impl std::fmt::Debug for Pinned {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Pinned")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Brings steps to one rank. Shared by a reader and the steps detached from it.
 pub trait ReaderEngine: Send + Sync {
     /// What carries the stream, and why.
@@ -335,6 +354,13 @@ pub trait ReaderEngine: Send + Sync {
     /// # Errors
     /// [`GetError`]; what the destinations hold is then undefined.
     fn read(&self, step: &StepMeta, reads: &mut [Read<'_>], wait: &Wait) -> Result<(), GetError>;
+
+    /// Gives a block in place, without a copy, for as long as the result is kept.
+    ///
+    /// # Errors
+    /// [`GetError`]; where the transport has no memory to share, that says so and
+    /// points to `read`.
+    fn pin(&self, step: &StepMeta, entry: usize, block: BlockId) -> Result<Pinned, GetError>;
 
     /// Lets go of a step on this rank.
     fn release(&self, step: &StepMeta);

@@ -112,10 +112,24 @@ mod sealed {
 ///
 /// Sealed: the set is closed, its layouts are frozen in files and on the wire.
 pub trait Element:
-    sealed::Sealed + Copy + Default + PartialEq + fmt::Debug + Send + Sync + 'static
+    sealed::Sealed
+    + bytemuck::Zeroable
+    + Copy
+    + Default
+    + PartialEq
+    + fmt::Debug
+    + Send
+    + Sync
+    + 'static
 {
     /// The type's runtime name.
     const DTYPE: DType;
+
+    /// Whether every element in `bytes` is a valid one.
+    #[must_use]
+    fn are_valid(_bytes: &[u8]) -> bool {
+        true
+    }
 }
 
 /// An [`Element`] every bit pattern of which is valid, so that memory of it
@@ -139,4 +153,25 @@ elements! {
 impl sealed::Sealed for bool {}
 impl Element for bool {
     const DTYPE: DType = DType::Bool;
+
+    fn are_valid(bytes: &[u8]) -> bool {
+        bytes.iter().all(|byte| *byte <= 1)
+    }
+}
+
+/// Where an array's memory is. Only the host's can be put from and got into now;
+/// the others are named so that they can be refused clearly, and come later
+/// without a change of interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MemorySpace {
+    /// Memory of the host.
+    #[default]
+    Host,
+    /// Memory of a CUDA device.
+    Cuda,
+    /// Memory of a ROCm device.
+    Rocm,
+    /// Memory of a SYCL or Level Zero device.
+    LevelZero,
 }

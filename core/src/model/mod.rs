@@ -12,7 +12,7 @@ mod variable;
 
 pub use attribute::{Attribute, AttributeKey, Attributes};
 pub use block::{Block, BlockId, BlockInfo, Number, Stats, StatsBuilder, cells, intersect};
-pub use dtype::{Complex32, Complex64, DType, Element, Pod};
+pub use dtype::{Complex32, Complex64, DType, Element, MemorySpace, Pod};
 pub use selection::{Axis, Region, Selection, SelectionError};
 pub use step::{
     Entry, EntryBlock, Layout, LayoutEntry, Payload, Schema, StepHead, StepMeta, StepRecord,

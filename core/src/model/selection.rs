@@ -203,6 +203,16 @@ pub enum SelectionError {
         /// Its length.
         length: u64,
     },
+    /// A stride that runs backwards, or an axis that the array does not have.
+    #[error(
+        "{what} along dimension {dimension} is not supported; read forwards and reverse the result"
+    )]
+    Unsupported {
+        /// The dimension.
+        dimension: usize,
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A stride of zero.
     #[error("the stride along dimension {dimension} is 0; it must be at least 1")]
     ZeroStep {

@@ -15,7 +15,7 @@ use super::group::{Group, failed};
 use super::nearest;
 use crate::codec::{Decoder, Encoder};
 use crate::comm::Comm;
-use crate::engine::{EngineFactory, EngineInfo, Read, ReaderEngine, Start, Wanted};
+use crate::engine::{EngineFactory, EngineInfo, Pinned, Read, ReaderEngine, Start, Wanted};
 use crate::error::{CloseError, Failure, Fault, GetError, NextError, OpenError, Place};
 use crate::model::{
     BlockId, DType, Entry, Payload, Region, Schema, Selection, ShapeKind, StepHead, StepMeta,
@@ -468,6 +468,28 @@ impl Step {
             .sub_strided(&region.start, &region.count, &region.step)
             .map_err(|error| problem(&error))?;
         copy(into, &wanted, &self.shared.copies).map_err(|error| problem(&error))
+    }
+
+    /// A block of an array in place, without a copy, for as long as the result is kept.
+    ///
+    /// # Errors
+    /// [`GetError`]; where the engine cannot, the error says so and points to `read`.
+    pub fn pin(
+        &self,
+        variable: &str,
+        dtype: DType,
+        block: BlockId,
+    ) -> Result<(Pinned, Vec<u64>), GetError> {
+        let resolved = self.resolve(variable, dtype, &Selection::block(block))?;
+        if self.meta.entries[resolved.entry].definition.kind.is_value() {
+            let problem = "values travel with the metadata; get them".to_owned();
+            return Err(GetError::Shape {
+                place: self.place(variable),
+                problem,
+            });
+        }
+        let pinned = self.shared.engine.pin(&self.meta, resolved.entry, block)?;
+        Ok((pinned, resolved.region.count))
     }
 
     /// The texts of a string variable: of a global value one, of a local value one per put.

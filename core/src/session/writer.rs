@@ -30,8 +30,10 @@ use crate::error::{
     BeginError, CloseError, DefineError, EndError, Fault, OpenError, Place, PutError, Travels,
 };
 use crate::model::{
-    Attribute, AttributeKey, DType, Definition, Schema, ShapeKind, StepHead, StepRecord, StepTime,
+    Attribute, AttributeKey, DType, Definition, MemorySpace, Schema, ShapeKind, StepHead,
+    StepRecord, StepTime,
 };
+use crate::plan;
 use crate::tree::TreeCounters;
 
 /// The longest a writer that was dropped without `close` may take to close.
@@ -470,7 +472,16 @@ impl Writer {
         dtype: DType,
         start: &[u64],
         source: StridedRef<'d>,
+        space: MemorySpace,
     ) -> Result<Put<'d>, PutError> {
+        if space != MemorySpace::Host {
+            let fault = Fault::Unsupported {
+                engine: self.group.target.engine.scheme().to_owned(),
+                what: format!("take memory of a device ({space:?})"),
+                instead: "copy the block to the host and put that".into(),
+            };
+            return Err(self.stick(failed(fault, self.put_place(variable))));
+        }
         let count = source.count().to_vec();
         let start = self.full_start(variable, start);
         let order = self
@@ -818,7 +829,7 @@ fn assemble(
     for entry in layout.entries.iter().filter(|_| checked) {
         let definition = &schema.variables[entry.variable as usize];
         if definition.kind == ShapeKind::GlobalArray
-            && let Some((first, second)) = first_overlap(&entry.blocks)
+            && let Some((first, second)) = plan::overlaps(&entry.blocks)
         {
             let (first, second) = (&entry.blocks[first], &entry.blocks[second]);
             let what = format!(
@@ -884,12 +895,4 @@ fn shape_problem(definition: &Definition, start: &[u64], count: &[u64]) -> Optio
         }
     }
     None
-}
-
-fn first_overlap(blocks: &[crate::model::Block]) -> Option<(usize, usize)> {
-    let pairs = (0..blocks.len()).flat_map(|second| (0..second).map(move |first| (first, second)));
-    pairs.into_iter().find(|(first, second)| {
-        let (a, b) = (&blocks[*first], &blocks[*second]);
-        crate::model::intersect((&a.start, &a.count), (&b.start, &b.count)).is_some()
-    })
 }
