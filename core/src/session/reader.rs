@@ -249,6 +249,23 @@ impl Resolved {
         self.region.result_shape()
     }
 
+    /// Strides for every dimension of the variable, from those of the result: dimensions
+    /// picked by index do not move.
+    #[must_use]
+    pub fn strides(&self, result: impl IntoIterator<Item = i64>) -> Vec<i64> {
+        let mut result = result.into_iter();
+        let squeezed = self.region.squeezed.iter();
+        squeezed
+            .map(|squeezed| {
+                if *squeezed {
+                    0
+                } else {
+                    result.next().unwrap_or_default()
+                }
+            })
+            .collect()
+    }
+
     /// Cells per dimension of the variable, with 1 for those picked by index: what the
     /// destination of a read must have.
     #[must_use]

@@ -733,6 +733,12 @@ impl Writer {
         root.and(own)
     }
 
+    /// Where errors of this stream say they are.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.group.place().on_rank(self.group.tree.rank())
+    }
+
     /// What carries the stream, and why.
     #[must_use]
     pub fn info(&self) -> EngineInfo {

@@ -1,0 +1,109 @@
+//! Opening with options, and what counts as a group of ranks.
+
+use std::time::Duration;
+
+use panta_core::comm::{Comm, Procs, Solo, ThreadComm};
+use panta_core::engine::{Resume, Start};
+use panta_core::error::OpenError;
+use panta_core::session;
+
+use crate::engines::registry;
+use crate::reader::Reader;
+use crate::writer::Writer;
+
+/// The ranks that open a stream together. It is used during the opening only.
+pub trait IntoComm {
+    /// Calls `open` with the communicator.
+    fn with<R>(self, open: impl FnOnce(&mut dyn Comm) -> R) -> R;
+}
+
+macro_rules! comms {
+    ($($comm:ty),*) => {
+        $(impl IntoComm for $comm {
+            fn with<R>(mut self, open: impl FnOnce(&mut dyn Comm) -> R) -> R {
+                open(&mut self)
+            }
+        })*
+    };
+}
+
+comms!(Solo, ThreadComm, Procs);
+
+#[cfg(feature = "mpi")]
+comms!(crate::mpi::MpiComm);
+
+impl IntoComm for Box<dyn Comm> {
+    fn with<R>(mut self, open: impl FnOnce(&mut dyn Comm) -> R) -> R {
+        open(self.as_mut())
+    }
+}
+
+impl IntoComm for &mut dyn Comm {
+    fn with<R>(self, open: impl FnOnce(&mut dyn Comm) -> R) -> R {
+        open(self)
+    }
+}
+
+/// How to open a stream for writing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriterBuilder {
+    resume: Resume,
+    deadline: Option<Duration>,
+}
+
+impl WriterBuilder {
+    /// What becomes of steps that are already there: replaced by default.
+    #[must_use]
+    pub fn resume(mut self, resume: Resume) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// How long each wait after the opening may take, instead of the configured time.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Opens the stream; collective.
+    ///
+    /// # Errors
+    /// [`OpenError`], the same on every rank.
+    pub fn open(self, name: &str, comm: impl IntoComm) -> Result<Writer, OpenError> {
+        let options = session::WriterOptions {
+            resume: self.resume,
+        };
+        let mut session =
+            comm.with(|comm| session::Writer::open(name, comm, &registry(), options))?;
+        if let Some(deadline) = self.deadline {
+            session.set_deadline(deadline);
+        }
+        Ok(Writer { session })
+    }
+}
+
+/// How to open a stream for reading.
+#[derive(Clone, Debug, Default)]
+pub struct ReaderBuilder {
+    start: Start,
+}
+
+impl ReaderBuilder {
+    /// Where to begin: at the oldest step by default.
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Opens the stream; collective. Waits for its writer up to the configured deadline.
+    ///
+    /// # Errors
+    /// [`OpenError`], the same on every rank.
+    pub fn open(self, name: &str, comm: impl IntoComm) -> Result<Reader, OpenError> {
+        let options = session::ReaderOptions { start: self.start };
+        let session = comm.with(|comm| session::Reader::open(name, comm, &registry(), &options))?;
+        Ok(Reader { session })
+    }
+}
