@@ -1,5 +1,5 @@
 //! The control tree between threads: right answers, one outcome, no hang.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use panta_core::comm::{Comm, Threads};
 use panta_core::tree::{ControlTree, Failure, MAX_FRAME_BYTES, Operation, TreeError, TreeOptions};

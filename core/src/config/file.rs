@@ -67,7 +67,10 @@ pub fn parse_toml(text: &str) -> Result<ConfigFile, ConfigError> {
     let mut file = ConfigFile::default();
     for (key, value) in table.get_ref() {
         match key.get_ref().as_ref() {
-            "defaults" => file.defaults = reader.settings(reader.table("defaults", value)?)?,
+            "defaults" => {
+                let table = reader.table("defaults", value)?;
+                file.defaults = reader.settings(table, UrlKey::IsUnknown)?;
+            }
             "streams" => {
                 for (name, entry) in reader.table("streams", value)? {
                     let (name, entry) = reader.stream(name, entry)?;
@@ -128,7 +131,10 @@ impl Reader<'_> {
     ) -> Result<(String, StreamEntry), ConfigError> {
         let start = name.span().start;
         let name = name.get_ref().to_string();
-        let mut settings = self.settings(self.table(&format!("streams.{name}"), entry)?)?;
+        let mut settings = self.settings(
+            self.table(&format!("streams.{name}"), entry)?,
+            UrlKey::IsLeftToCaller,
+        )?;
         let url = match settings.iter().position(|it| it.key == URL_KEY) {
             None => {
                 // The default is `file:NAME.panta`, which any path will do for.
@@ -149,8 +155,7 @@ impl Reader<'_> {
         Ok((name, StreamEntry { url, settings }))
     }
 
-    /// The pairs of a table; `url` is let through and left to the caller.
-    fn settings(&self, table: &DeTable<'_>) -> Result<Vec<Setting>, ConfigError> {
+    fn settings(&self, table: &DeTable<'_>, url_key: UrlKey) -> Result<Vec<Setting>, ConfigError> {
         let mut settings = Vec::new();
         for (key, value) in table {
             let name = key.get_ref().as_ref();
@@ -160,7 +165,7 @@ impl Reader<'_> {
                 value: self.scalar(name, value)?,
                 line: self.line(start),
             };
-            if name != URL_KEY {
+            if name != URL_KEY || url_key == UrlKey::IsUnknown {
                 self.check(&setting, start)?;
             }
             settings.push(setting);
@@ -208,3 +213,10 @@ impl Reader<'_> {
 
 /// The one key of a stream's table that is no parameter.
 const URL_KEY: &str = "url";
+
+/// What [`URL_KEY`] means in a table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UrlKey {
+    IsUnknown,
+    IsLeftToCaller,
+}

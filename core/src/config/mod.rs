@@ -22,6 +22,9 @@ mod table;
 mod url;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{ConfigError, Place};
 pub use file::{ConfigFile, Setting, StreamEntry, parse_toml};
 pub use resolve::{Target, environment_variable, process_environment, resolve};

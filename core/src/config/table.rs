@@ -119,7 +119,7 @@ macro_rules! parameters {
     };
 }
 
-/// `docs/parameters.md`, but for its introduction.
+/// The table in `docs/parameters.md`.
 #[must_use]
 pub fn render_markdown() -> String {
     let mut text = String::from(
