@@ -119,6 +119,11 @@ impl Definitions {
         Ok(())
     }
 
+    /// Makes the next merge look at the definitions again, changed or not.
+    pub(super) fn forget(&mut self) {
+        self.last.clear();
+    }
+
     fn merge_definitions(
         &self,
         now: &[u64],

@@ -301,7 +301,12 @@ impl Writer {
                 let bytes = parts
                     .iter()
                     .fold(0_u64, |sum, part| sum.saturating_add(part.reserve_bytes));
-                let admission = engine.admit(&head, &merged, bytes, &wait)?;
+                let admission = engine
+                    .admit(&head, &merged, bytes, &wait)
+                    .inspect_err(|_| {
+                        // The merged schema is not taken over: the next begin merges again.
+                        everyone.forget();
+                    })?;
                 *schema = merged;
                 Ok(encode_decision(
                     &head,
