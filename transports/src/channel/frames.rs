@@ -46,7 +46,8 @@ pub struct Sender {
     nonce: u64,
     /// Prefix and sealed head, then sealed pieces of the body.
     sealed: Vec<u8>,
-    /// One piece of a body that lies in several slices.
+    /// Body length and head, then one piece of a body that lies in several
+    /// slices.
     piece: Vec<u8>,
     ended: bool,
 }
@@ -247,13 +248,15 @@ impl Sender {
     }
 
     fn seal_head(&mut self, link: &Link, head: &[u8], body_bytes: u64) -> Result<(), ChannelError> {
-        let mut plain = Vec::with_capacity(BODY_LENGTH_BYTES + head.len());
+        let mut plain = std::mem::take(&mut self.piece);
+        plain.clear();
         plain.extend_from_slice(&body_bytes.to_le_bytes());
         plain.extend_from_slice(head);
-        for piece in plain.chunks(HEAD_PIECE_BYTES) {
-            seal(link, &mut self.nonce, piece, &mut self.sealed)?;
-        }
-        Ok(())
+        let mut pieces = plain.chunks(HEAD_PIECE_BYTES);
+        let result =
+            pieces.try_for_each(|piece| seal(link, &mut self.nonce, piece, &mut self.sealed));
+        self.piece = plain;
+        result
     }
 
     /// Sends what is sealed, and the body in sealed pieces, each of the full
