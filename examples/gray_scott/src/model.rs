@@ -19,7 +19,7 @@
     reason = "ndarray counts negative indices from the end"
 )]
 
-use ndarray::{Array3, ArrayView3, s};
+use ndarray::{Array3, ArrayView3, ArrayViewMut3, s};
 
 use crate::split::Block;
 
@@ -61,6 +61,11 @@ pub(crate) fn interior(field: &Array3<f64>) -> ArrayView3<'_, f64> {
     field.slice(s![1..-1, 1..-1, 1..-1])
 }
 
+/// The same, to be written to.
+pub(crate) fn interior_mut(field: &mut Array3<f64>) -> ArrayViewMut3<'_, f64> {
+    field.slice_mut(s![1..-1, 1..-1, 1..-1])
+}
+
 impl Model {
     /// The initial state: u = 1 and v = 0, but for a cube in the centre.
     pub(crate) fn new(parameters: Parameters, cells: usize, block: Block) -> Self {
@@ -68,7 +73,7 @@ impl Model {
         let (mut u, mut v) = (Array3::ones(ghosted), Array3::zeros(ghosted));
         let half = (cells / 10).max(1);
         let centre = cells / 2 - half..cells / 2 + half;
-        for ((z, y, x), value) in v.slice_mut(s![1..-1, 1..-1, 1..-1]).indexed_iter_mut() {
+        for ((z, y, x), value) in interior_mut(&mut v).indexed_iter_mut() {
             let at = [z + block.start[0], y + block.start[1], x + block.start[2]];
             if at.iter().all(|index| centre.contains(index)) {
                 *value = 0.33;
@@ -88,11 +93,18 @@ impl Model {
         }
     }
 
-    /// Goes on from `step` with the given fields, as a restart does.
-    pub(crate) fn resume(&mut self, step: u64, u: ArrayView3<'_, f64>, v: ArrayView3<'_, f64>) {
+    /// Goes on from `step`, as a restart does; u and v are then to be filled.
+    pub(crate) fn resume_at(&mut self, step: u64) {
         self.step = step;
-        self.u.slice_mut(s![1..-1, 1..-1, 1..-1]).assign(&u);
-        self.v.slice_mut(s![1..-1, 1..-1, 1..-1]).assign(&v);
+    }
+
+    pub(crate) fn parameters(&self) -> Parameters {
+        self.parameters
+    }
+
+    /// Cells along each side of the whole grid.
+    pub(crate) fn cells(&self) -> usize {
+        self.cells
     }
 
     pub(crate) fn step(&self) -> u64 {
