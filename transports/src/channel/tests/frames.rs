@@ -1,5 +1,7 @@
 //! What is sent arrives, whole and in order, or it is an error.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::channel::wire::HEAD_PIECE_BYTES;
 
@@ -285,5 +287,55 @@ fn a_long_head_is_sealed_in_several_pieces() {
             scope.spawn(|| far.send(&bytes(length), &[], &wait()).unwrap());
             assert!(near.receive_head(&wait()).unwrap().bytes == bytes(length));
         });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_comes_after_the_handshake_ends_in_frames_or_an_error(
+        encrypt: bool,
+        keep in 0_usize..300,
+        garbage in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let accepting = Acceptor { encrypt, ..acceptor() };
+        let mut near = tampered(
+            &accepting,
+            |good| {
+                for size in 0..4 {
+                    good.send(&bytes(size * 9), &[&bytes(size * 20)], &wait()).unwrap();
+                }
+            },
+            move |sent| {
+                sent.truncate(keep);
+                sent.extend(garbage);
+            },
+        );
+        let mut frames = 0;
+        let error = loop {
+            match near.receive_head(&wait()) {
+                Ok(head) => {
+                    prop_assert_eq!(head.bytes, bytes(frames * 9));
+                    prop_assert_eq!(head.body_bytes, (frames * 20) as u64);
+                }
+                Err(error) => break error,
+            }
+            let mut body = vec![0; frames * 20];
+            if let Err(error) = near.receive_body(&mut body, &wait()) {
+                break error;
+            }
+            prop_assert!(!encrypt || body == bytes(frames * 20));
+            frames += 1;
+        };
+        let expected = matches!(
+            error,
+            ChannelError::Closed { .. } | ChannelError::Altered { .. } | ChannelError::TooLarge { .. }
+        );
+        prop_assert!(expected, "{}", error);
     }
 }
