@@ -182,6 +182,42 @@ fn a_rank_that_leaves_early_fails_the_round_of_all_the_others_at_once() {
 }
 
 #[test]
+fn whoever_leaves_whenever_the_others_have_made_the_same_decisions() {
+    for _ in 0..60 {
+        let seed = panta_transports::random::number().unwrap();
+        let size = 2 + (seed % 20) as usize;
+        let fan_out = 1 + (seed >> 8) as usize % 4;
+        let leaver = (seed >> 16) as usize % size;
+        let last = (seed >> 24) % 6;
+        let outcomes = on_ranks(size, fan_out, |mut tree| {
+            let rank = tree.rank();
+            for round in 0.. {
+                if rank == leaver && round == last {
+                    return None;
+                }
+                dawdle(rank, (seed >> 32) as usize % 100 + round as usize);
+                if let Err(error) = tree.agree(Ok(vec![]), |_| vec![], &wait()) {
+                    return Some((round, error));
+                }
+            }
+            None
+        });
+        for (rank, outcome) in outcomes.into_iter().enumerate() {
+            if rank == leaver {
+                continue;
+            }
+            let (rounds, error) = outcome.unwrap();
+            let scenario = format!("seed {seed}: {size} ranks, fan-out {fan_out}, rank {rank}");
+            assert_eq!(rounds, last, "{scenario}: {error}");
+            assert!(
+                matches!(error, TreeError::RankLost { rank, .. } if rank == leaver),
+                "{scenario}: {error}, not {leaver}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_rank_lost_while_others_wait_is_noticed_though_the_root_is_not_there_yet() {
     let (root_may_go, root_waits) = mpsc::channel::<()>();
     let root_waits = Mutex::new(Some(root_waits));
@@ -225,7 +261,7 @@ fn a_rank_lost_while_others_wait_is_noticed_though_the_root_is_not_there_yet() {
 #[test]
 fn a_deadline_names_the_silent_rank_on_every_rank_and_not_those_between() {
     // Deep enough that the silent rank is far from most others.
-    for silent in [0, 2, 13, 14] {
+    for silent in [0, 2, 13] {
         let (done, all_done) = mpsc::channel::<()>();
         let all_done = Mutex::new(all_done);
         let errors = on_ranks(15, 2, |mut tree| {
@@ -234,7 +270,7 @@ fn a_deadline_names_the_silent_rank_on_every_rank_and_not_those_between() {
                 (0..14).for_each(|_| waits.recv_timeout(LONG).unwrap());
                 return tree.barrier(&wait()).unwrap_err();
             }
-            let short = Wait::for_at_most(Duration::from_secs(1));
+            let short = Wait::for_at_most(Duration::from_secs(2));
             let error = tree.barrier(&short).unwrap_err();
             done.send(()).unwrap();
             error
@@ -247,7 +283,7 @@ fn a_deadline_names_the_silent_rank_on_every_rank_and_not_those_between() {
                 panic!("{error}");
             };
             assert_eq!(awaiting, &[silent], "{error}");
-            assert_eq!(*after, Duration::from_secs(1));
+            assert_eq!(*after, Duration::from_secs(2));
         }
     }
 }

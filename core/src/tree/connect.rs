@@ -452,3 +452,124 @@ impl Drop for Deposit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpStream as RawStream;
+    use std::thread;
+
+    /// The identities of two ranks in different processes of one host.
+    fn two_processes() -> Vec<Identity> {
+        let identity = |process| Identity {
+            fan_out: 2,
+            process: (process, 0),
+            host: "host".to_owned(),
+            token: 0,
+        };
+        vec![identity(1), identity(2)]
+    }
+
+    fn bench(rank: usize) -> Workbench {
+        let shape = Shape {
+            size: 2,
+            fan_out: 2,
+        };
+        Workbench::prepare(rank, shape, &two_processes(), &TreeOptions::default()).unwrap()
+    }
+
+    fn wait() -> Wait {
+        Wait::for_at_most(Duration::from_secs(60))
+    }
+
+    #[test]
+    fn strangers_at_the_door_do_not_keep_the_group_from_opening() {
+        let (mut root, mut child) = (bench(0), bench(1));
+        let address = root.listeners[0].local_addr();
+        assert!(address.ip().is_loopback());
+        let invitations = |root: &mut Workbench, child: &mut Workbench| {
+            check_invitations(&[root.invitation(), child.invitation()], 2).unwrap()
+        };
+        let (for_root, for_child) = (
+            invitations(&mut root, &mut child),
+            invitations(&mut root, &mut child),
+        );
+        // One who says nothing, one who talks nonsense, one who leaves, and
+        // one with a key of its own.
+        let _silent = RawStream::connect(address).unwrap();
+        let mut nonsense = RawStream::connect(address).unwrap();
+        nonsense.write_all(&[b'x'; 600]).unwrap();
+        drop(RawStream::connect(address).unwrap());
+        let stranger = thread::spawn(move || {
+            let key = Key::from_bytes([7; KEY_BYTES]);
+            let connector = Connector::new(key, Role::Cluster);
+            Channel::connect(address, &connector, &wait()).err()
+        });
+        let refused = thread::spawn(move || {
+            let root = root.link(&for_root, &wait());
+            root.map(|mut it| it.gather(b"root".to_vec(), &wait()).unwrap().unwrap())
+        });
+        assert!(matches!(
+            stranger.join().unwrap(),
+            Some(ChannelError::WrongKey { .. })
+        ));
+        let mut child = child.link(&for_child, &wait()).unwrap();
+        child.gather(b"child".to_vec(), &wait()).unwrap();
+        let gathered = refused.join().unwrap().unwrap();
+        assert_eq!(gathered, [Ok(b"root".to_vec()), Ok(b"child".to_vec())]);
+    }
+
+    #[test]
+    fn a_parent_that_listens_no_more_is_lost_at_once() {
+        let (root, child) = (bench(0), bench(1));
+        let invitations = [root.invitation(), child.invitation()];
+        drop(root);
+        let invitations = check_invitations(&invitations, 2).unwrap();
+        let error = child.link(&invitations, &wait()).unwrap_err();
+        assert_eq!(
+            error,
+            TreeError::RankLost {
+                rank: 0,
+                noticed_by: 1
+            }
+        );
+    }
+
+    #[test]
+    fn a_child_that_never_comes_is_named_by_the_deadline() {
+        let (root, child) = (bench(0), bench(1));
+        let invitations = [root.invitation(), child.invitation()];
+        let invitations = check_invitations(&invitations, 2).unwrap();
+        let short = Duration::from_millis(50);
+        let error = root
+            .link(&invitations, &Wait::for_at_most(short))
+            .unwrap_err();
+        let expected = CommError::Deadline {
+            awaiting: vec![1],
+            after: short,
+        };
+        assert_eq!(error, TreeError::Open(expected));
+    }
+
+    #[test]
+    fn a_rank_that_cannot_listen_fails_the_opening_with_its_number_and_reason() {
+        let options = TreeOptions {
+            interface: Some("nosuch0".to_owned()),
+            ..TreeOptions::default()
+        };
+        let shape = Shape {
+            size: 2,
+            fan_out: 2,
+        };
+        let reason = Workbench::prepare(0, shape, &two_processes(), &options).err();
+        let parts = [refusal(&reason.unwrap()), bench(1).invitation()];
+        let error = check_invitations(&parts, 2).err().unwrap().to_string();
+        assert!(
+            error.contains("rank 0") && error.contains("nosuch0"),
+            "{error}"
+        );
+    }
+}
