@@ -5,6 +5,7 @@
 
 use super::TreeCounters;
 use super::frame::Frame;
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -51,9 +52,8 @@ impl LocalStream {
 
 impl ByteStream for LocalStream {
     fn read(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
-        let mut buffer = [0; READ_BYTES];
-        let (count, _) = recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT)?;
-        into.extend_from_slice(&buffer[..count]);
+        into.reserve(READ_BYTES);
+        let (count, _) = recv(&self.0, spare_capacity(into), RecvFlags::DONTWAIT)?;
         Ok(count)
     }
 
