@@ -145,8 +145,8 @@ pub fn check(kind: &Kind) -> Result<(), DecodeError> {
         Kind::Get(get) => check_get(get),
         Kind::Describe(describe) => name("stream", &describe.stream),
         Kind::Watermark(watermark) => run(watermark.run.as_ref()),
+        Kind::Alive(alive) => name("stream", &alive.stream),
         Kind::Hello(_)
-        | Kind::Alive(_)
         | Kind::ListStreams(_)
         | Kind::Defined(_)
         | Kind::Stored(_)
@@ -265,7 +265,7 @@ fn check_sealed(sealed: &SealedStep) -> Result<(), DecodeError> {
             limits::ATTRIBUTES_LIMIT_BYTES,
         )?;
     }
-    count("layouts", sealed.layouts.len(), limits::VARIABLES_LIMIT)?;
+    count("layouts", sealed.layouts.len(), limits::LAYOUTS_LIMIT)?;
     sealed.layouts.iter().try_for_each(layout)
 }
 

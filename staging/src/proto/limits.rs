@@ -18,8 +18,8 @@ pub const NAME_LIMIT_BYTES: usize = 255;
 /// The most dimensions of a variable.
 pub const DIMS_LIMIT: usize = 16;
 /// The most bytes of one part (fixed or shape) of a layout.
-pub const LAYOUT_PART_LIMIT_BYTES: usize = 16 << 10;
-/// The most bytes of attributes one writer sends with a step.
+pub const LAYOUT_PART_LIMIT_BYTES: usize = 4 << 10;
+/// The most bytes of attributes of one step, over its writer groups.
 pub const ATTRIBUTES_LIMIT_BYTES: usize = 256 << 10;
 /// The longest encoded shard map.
 pub const MAP_LIMIT_BYTES: usize = 256 << 10;
@@ -49,9 +49,11 @@ pub const STREAMS_LIMIT: usize = 4096;
 pub const GROUPS_LIMIT: usize = 1024;
 /// The most named cursors of one stream.
 pub const CURSORS_LIMIT: usize = 1024;
-/// The most layouts a home remembers for one stream before it forgets those
-/// that no held step uses.
+/// The most layouts that the held steps of one stream may use together.
 pub const LAYOUTS_LIMIT: usize = 4096;
+/// The most bytes of these layouts; with attributes, variables and owners
+/// they fit into one head.
+pub const LAYOUTS_LIMIT_BYTES: usize = 384 << 10;
 /// The most steps a stream may retain.
 pub const RETAINED_STEPS_LIMIT: u64 = 65_536;
 /// The most steps that may be begun and not yet sealed in one stream.
@@ -60,6 +62,8 @@ pub const OPEN_STEPS_LIMIT: usize = 256;
 pub const CLAIMS_LIMIT: usize = 1024;
 /// The most requests a server keeps waiting, over all connections.
 pub const PENDING_LIMIT: usize = 16_384;
+/// The most requests a server keeps waiting for one connection.
+pub const PENDING_PER_CONNECTION_LIMIT: usize = 64;
 /// The most pieces an owner indexes for one step.
 pub const STEP_PIECES_LIMIT: u64 = 1 << 22;
 /// The most requests a client has outstanding at once.

@@ -32,7 +32,7 @@ impl Message {
 
 /// The frame's content as prost sees it.
 #[derive(Clone, PartialEq, Wire)]
-pub(super) struct Envelope {
+pub(crate) struct Envelope {
     #[prost(uint64, tag = "1")]
     pub(super) request: u64,
     #[prost(
@@ -228,6 +228,19 @@ pub enum Ack {
     Disk = 2,
 }
 
+/// What a writer does with the steps that are there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash, Enumeration)]
+#[repr(i32)]
+pub enum ResumeFrom {
+    /// Begins anew: all of them are withdrawn.
+    Fresh = 0,
+    /// Continues after the last sealed one.
+    Last = 1,
+    /// Continues after the step numbered `resume_step`, a restart from a
+    /// checkpoint: later ones are withdrawn.
+    After = 2,
+}
+
 /// A writer group opens a stream.
 #[derive(Clone, PartialEq, Eq, Wire)]
 pub struct OpenWriter {
@@ -243,10 +256,12 @@ pub struct OpenWriter {
     /// Random identity of this life of the writer group.
     #[prost(fixed64, tag = "4")]
     pub instance: u64,
-    /// Present: continue after this step (a restart from a checkpoint);
-    /// later steps are withdrawn. Absent: begin anew.
-    #[prost(uint64, optional, tag = "5")]
-    pub resume_after: Option<u64>,
+    /// Whether to continue what is there.
+    #[prost(enumeration = "ResumeFrom", tag = "5")]
+    pub resume: i32,
+    /// With `After`: the step to continue after.
+    #[prost(uint64, tag = "11")]
+    pub resume_step: u64,
     /// What happens when retention is full.
     #[prost(enumeration = "Policy", tag = "6")]
     pub policy: i32,
@@ -743,8 +758,8 @@ pub enum NoStepReason {
     /// Steps the reader has passed were withdrawn; it stands after `step`
     /// now (absent: before everything), in `epoch`.
     RolledBack = 3,
-    /// Steps the reader had not read are gone; `step` is the oldest held
-    /// (absent: none is held). It stands before that one now.
+    /// Steps the reader had not read are gone; `step` is the oldest held or
+    /// to come. It stands before that one now.
     Trimmed = 4,
     /// The group's own claims fill the stream's retention, so that waiting
     /// would never end.
@@ -965,9 +980,16 @@ pub struct Got {
     pub pieces: Vec<GotPiece>,
 }
 
-/// The sender lives; also what its silence would be measured against.
-#[derive(Clone, Copy, PartialEq, Eq, Wire)]
-pub struct Alive {}
+/// A writer or reader group lives, and speaks on this connection now.
+#[derive(Clone, PartialEq, Eq, Wire)]
+pub struct Alive {
+    /// The stream's name.
+    #[prost(string, tag = "1")]
+    pub stream: String,
+    /// The instance that opened it.
+    #[prost(fixed64, tag = "2")]
+    pub instance: u64,
+}
 
 /// Asks for the streams a server is home to.
 #[derive(Clone, Copy, PartialEq, Eq, Wire)]

@@ -114,7 +114,7 @@ pub enum ClientAction {
 #[derive(Clone, Debug, PartialEq)]
 pub enum WriterCall {
     /// Open the stream. Answer: `Opened`, to be handed to every rank's
-    /// `WriterMachine::attach`.
+    /// [`WriterMachine::attach`].
     Open(super::message::OpenWriter),
     /// Name a layout. A layout named before costs no round trip.
     /// Answer: `Defined`.
@@ -185,7 +185,7 @@ pub struct EndCall {
     pub time: f64,
     /// Nanoseconds since 1970.
     pub wall_clock_ns: u64,
-    /// Shares of all ranks, merged by `merge_shares`.
+    /// Shares of all ranks, merged by [`merge_shares`].
     pub owners: Vec<super::message::OwnerShare>,
     /// The variables put.
     pub variables: Vec<super::message::VariableLayout>,
@@ -198,7 +198,7 @@ pub struct EndCall {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReaderCall {
     /// Open the stream. Answer: `ReaderOpened`, to be handed to every rank's
-    /// `ReaderMachine::attach`.
+    /// [`ReaderMachine::attach`].
     Open(super::message::OpenReader),
     /// The next step, or the newest. Answer: `Next`.
     Next {
@@ -312,7 +312,7 @@ pub enum NextAnswer {
     },
     /// Steps the reader had not seen are gone; it goes on with `oldest`.
     Trimmed {
-        /// The oldest held.
+        /// The oldest held, or the first to come.
         oldest: Option<u64>,
     },
     /// The reader's own claims fill the stream's retention.

@@ -13,6 +13,18 @@
 //! `Arc` per region), so that a region dropped while it is being gathered
 //! stays alive until that is done.
 
+mod home;
+mod index;
+mod ledger;
+mod machine;
+mod owner;
+mod reading;
+mod retention;
+mod stream;
+mod writing;
+
+pub use machine::ServerMachine;
+
 use super::message::{Got, Map, Message};
 use super::{ConnectionId, RegionId, ServerId};
 use std::time::Duration;
@@ -45,8 +57,8 @@ pub enum ServerEvent {
     },
     /// A message has come. The driver decodes it with
     /// [`super::codec::decode`] (and ends the connection on an error), reads
-    /// as many bytes of body as [`super::codec::body_bytes`] says, and keeps
-    /// them as a region, which belongs to the machine until it says
+    /// as many bytes of body as [`super::codec::body_bytes`] says (`Some(0)`
+    /// makes an empty region), and keeps them as a region, which belongs to the machine until it says
     /// [`ServerAction::Drop`].
     Message {
         /// Where it came from.

@@ -1,0 +1,436 @@
+//! What reader groups ask of a stream's home: where they are, what is next,
+//! what they are done with.
+//!
+//! A group's position lives at the group; the home's copy only says what may
+//! be trimmed, and moves only forward. A step is claimed when it is handed
+//! out, and released by name, so that a repeated request for the next step
+//! gets the same step while it is claimed, and nothing when it is long done.
+
+use super::super::ConnectionId;
+use super::super::limits;
+use super::super::message::{
+    CloseReader, Commit, Described, Done, Kind, Next, NoStep, NoStepReason, OpenReader, Position,
+    ReaderOpened, Reason, Refused, Release, SealedStep, StartAt,
+};
+use super::super::mutant::Mutant;
+use super::ledger::{Entry, Held};
+use super::stream::{Group, Outcome, Presence, Stream, fenced, lease, millis};
+use panta_transports::time::Time;
+use std::collections::BTreeSet;
+
+impl Stream {
+    /// A reader group opens; the answer lacks the map, which the server adds.
+    pub(super) fn open_reader(
+        &mut self,
+        open: &OpenReader,
+        connection: ConnectionId,
+        now: Time,
+    ) -> Result<ReaderOpened, Refused> {
+        if self.is_retired(open.instance) {
+            return Err(fenced(
+                "this reader has closed, or another has opened under its name",
+            ));
+        }
+        let known = self
+            .groups
+            .get_mut(&open.group)
+            .filter(|group| group.presence.instance == open.instance);
+        if let Some(group) = known {
+            group.presence.touch(connection, now);
+            return Ok(self.reader_opened(&open.group));
+        }
+        let position = self.start(open)?;
+        self.join(
+            &open.group,
+            open.instance,
+            lease(open.lease_ms),
+            position,
+            connection,
+            now,
+        )?;
+        Ok(self.reader_opened(&open.group))
+    }
+
+    fn join(
+        &mut self,
+        name: &str,
+        instance: u64,
+        lease: std::time::Duration,
+        position: Position,
+        connection: ConnectionId,
+        now: Time,
+    ) -> Result<(), Refused> {
+        if !self.groups.contains_key(name) && self.groups.len() >= limits::GROUPS_LIMIT {
+            return Err(Refused::new(
+                Reason::TooMany,
+                format!("too many reader groups read {}", self.name),
+            ));
+        }
+        let presence = Presence {
+            instance,
+            connection: Some(connection),
+            heard: now,
+            lease,
+            left: None,
+        };
+        let group = Group {
+            presence,
+            position,
+            claims: BTreeSet::new(),
+        };
+        if let Some(replaced) = self.groups.insert(name.to_owned(), group) {
+            self.retire(replaced.presence.instance);
+        }
+        Ok(())
+    }
+
+    fn reader_opened(&self, group: &str) -> ReaderOpened {
+        let group = self.groups.get(group);
+        ReaderOpened {
+            stream: self.name.clone(),
+            life: self.life,
+            position: group.map(|group| group.position),
+            map: None,
+            lease_ms: group.map_or(0, |group| millis(group.presence.lease)),
+        }
+    }
+
+    fn start(&self, open: &OpenReader) -> Result<Position, Refused> {
+        let ledger = &self.ledger;
+        let before = |step: u64| step.checked_sub(1);
+        let here = |after: Option<u64>| Position {
+            epoch: ledger.epoch,
+            after,
+        };
+        let held_from = |after: Option<u64>| {
+            if ledger.trimmed_through > after {
+                Err(self.trimmed())
+            } else {
+                Ok(here(after))
+            }
+        };
+        match StartAt::try_from(open.start) {
+            Ok(StartAt::Oldest) => Ok(here(ledger.trimmed_through)),
+            Ok(StartAt::Latest) => {
+                let last = ledger.held.last_key_value().map(|(step, _)| *step);
+                Ok(here(last.map_or(ledger.last_sealed, before)))
+            }
+            Ok(StartAt::At) => held_from(before(open.step)),
+            Ok(StartAt::After) => held_from(Some(open.step)),
+            Ok(StartAt::Cursor) => match ledger.cursors.get(&open.cursor) {
+                None => Ok(here(ledger.trimmed_through)),
+                Some(position) if ledger.rolled_back(*position).is_some() => Ok(*position),
+                Some(position) => held_from(position.after).map(|_| *position),
+            },
+            Ok(StartAt::Time) => {
+                let first = ledger
+                    .held
+                    .iter()
+                    .find(|(_, held)| held.record.time >= open.time);
+                Ok(here(
+                    first.map_or(ledger.last_sealed, |(step, _)| before(*step)),
+                ))
+            }
+            Err(_) => Err(Refused::new(
+                Reason::Unsupported,
+                "a way to start that this version does not know",
+            )),
+        }
+    }
+
+    fn trimmed(&self) -> Refused {
+        let oldest = self.ledger.held.first_key_value().map(|(step, _)| *step);
+        Refused {
+            step: oldest,
+            ..Refused::new(
+                Reason::Trimmed,
+                format!("the oldest step held of {} is {oldest:?}", self.name),
+            )
+        }
+    }
+
+    /// Hears a group; one that was held dead comes back without its claims.
+    fn hear_group(
+        &mut self,
+        name: &str,
+        instance: u64,
+        position: Option<Position>,
+        connection: ConnectionId,
+        now: Time,
+    ) -> Result<&mut Group, Refused> {
+        if self.is_retired(instance) {
+            return Err(fenced(&format!(
+                "another reader has opened as group {name}, or this one has closed"
+            )));
+        }
+        if !self.groups.contains_key(name) {
+            let position = position.ok_or_else(|| {
+                Refused::new(
+                    Reason::WrongState,
+                    format!("reader group {name} is not open"),
+                )
+            })?;
+            self.join(
+                name,
+                instance,
+                limits::LEASE_DEFAULT,
+                position,
+                connection,
+                now,
+            )?;
+        }
+        match self.groups.get_mut(name) {
+            Some(group) if group.presence.instance == instance => {
+                group.presence.touch(connection, now);
+                Ok(group)
+            }
+            _ => Err(fenced(&format!(
+                "another reader has opened as group {name}"
+            ))),
+        }
+    }
+
+    /// The next step of a group, or why there is none.
+    pub(super) fn next(&mut self, next: &Next, connection: ConnectionId, now: Time) -> Outcome {
+        match self.try_next(next, connection, now) {
+            Ok(outcome) => outcome,
+            Err(refused) => Outcome::Answer(Kind::Refused(refused)),
+        }
+    }
+
+    fn try_next(
+        &mut self,
+        next: &Next,
+        connection: ConnectionId,
+        now: Time,
+    ) -> Result<Outcome, Refused> {
+        self.check_life(next.life)?;
+        let position = next.position.unwrap_or_default();
+        if position.epoch > self.ledger.epoch {
+            return Err(Refused::new(
+                Reason::Malformed,
+                "an epoch that has not begun",
+            ));
+        }
+        self.hear_group(&next.group, next.instance, Some(position), connection, now)?;
+        if let Some(base) = self.ledger.rolled_back(position) {
+            let to = Position {
+                epoch: self.ledger.epoch,
+                after: base,
+            };
+            if let Some(group) = self
+                .groups
+                .get_mut(&next.group)
+                .filter(|group| group.position.epoch < to.epoch)
+            {
+                group.position = to;
+            }
+            return Ok(Outcome::Answer(
+                self.no_step(NoStepReason::RolledBack, base),
+            ));
+        }
+        if self.policy != super::super::message::Policy::DropOldest
+            && !next.latest
+            && self.ledger.trimmed_through > position.after
+        {
+            let oldest = self
+                .ledger
+                .held
+                .first_key_value()
+                .map_or(self.ledger.oldest, |(step, _)| *step);
+            self.move_group(&next.group, self.ledger.trimmed_through);
+            return Ok(Outcome::Answer(
+                self.no_step(NoStepReason::Trimmed, Some(oldest)),
+            ));
+        }
+        match self.find_next(position.after, next.latest) {
+            Some((step, record)) => self.hand_out(next, step, &record),
+            None => Ok(self.nothing_next(next)),
+        }
+    }
+
+    fn find_next(&self, after: Option<u64>, latest: bool) -> Option<(u64, SealedStep)> {
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let mut range = self.ledger.held.range((from, std::ops::Bound::Unbounded));
+        let found = if latest {
+            range.next_back()
+        } else {
+            range.next()
+        };
+        if found.is_none() && self.planted.has(Mutant::WakeBeforeSeal) {
+            return self.unsealed_next(after);
+        }
+        found.map(|(step, Held { record, .. })| (*step, record.clone()))
+    }
+
+    /// Of the mutant that shows steps before they are sealed.
+    fn unsealed_next(&self, after: Option<u64>) -> Option<(u64, SealedStep)> {
+        let (&step, open) = self.open.iter().find(|(step, _)| Some(**step) > after)?;
+        let mut record = SealedStep {
+            epoch: self.ledger.epoch,
+            step,
+            ..SealedStep::default()
+        };
+        if let Some(end) = open.parts.values().find_map(|part| part.end.as_ref()) {
+            record.owners.clone_from(&end.owners);
+            record.variables.clone_from(&end.variables);
+        }
+        Some((step, record))
+    }
+
+    fn hand_out(
+        &mut self,
+        next: &Next,
+        step: u64,
+        record: &SealedStep,
+    ) -> Result<Outcome, Refused> {
+        let epoch = self.ledger.epoch;
+        let careless = self.planted.has(Mutant::ClaimOnRepeatedNext);
+        let Some(group) = self.groups.get_mut(&next.group) else {
+            return Ok(Outcome::Ignore);
+        };
+        let claim = (step, record.epoch);
+        if group.position.after >= Some(step) && !group.claims.contains(&claim) && !careless {
+            return Ok(Outcome::Ignore);
+        }
+        if group.claims.len() >= limits::CLAIMS_LIMIT {
+            return Err(Refused::new(
+                Reason::TooMany,
+                "too many steps are held; release some",
+            ));
+        }
+        group.claims.insert(claim);
+        group.position.after = group.position.after.max(Some(step));
+        group.position.epoch = epoch;
+        Ok(Outcome::Answer(Kind::SealedStep(
+            self.ledger.record_for(record, next.known_layouts),
+        )))
+    }
+
+    fn nothing_next(&self, next: &Next) -> Outcome {
+        if self.ledger.closed {
+            return Outcome::Answer(self.no_step(NoStepReason::Closed, self.ledger.last_sealed));
+        }
+        if self.lost.is_some() {
+            return Outcome::Answer(
+                self.no_step(NoStepReason::WriterLost, self.ledger.last_sealed),
+            );
+        }
+        if self.would_deadlock(&next.group) {
+            return Outcome::Answer(self.no_step(NoStepReason::WouldDeadlock, None));
+        }
+        let open = self.open.first_key_value().map(|(step, _)| *step);
+        Outcome::Wait(match open {
+            Some(step) => format!(
+                "step {step} of {} to be sealed by its {} writer(s)",
+                self.name, self.declared
+            ),
+            None => format!("a writer of {} to begin a step", self.name),
+        })
+    }
+
+    fn no_step(&self, reason: NoStepReason, step: Option<u64>) -> Kind {
+        Kind::NoStep(NoStep {
+            reason: reason as i32,
+            step,
+            epoch: self.ledger.epoch,
+            waiting_for: String::new(),
+        })
+    }
+
+    fn move_group(&mut self, name: &str, after: Option<u64>) {
+        if let Some(group) = self.groups.get_mut(name) {
+            group.position.after = group.position.after.max(after);
+        }
+    }
+
+    /// A group is done with a step.
+    pub(super) fn release(
+        &mut self,
+        release: &Release,
+        connection: ConnectionId,
+        now: Time,
+    ) -> Result<Kind, Refused> {
+        let run = release
+            .run
+            .as_ref()
+            .ok_or_else(|| Refused::new(Reason::Malformed, "no run"))?;
+        self.check_life(run.life)?;
+        if self.groups.contains_key(&release.group) {
+            let group = self.hear_group(&release.group, release.instance, None, connection, now)?;
+            group.claims.remove(&(release.step, run.epoch));
+        }
+        Ok(Kind::Done(Done {}))
+    }
+
+    /// A cursor moves behind a step; only forward within an epoch.
+    pub(super) fn commit(
+        &mut self,
+        commit: &Commit,
+        connection: ConnectionId,
+        now: Time,
+    ) -> Result<Kind, Refused> {
+        let run = commit
+            .run
+            .as_ref()
+            .ok_or_else(|| Refused::new(Reason::Malformed, "no run"))?;
+        self.check_life(run.life)?;
+        if self.groups.contains_key(&commit.group) {
+            self.hear_group(&commit.group, commit.instance, None, connection, now)?;
+        } else if self.is_retired(commit.instance) {
+            return Err(fenced("this reader has closed"));
+        }
+        let position = Position {
+            epoch: run.epoch,
+            after: Some(commit.step),
+        };
+        let known = self.ledger.cursors.get(&commit.cursor).copied();
+        if known.is_none() && self.ledger.cursors.len() >= limits::CURSORS_LIMIT {
+            return Err(Refused::new(
+                Reason::TooMany,
+                format!("too many cursors on {}", self.name),
+            ));
+        }
+        if known.is_none_or(|known| known < position) && run.epoch <= self.ledger.epoch {
+            self.ledger.apply(Entry::Cursor {
+                name: commit.cursor.clone(),
+                position,
+            });
+        }
+        Ok(Kind::Done(Done {}))
+    }
+
+    /// A group leaves.
+    pub(super) fn close_reader(&mut self, close: &CloseReader) -> Result<Kind, Refused> {
+        self.check_life(close.life)?;
+        let mine = self
+            .groups
+            .get(&close.group)
+            .is_some_and(|group| group.presence.instance == close.instance);
+        if mine {
+            self.groups.remove(&close.group);
+        }
+        if !self.is_retired(close.instance) {
+            self.retire(close.instance);
+        }
+        Ok(Kind::Done(Done {}))
+    }
+
+    /// Everything `panta ls` shows.
+    pub(super) fn describe(&self) -> Kind {
+        let newest = self.ledger.held.last_key_value().map(|(_, held)| {
+            let mut told = held.record.clone();
+            let numbers = told.variables.iter().map(|variable| variable.layout);
+            told.layouts = numbers
+                .filter_map(|number| self.ledger.layouts.get(&number).cloned())
+                .collect();
+            told
+        });
+        Kind::Described(Described {
+            summary: Some(self.summary()),
+            newest,
+            groups: self.groups.keys().cloned().collect(),
+            declared: self.declared,
+        })
+    }
+}
