@@ -35,7 +35,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use loops::{copy, copy_bytes};
 pub use stored::{StoredBlock, TileRanges, copy_box_verified, tiles_of_box};
 pub use strided::{LayoutError, StridedMut, StridedRef};
-pub use tiles::{TileMismatch, checksum, checksum_tiles, gather_tiles, tile_count, verify_tiles};
+pub use tiles::{
+    TileGather, TileMismatch, checksum, checksum_tiles, gather_tiles, tile_count, verify_tiles,
+};
 
 /// The unit of checksums: so many bytes of a block in storage order.
 pub const TILE_BYTES: usize = 4096;

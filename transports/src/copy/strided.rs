@@ -1,6 +1,7 @@
 //! Views: raw strided boxes of bytes, checked when made.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 use super::MAX_DIMS;
 
@@ -514,6 +515,22 @@ impl<'a> StridedMut<'a> {
     #[must_use]
     pub fn is_contiguous(&self) -> bool {
         self.layout.is_contiguous()
+    }
+
+    /// The bytes, where they lie contiguous, for whoever reads a file or a
+    /// socket straight into them.
+    #[must_use]
+    pub fn as_uninit_slice(&mut self) -> Option<&mut [MaybeUninit<u8>]> {
+        if !self.is_contiguous() {
+            return None;
+        }
+        if self.bytes() == 0 {
+            return Some(&mut []);
+        }
+        let bytes = self.bytes() as usize;
+        // SAFETY: contiguous and not empty: the elements are exactly these
+        // bytes, borrowed exclusively; they need not be initialised.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.first.cast(), bytes) })
     }
 
     /// The same view for a shorter time.

@@ -546,3 +546,54 @@ fn views_can_be_sent_to_other_threads() {
     is_send::<StridedRef<'_>>();
     is_send::<StridedMut<'_>>();
 }
+
+#[test]
+fn a_box_gathered_in_pieces_is_the_box_gathered_at_once() {
+    let bytes: Vec<u8> = (0..100 * 300).map(|at| (at % 251) as u8).collect();
+    let whole = StridedRef::contiguous(&bytes, 4, &[100, 75]).unwrap();
+    let source = whole.sub_strided(&[1, 2], &[98, 70], &[1, 1]).unwrap();
+    let (counter, mut seen) = (CopyCounter::new(), 0);
+    let mut at_once = vec![0; source.bytes() as usize];
+    let mut crcs = Vec::new();
+    gather_tiles(&mut at_once, &source, &mut crcs, &mut |_| {}, &counter).unwrap();
+    let mut gather = TileGather::new(&source).unwrap();
+    let (mut pieces, mut piece_crcs) = (Vec::new(), Vec::new());
+    let mut buffer = vec![0; 2 * TILE_BYTES + 100];
+    while gather.left() > 0 {
+        let count = |tile: &[u8]| seen += tile.len();
+        let filled = gather.fill(&mut buffer, &mut piece_crcs, &mut { count }, &counter);
+        pieces.extend_from_slice(&buffer[..filled]);
+    }
+    assert_eq!((pieces, piece_crcs), (at_once, crcs));
+    assert_eq!(seen as u64, source.bytes());
+    assert_eq!(counter.bytes(), 2 * source.bytes());
+}
+
+#[test]
+fn only_contiguous_destinations_lend_their_bytes() {
+    let mut bytes = [0_u8; 24];
+    let mut view = StridedMut::contiguous(&mut bytes, 4, &[2, 3]).unwrap();
+    assert_eq!(view.as_uninit_slice().unwrap().len(), 24);
+    assert_eq!(
+        view.sub_box(&[1, 0], &[1, 3])
+            .unwrap()
+            .as_uninit_slice()
+            .unwrap()
+            .len(),
+        12
+    );
+    assert!(
+        view.sub_box(&[0, 1], &[2, 2])
+            .unwrap()
+            .as_uninit_slice()
+            .is_none()
+    );
+    assert_eq!(
+        view.sub_box(&[0, 0], &[0, 3])
+            .unwrap()
+            .as_uninit_slice()
+            .unwrap()
+            .len(),
+        0
+    );
+}

@@ -77,6 +77,49 @@ pub fn gather_tiles(
     Ok(())
 }
 
+/// [`gather_tiles`] in pieces, for boxes larger than the buffer they go through.
+pub struct TileGather<'a>(RunReader<'a>);
+
+impl<'a> TileGather<'a> {
+    /// Begins at the first element of `src`.
+    ///
+    /// # Errors
+    /// [`CopyError`] where a row-major block of as many elements cannot be.
+    pub fn new(src: &StridedRef<'a>) -> Result<Self, CopyError> {
+        Ok(Self(RunReader::new(src)?))
+    }
+
+    /// Bytes not gathered yet.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.0.left
+    }
+
+    /// Gathers all that is left to the front of `dst`, or as many whole tiles
+    /// as fit there, with their checksums; returns how many bytes that were.
+    pub fn fill(
+        &mut self,
+        dst: &mut [u8],
+        crcs: &mut Vec<u32>,
+        visit: &mut dyn FnMut(&[u8]),
+        counter: &CopyCounter,
+    ) -> usize {
+        let whole_tiles = dst.len() - dst.len() % TILE_BYTES;
+        let bytes = match usize::try_from(self.0.left) {
+            Ok(left) if left <= dst.len() => left,
+            _ => whole_tiles,
+        };
+        crcs.reserve(bytes.div_ceil(TILE_BYTES));
+        for tile in dst[..bytes].chunks_mut(TILE_BYTES) {
+            self.0.fill(tile);
+            crcs.push(checksum(tile));
+            visit(tile);
+        }
+        counter.add(bytes as u64);
+        bytes
+    }
+}
+
 /// [`gather_tiles`] without the copy, for bytes that already lie contiguous.
 pub fn checksum_tiles(bytes: &[u8], crcs: &mut Vec<u32>, visit: &mut dyn FnMut(&[u8])) {
     crcs.reserve(bytes.len().div_ceil(TILE_BYTES));
