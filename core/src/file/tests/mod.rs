@@ -1,0 +1,12 @@
+//! The engine played through its traits, rank by rank in one thread.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "tests say what they expect, and make payload of their own"
+)]
+
+mod harness;
+mod life;
+mod values;

@@ -1,0 +1,111 @@
+//! Memory lent for blocks to be computed into: zeroed, page-aligned, reused, bounded.
+
+use std::ptr::NonNull;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::engine::SpanId;
+
+/// One page, so that memory made of them is aligned for any transfer.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(4096))]
+pub(crate) struct Page([u8; 4096]);
+
+/// Page-aligned memory.
+pub(crate) fn pages(bytes: usize) -> Vec<Page> {
+    vec![Page::zeroed(); bytes.div_ceil(size_of::<Page>())]
+}
+
+/// The spans of one step, and memory of earlier ones that is used again.
+#[derive(Default)]
+pub(crate) struct Spans {
+    lent: Vec<(Vec<Page>, usize)>,
+    free: Vec<Vec<Page>>,
+}
+
+impl std::fmt::Debug for Spans {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Spans")
+            .field("lent", &self.lent.len())
+            .field("free", &self.free.len())
+            .finish()
+    }
+}
+
+impl Spans {
+    /// Bytes lent and kept together.
+    fn held_bytes(&self) -> u64 {
+        let lent = self.lent.iter().map(|(pages, _)| pages);
+        let pages: usize = lent.chain(&self.free).map(Vec::len).sum();
+        (pages * size_of::<Page>()) as u64
+    }
+
+    /// Lends zeroed memory; `None` if the step's spans would hold more than `limit_bytes`,
+    /// with how many they would hold.
+    pub(crate) fn lend(
+        &mut self,
+        bytes: usize,
+        limit_bytes: u64,
+    ) -> Result<(SpanId, NonNull<u8>), u64> {
+        let lent: u64 = self.lent.iter().map(|(_, bytes)| *bytes as u64).sum();
+        let wanted = lent.saturating_add(bytes as u64);
+        if wanted > limit_bytes {
+            return Err(wanted);
+        }
+        let count = bytes.div_ceil(size_of::<Page>());
+        let fits = |pages: &Vec<Page>| pages.len() >= count && pages.len() <= count * 2;
+        let mut memory = match self.free.iter().position(fits) {
+            Some(found) => {
+                let mut memory = self.free.swap_remove(found);
+                bytemuck::cast_slice_mut::<Page, u8>(&mut memory[..count]).fill(0);
+                memory
+            }
+            None => {
+                while !self.free.is_empty() && self.held_bytes() + bytes as u64 > limit_bytes {
+                    self.free.pop();
+                }
+                pages(bytes)
+            }
+        };
+        let first = NonNull::new(memory.as_mut_ptr().cast()).unwrap_or(NonNull::dangling());
+        let id = SpanId(u32::try_from(self.lent.len()).unwrap_or(u32::MAX));
+        // The pages stay where they are when the vector that owns them moves.
+        self.lent.push((memory, bytes));
+        Ok((id, first))
+    }
+
+    /// The bytes of a span; `None` if there is no such span.
+    pub(crate) fn bytes(&self, span: SpanId) -> Option<&[u8]> {
+        let (pages, bytes) = self.lent.get(span.0 as usize)?;
+        bytemuck::cast_slice(pages).get(..*bytes)
+    }
+
+    /// Takes all spans back.
+    pub(crate) fn finish(&mut self) {
+        let lent = std::mem::take(&mut self.lent);
+        self.free.extend(lent.into_iter().map(|(pages, _)| pages));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn spans_are_zeroed_also_when_reused_and_bounded() {
+        let mut spans = Spans::default();
+        let (id, memory) = spans.lend(5000, 8192).unwrap();
+        assert_eq!(memory.as_ptr().align_offset(64), 0);
+        // SAFETY: the span has 5000 bytes, and nobody else uses them.
+        unsafe { memory.as_ptr().write_bytes(7, 5000) };
+        assert_eq!(spans.bytes(id).unwrap(), [7; 5000]);
+        assert_eq!(spans.lend(4000, 8192).unwrap_err(), 9000);
+        spans.finish();
+        assert_eq!(spans.bytes(id), None);
+        let (again, same) = spans.lend(6000, 8192).unwrap();
+        assert_eq!(same, memory);
+        assert_eq!(spans.bytes(again).unwrap(), [0; 6000]);
+    }
+}
