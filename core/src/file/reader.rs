@@ -24,9 +24,9 @@ use super::watch::{Patience, Watch};
 use crate::announce::Announcer;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::config::Verify;
-use crate::engine::{EngineInfo, OpenArguments, Read, ReaderEngine, Start};
+use crate::engine::{EngineInfo, OpenArguments, Pinned, Read, ReaderEngine, Start};
 use crate::error::{Failure, Fault, GetError, NextError, OpenError, Place};
-use crate::model::{StepHead, StepMeta, StepRecord};
+use crate::model::{BlockId, StepHead, StepMeta, StepRecord};
 use crate::plan::BlockIndex;
 
 /// Waits until the dataset is there; gives its identity.
@@ -241,6 +241,15 @@ impl ReaderEngine for FileReader {
 
     fn read(&self, step: &StepMeta, reads: &mut [Read<'_>], wait: &Wait) -> Result<(), GetError> {
         super::fetch::read(self, step, reads, wait)
+    }
+
+    fn pin(&self, step: &StepMeta, _entry: usize, _block: BlockId) -> Result<Pinned, GetError> {
+        let fault = Fault::Unsupported {
+            engine: "file".into(),
+            what: "show a block in place, its bytes are on disk".into(),
+            instead: "get the block into an array".into(),
+        };
+        Err(fault.at(self.place.clone().at_step(step.head.step)).into())
     }
 
     fn release(&self, _step: &StepMeta) {}
