@@ -15,6 +15,13 @@
 //! request whose connection broke, or whose answer stays away, is repeated:
 //! every request of the protocol can be.
 
+mod reader;
+mod requests;
+mod writer;
+
+pub use reader::ReaderMachine;
+pub use writer::{WriterMachine, merge_shares};
+
 use super::message::{Decision, ReaderOpened};
 use super::message::{
     Described, Fate, Got, Layout, Message, Reason, SealedStep, StreamSummary, WriterOpened,

@@ -185,7 +185,9 @@ impl WriterMachine {
             element_bytes: put.element_bytes,
             pieces: put.pieces,
         };
-        Exchange { body: Some(body), ..Exchange::new(id, server, "put", Kind::Put(message), due) }
+        let mut exchange = Exchange::new(id, server, "put", Kind::Put(message), due);
+        exchange.body = Some(body);
+        exchange
     }
 
     fn end(&self, run: Run, end: EndCall) -> Result<End, ClientError> {

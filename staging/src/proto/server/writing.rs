@@ -273,6 +273,13 @@ impl Stream {
         };
         if part.end.is_none() {
             self.check_end(&end, part.reserved_bytes)?;
+            if let Some(server) = self.lost_within(&end) {
+                self.withdraw(end.step);
+                return Err(Refused::new(
+                    Reason::ServerLost,
+                    format!("server {server} was restarted while step {} was written", end.step),
+                ));
+            }
             if let Some(first) = self.disagrees(&end) {
                 let refused = self.step_disagreement(first, end.step);
                 self.withdraw(end.step);
@@ -345,6 +352,17 @@ impl Stream {
             self.layout_in_step(end.step, &variable.variable)
                 .filter(|first| *first != variable.layout)
         })
+    }
+
+    /// A server of which this writer and another have met different lives:
+    /// what the first life acknowledged is gone.
+    fn lost_within(&self, end: &End) -> Option<u32> {
+        let parts = self.open.get(&end.step)?.parts.values();
+        let mut others = parts.filter_map(|part| part.end.as_ref()).chain([end]).flat_map(|end| &end.owners);
+        let mut lives: BTreeMap<u32, u64> = BTreeMap::new();
+        others
+            .find(|share| *lives.entry(share.server).or_insert(share.incarnation) != share.incarnation)
+            .map(|share| share.server)
     }
 
     /// Seals open steps from the oldest on, as long as they are whole.
