@@ -136,6 +136,8 @@ mod tests {
         assert_eq!(found.volume_fraction, 0.5);
         assert_eq!(found.histogram.iter().sum::<u64>(), 24);
         assert_eq!((found.histogram[0], found.histogram[BINS - 1]), (1, 1));
+        // As computed by the demo's check, which shares no code with this.
+        assert_eq!(found.checksum, "062e14bad7617ce6");
     }
 
     #[test]
