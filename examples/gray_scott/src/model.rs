@@ -71,7 +71,8 @@ impl Model {
     pub(crate) fn new(parameters: Parameters, cells: usize, block: Block) -> Self {
         let ghosted = block.count.map(|count| count + 2);
         let (mut u, mut v) = (Array3::ones(ghosted), Array3::zeros(ghosted));
-        let half = (cells / 10).max(1);
+        // A smaller cube would diffuse away.
+        let half = (cells / 10).max(4).min(cells / 2);
         let centre = cells / 2 - half..cells / 2 + half;
         for ((z, y, x), value) in interior_mut(&mut v).indexed_iter_mut() {
             let at = [z + block.start[0], y + block.start[1], x + block.start[2]];
