@@ -1,8 +1,10 @@
 //! The engines of this build, found by the scheme of a URL.
 
 use panta_core::engine::EngineFactory;
+use panta_core::file::FileEngine;
+use panta_core::null::NullEngine;
 
 /// Every engine that a URL can name in this build.
 pub(crate) fn registry() -> Vec<&'static dyn EngineFactory> {
-    vec![]
+    vec![&FileEngine, &NullEngine]
 }

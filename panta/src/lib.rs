@@ -4,7 +4,7 @@
 //! started on their own, *get* the boxes they want, while both run. What carries
 //! the steps is a URL, not a line of code: see [`Writer::open`].
 //!
-//! ```no_run
+//! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! # let name = format!("file:{}", directory.path().join("run.panta").display());

@@ -6,13 +6,15 @@
 //! what it wants from the owners that the step names.
 
 use super::super::message::{
-    Alive, CloseReader, Commit, Describe, Get, Kind, Layout, ListStreams, Map, Message, Next, NoStep, NoStepReason,
-    OpenReader, Position, ReaderOpened, Release, Run, SealedStep,
+    Alive, CloseReader, Commit, Describe, Get, Kind, Layout, ListStreams, Map, Message, Next,
+    NoStep, NoStepReason, OpenReader, Position, ReaderOpened, Release, Run, SealedStep,
 };
 use super::super::placement::home_of;
 use super::super::{Machine, RegionId, ServerId, limits};
 use super::requests::{Answered, Exchange, Requests};
-use super::{Answer, CallId, ClientAction, ClientConfig, ClientError, ClientEvent, NextAnswer, ReaderCall};
+use super::{
+    Answer, CallId, ClientAction, ClientConfig, ClientError, ClientEvent, NextAnswer, ReaderCall,
+};
 use panta_transports::time::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -94,14 +96,29 @@ impl ReaderMachine {
         self.position
     }
 
-    fn call(&mut self, id: CallId, call: ReaderCall, due: (Time, Duration), now: Time, actions: &mut Vec<ClientAction>) {
+    fn call(
+        &mut self,
+        id: CallId,
+        call: ReaderCall,
+        due: (Time, Duration),
+        now: Time,
+        actions: &mut Vec<ClientAction>,
+    ) {
         match self.exchange(id, call, due) {
             Ok(exchange) => self.requests.start(exchange, now, actions),
-            Err(error) => actions.push(ClientAction::Finished { id, result: Err(error) }),
+            Err(error) => actions.push(ClientAction::Finished {
+                id,
+                result: Err(error),
+            }),
         }
     }
 
-    fn exchange(&mut self, id: CallId, call: ReaderCall, due: (Time, Duration)) -> Result<Exchange, ClientError> {
+    fn exchange(
+        &mut self,
+        id: CallId,
+        call: ReaderCall,
+        due: (Time, Duration),
+    ) -> Result<Exchange, ClientError> {
         let misuse = |operation, detail| ClientError::Misuse { operation, detail };
         let home_for = |stream: &str, requests: &Requests| {
             home_of(stream, &requests.config().names)
@@ -111,37 +128,109 @@ impl ReaderMachine {
             ReaderCall::Open(open) => {
                 let home = home_for(&open.stream, &self.requests)?;
                 self.open(&open);
-                return Ok(Exchange::new(id, home, "open for reading", Kind::OpenReader(open), due));
+                return Ok(Exchange::new(
+                    id,
+                    home,
+                    "open for reading",
+                    Kind::OpenReader(open),
+                    due,
+                ));
             }
             ReaderCall::ListStreams { server } => {
-                return Ok(Exchange::new(id, server, "list of streams", Kind::ListStreams(ListStreams {}), due));
+                return Ok(Exchange::new(
+                    id,
+                    server,
+                    "list of streams",
+                    Kind::ListStreams(ListStreams {}),
+                    due,
+                ));
             }
             ReaderCall::Describe { stream } => {
                 let home = home_for(&stream, &self.requests)?;
-                return Ok(Exchange::new(id, home, "description of a stream", Kind::Describe(Describe { stream }), due));
+                return Ok(Exchange::new(
+                    id,
+                    home,
+                    "description of a stream",
+                    Kind::Describe(Describe { stream }),
+                    due,
+                ));
             }
             _ => {}
         }
-        let opened = self.opened.as_ref().ok_or_else(|| misuse("a reader's call", "the stream is not open"))?;
-        let home = self.home.ok_or_else(|| misuse("a reader's call", "the list of servers is empty"))?;
-        let run = |epoch| Some(Run { stream: opened.stream.clone(), life: opened.life, epoch });
+        let opened = self
+            .opened
+            .as_ref()
+            .ok_or_else(|| misuse("a reader's call", "the stream is not open"))?;
+        let home = self
+            .home
+            .ok_or_else(|| misuse("a reader's call", "the list of servers is empty"))?;
+        let run = |epoch| {
+            Some(Run {
+                stream: opened.stream.clone(),
+                life: opened.life,
+                epoch,
+            })
+        };
         let (group, instance) = (self.group.clone(), self.instance);
         let (server, operation, kind) = match call {
-            ReaderCall::Next { latest, poll } => (home, "next step", Kind::Next(self.next(opened, latest, poll))),
-            ReaderCall::Get { server, epoch, step, share, queries } => {
-                (server, "get", Kind::Get(Get { run: run(epoch), step, share: Some(share), queries }))
-            }
-            ReaderCall::Release { epoch, step } => {
-                (home, "release of a step", Kind::Release(Release { run: run(epoch), group, instance, step }))
-            }
-            ReaderCall::Commit { cursor, epoch, step } => (
+            ReaderCall::Next { latest, poll } => (
+                home,
+                "next step",
+                Kind::Next(self.next(opened, latest, poll)),
+            ),
+            ReaderCall::Get {
+                server,
+                epoch,
+                step,
+                share,
+                queries,
+            } => (
+                server,
+                "get",
+                Kind::Get(Get {
+                    run: run(epoch),
+                    step,
+                    share: Some(share),
+                    queries,
+                }),
+            ),
+            ReaderCall::Release { epoch, step } => (
+                home,
+                "release of a step",
+                Kind::Release(Release {
+                    run: run(epoch),
+                    group,
+                    instance,
+                    step,
+                }),
+            ),
+            ReaderCall::Commit {
+                cursor,
+                epoch,
+                step,
+            } => (
                 home,
                 "commit of a cursor",
-                Kind::Commit(Commit { run: run(epoch), group, instance, cursor, step }),
+                Kind::Commit(Commit {
+                    run: run(epoch),
+                    group,
+                    instance,
+                    cursor,
+                    step,
+                }),
             ),
             _ => {
                 let (stream, life) = (opened.stream.clone(), opened.life);
-                (home, "close of a stream", Kind::CloseReader(CloseReader { stream, life, group, instance }))
+                (
+                    home,
+                    "close of a stream",
+                    Kind::CloseReader(CloseReader {
+                        stream,
+                        life,
+                        group,
+                        instance,
+                    }),
+                )
             }
         };
         Ok(Exchange::new(id, server, operation, kind, due))
@@ -174,7 +263,9 @@ impl ReaderMachine {
                 self.requests.learn_map(refused.map.clone());
                 Err(self.requests.refusal(&exchange, refused))
             }
-            Kind::NoStep(none) if waits(&exchange.kind) && none.reason() == NoStepReason::NotYet => {
+            Kind::NoStep(none)
+                if waits(&exchange.kind) && none.reason() == NoStepReason::NotYet =>
+            {
                 exchange.waiting_for = none.waiting_for;
                 let pause = exchange.deadline.since(now).min(Duration::from_millis(1));
                 self.requests.again(exchange, pause, now, actions);
@@ -182,7 +273,10 @@ impl ReaderMachine {
             }
             kind => self.take(&exchange, kind, body, now),
         };
-        actions.push(ClientAction::Finished { id: exchange.call, result });
+        actions.push(ClientAction::Finished {
+            id: exchange.call,
+            result,
+        });
     }
 
     fn take(
@@ -199,9 +293,16 @@ impl ReaderMachine {
                 Ok(Answer::ReaderOpened(opened))
             }
             (Kind::Next(_), Kind::SealedStep(step)) => {
-                self.position = Position { epoch: self.position.epoch.max(step.epoch), after: Some(step.step) };
+                self.position = Position {
+                    epoch: self.position.epoch.max(step.epoch),
+                    after: Some(step.step),
+                };
                 self.learn(&step);
-                self.known_layouts = if self.layouts.len() > limits::LAYOUTS_LIMIT { 0 } else { step.known_layouts };
+                self.known_layouts = if self.layouts.len() > limits::LAYOUTS_LIMIT {
+                    0
+                } else {
+                    step.known_layouts
+                };
                 Ok(Answer::Next(NextAnswer::Step(Box::new(step))))
             }
             (Kind::Next(_), Kind::NoStep(none)) => Ok(Answer::Next(self.no_step(none))),
@@ -213,18 +314,27 @@ impl ReaderMachine {
                 Ok(Answer::Done)
             }
             (Kind::ListStreams(_), Kind::Streams(streams)) => Ok(Answer::Streams(streams.streams)),
-            (Kind::Describe(_), Kind::Described(described)) => Ok(Answer::Described(Box::new(described))),
+            (Kind::Describe(_), Kind::Described(described)) => {
+                Ok(Answer::Described(Box::new(described)))
+            }
             _ => self.requests.unexpected(exchange),
         }
     }
 
     fn no_step(&mut self, none: NoStep) -> NextAnswer {
         match none.reason() {
-            NoStepReason::NotYet => NextAnswer::NotYet { waiting_for: none.waiting_for },
+            NoStepReason::NotYet => NextAnswer::NotYet {
+                waiting_for: none.waiting_for,
+            },
             NoStepReason::Closed => NextAnswer::Closed,
-            NoStepReason::WriterLost => NextAnswer::WriterLost { last_sealed: none.step },
+            NoStepReason::WriterLost => NextAnswer::WriterLost {
+                last_sealed: none.step,
+            },
             NoStepReason::RolledBack => {
-                self.position = Position { epoch: none.epoch, after: none.step };
+                self.position = Position {
+                    epoch: none.epoch,
+                    after: none.step,
+                };
                 NextAnswer::RolledBack { to: none.step }
             }
             NoStepReason::Trimmed => {
@@ -239,7 +349,14 @@ impl ReaderMachine {
     fn tell_alive(&mut self, actions: &mut Vec<ClientAction>) {
         let stream = self.opened.as_ref().map(|opened| opened.stream.clone());
         if let (Some(home), Some(stream)) = (self.home, stream) {
-            self.requests.tell(home, Kind::Alive(Alive { stream, instance: self.instance }), actions);
+            self.requests.tell(
+                home,
+                Kind::Alive(Alive {
+                    stream,
+                    instance: self.instance,
+                }),
+                actions,
+            );
         }
     }
 
@@ -247,7 +364,8 @@ impl ReaderMachine {
         let lease = self.opened.as_ref().map_or(0, |opened| opened.lease_ms);
         let due = Duration::from_millis((lease / 3).max(1));
         self.alive_at = (self.is_root && lease > 0).then(|| now.after(due));
-        self.requests.keep(self.home.filter(|_| self.alive_at.is_some()));
+        self.requests
+            .keep(self.home.filter(|_| self.alive_at.is_some()));
     }
 
     fn tick(&mut self, now: Time, actions: &mut Vec<ClientAction>) {
@@ -281,17 +399,31 @@ impl Machine for ReaderMachine {
 
     fn handle(&mut self, event: Self::Event, now: Time, actions: &mut Vec<ClientAction>) {
         match event {
-            ClientEvent::Call { id, call, deadline, length } => self.call(id, call, (deadline, length), now, actions),
+            ClientEvent::Call {
+                id,
+                call,
+                deadline,
+                length,
+            } => self.call(id, call, (deadline, length), now, actions),
             ClientEvent::Forget { id } => self.requests.forget(id),
             ClientEvent::Connected { server } => self.requests.connected_to(server, now, actions),
-            ClientEvent::Disconnected { server, detail } => self.requests.disconnected(server, detail, now),
-            ClientEvent::Message { server, message, body } => self.receive(server, message, body, now, actions),
+            ClientEvent::Disconnected { server, detail } => {
+                self.requests.disconnected(server, detail, now)
+            }
+            ClientEvent::Message {
+                server,
+                message,
+                body,
+            } => self.receive(server, message, body, now, actions),
             ClientEvent::Tick => self.tick(now, actions),
         }
     }
 
     fn next_tick(&self) -> Option<Time> {
-        [self.requests.next_tick(), self.alive_at].into_iter().flatten().min()
+        [self.requests.next_tick(), self.alive_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

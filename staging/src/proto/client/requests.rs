@@ -38,7 +38,11 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 enum Link {
     /// No connection; whether one is being made.
-    Down { connecting: bool, retry_at: Time, detail: String },
+    Down {
+        connecting: bool,
+        retry_at: Time,
+        detail: String,
+    },
     /// Connected, not welcomed yet.
     Greeting { repeat_at: Time },
     /// Welcomed.
@@ -64,7 +68,15 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn new(config: ClientConfig) -> Self {
-        Self { config, links: BTreeMap::new(), exchanges: BTreeMap::new(), last_request: HELLO, map: None, kept: None, is_back: false }
+        Self {
+            config,
+            links: BTreeMap::new(),
+            exchanges: BTreeMap::new(),
+            last_request: HELLO,
+            map: None,
+            kept: None,
+            is_back: false,
+        }
     }
 
     /// Stays connected to `server` also while nothing is asked of it.
@@ -78,9 +90,12 @@ impl Requests {
     }
 
     fn wants(&self, server: ServerId) -> bool {
-        self.kept == Some(server) || self.exchanges.values().any(|exchange| exchange.server == server)
+        self.kept == Some(server)
+            || self
+                .exchanges
+                .values()
+                .any(|exchange| exchange.server == server)
     }
-
 
     pub(super) fn config(&self) -> &ClientConfig {
         &self.config
@@ -92,30 +107,46 @@ impl Requests {
     }
 
     pub(super) fn learn_map(&mut self, map: Option<Map>) {
-        if let Some(map) = map.filter(|map| self.map.as_ref().is_none_or(|known| known.version < map.version)) {
+        if let Some(map) = map.filter(|map| {
+            self.map
+                .as_ref()
+                .is_none_or(|known| known.version < map.version)
+        }) {
             self.map = Some(map);
         }
     }
 
     /// A server's name, for errors.
     pub(super) fn name(&self, server: ServerId) -> String {
-        self.config.names.get(server.0 as usize).cloned().unwrap_or_else(|| "not in the list".to_owned())
+        self.config
+            .names
+            .get(server.0 as usize)
+            .cloned()
+            .unwrap_or_else(|| "not in the list".to_owned())
     }
 
     /// Starts an exchange.
     pub(super) fn start(&mut self, exchange: Exchange, now: Time, actions: &mut Vec<ClientAction>) {
-        let misuse = |detail| ClientError::Misuse { operation: exchange.operation, detail };
+        let misuse = |detail| ClientError::Misuse {
+            operation: exchange.operation,
+            detail,
+        };
         let refusal = if self.exchanges.len() >= limits::REQUESTS_LIMIT {
             Some(misuse("too many requests are under way"))
         } else if exchange.server.0 as usize >= self.config.names.len() {
             Some(misuse("no such server in the list"))
         } else if codec::check(&exchange.kind).is_err() {
-            Some(misuse("a name, count or size exceeds the protocol's limits"))
+            Some(misuse(
+                "a name, count or size exceeds the protocol's limits",
+            ))
         } else {
             None
         };
         if let Some(error) = refusal {
-            actions.push(ClientAction::Finished { id: exchange.call, result: Err(error) });
+            actions.push(ClientAction::Finished {
+                id: exchange.call,
+                result: Err(error),
+            });
             return;
         }
         self.last_request += 1;
@@ -131,7 +162,13 @@ impl Requests {
 
     /// Sends an exchange again after `pause`, with a fresh number, so that a
     /// late copy of the last answer isn't taken for the next.
-    pub(super) fn again(&mut self, mut exchange: Exchange, pause: Duration, now: Time, actions: &mut Vec<ClientAction>) {
+    pub(super) fn again(
+        &mut self,
+        mut exchange: Exchange,
+        pause: Duration,
+        now: Time,
+        actions: &mut Vec<ClientAction>,
+    ) {
         self.last_request += 1;
         let request = self.last_request;
         exchange.repeat_at = Some(now.after(pause));
@@ -145,29 +182,47 @@ impl Requests {
     pub(super) fn tell(&mut self, server: ServerId, kind: Kind, actions: &mut Vec<ClientAction>) {
         if matches!(self.links.get(&server), Some(Link::Up)) {
             self.last_request += 1;
-            actions.push(ClientAction::Send { server, message: Message::new(self.last_request, kind), body: None });
+            actions.push(ClientAction::Send {
+                server,
+                message: Message::new(self.last_request, kind),
+                body: None,
+            });
         }
     }
 
     /// Servers there is a connection to.
     pub(super) fn connected(&self) -> Vec<ServerId> {
-        self.links.iter().filter(|(_, link)| matches!(link, Link::Up)).map(|(server, _)| *server).collect()
+        self.links
+            .iter()
+            .filter(|(_, link)| matches!(link, Link::Up))
+            .map(|(server, _)| *server)
+            .collect()
     }
 
     fn connect(&mut self, server: ServerId, now: Time, actions: &mut Vec<ClientAction>) {
-        let link = Link::Down { connecting: true, retry_at: now, detail: "not connected yet".to_owned() };
+        let link = Link::Down {
+            connecting: true,
+            retry_at: now,
+            detail: "not connected yet".to_owned(),
+        };
         self.links.insert(server, link);
         actions.push(ClientAction::Connect { server });
     }
 
     fn send(&mut self, request: u64, now: Time, actions: &mut Vec<ClientAction>) {
         let retry_after = self.config.retry_after;
-        let Some(exchange) = self.exchanges.get_mut(&request) else { return };
+        let Some(exchange) = self.exchanges.get_mut(&request) else {
+            return;
+        };
         if !matches!(self.links.get(&exchange.server), Some(Link::Up)) {
             exchange.repeat_at = None;
             return;
         }
-        let wait = set_wait(&mut exchange.kind, exchange.deadline.since(now), retry_after);
+        let wait = set_wait(
+            &mut exchange.kind,
+            exchange.deadline.since(now),
+            retry_after,
+        );
         exchange.repeat_at = Some(now.after(retry_after.saturating_add(wait)));
         actions.push(ClientAction::Send {
             server: exchange.server,
@@ -177,21 +232,49 @@ impl Requests {
     }
 
     /// A connection is there: says hello.
-    pub(super) fn connected_to(&mut self, server: ServerId, now: Time, actions: &mut Vec<ClientAction>) {
-        self.links.insert(server, Link::Greeting { repeat_at: now.after(self.config.retry_after) });
+    pub(super) fn connected_to(
+        &mut self,
+        server: ServerId,
+        now: Time,
+        actions: &mut Vec<ClientAction>,
+    ) {
+        self.links.insert(
+            server,
+            Link::Greeting {
+                repeat_at: now.after(self.config.retry_after),
+            },
+        );
         self.hello(server, actions);
     }
 
     fn hello(&self, server: ServerId, actions: &mut Vec<ClientAction>) {
-        let hello = Hello { version: limits::PROTOCOL_VERSION, space: space_digest(&self.config.names) };
-        actions.push(ClientAction::Send { server, message: Message::new(HELLO, Kind::Hello(hello)), body: None });
+        let hello = Hello {
+            version: limits::PROTOCOL_VERSION,
+            space: space_digest(&self.config.names),
+        };
+        actions.push(ClientAction::Send {
+            server,
+            message: Message::new(HELLO, Kind::Hello(hello)),
+            body: None,
+        });
     }
 
     /// A connection has ended or could not be made.
     pub(super) fn disconnected(&mut self, server: ServerId, detail: String, now: Time) {
         let retry_at = now.after(limits::CONNECT_BACKOFF);
-        self.links.insert(server, Link::Down { connecting: false, retry_at, detail });
-        for exchange in self.exchanges.values_mut().filter(|exchange| exchange.server == server) {
+        self.links.insert(
+            server,
+            Link::Down {
+                connecting: false,
+                retry_at,
+                detail,
+            },
+        );
+        for exchange in self
+            .exchanges
+            .values_mut()
+            .filter(|exchange| exchange.server == server)
+        {
             exchange.repeat_at = None;
         }
     }
@@ -206,7 +289,10 @@ impl Requests {
         now: Time,
         actions: &mut Vec<ClientAction>,
     ) -> Option<Answered> {
-        let known = self.exchanges.get(&message.request).is_some_and(|exchange| exchange.server == server);
+        let known = self
+            .exchanges
+            .get(&message.request)
+            .is_some_and(|exchange| exchange.server == server);
         if message.request == HELLO || !known {
             actions.extend(body.map(|region| ClientAction::Drop { region }));
             if message.request == HELLO {
@@ -222,20 +308,36 @@ impl Requests {
         Some((exchange, message.kind, None))
     }
 
-    fn welcomed(&mut self, server: ServerId, kind: Kind, now: Time, actions: &mut Vec<ClientAction>) {
+    fn welcomed(
+        &mut self,
+        server: ServerId,
+        kind: Kind,
+        now: Time,
+        actions: &mut Vec<ClientAction>,
+    ) {
         if !matches!(self.links.get(&server), Some(Link::Greeting { .. })) {
             return;
         }
         match kind {
-            Kind::Welcome(welcome) if welcome.version == limits::PROTOCOL_VERSION && welcome.server == server.0 => {
+            Kind::Welcome(welcome)
+                if welcome.version == limits::PROTOCOL_VERSION && welcome.server == server.0 =>
+            {
                 self.links.insert(server, Link::Up);
                 self.learn_map(welcome.map);
                 self.is_back |= self.kept == Some(server);
                 self.flush(server, now, actions);
             }
             Kind::Welcome(welcome) => {
-                let detail = format!("it speaks version {} as server {}", welcome.version, welcome.server);
-                self.turn_away(server, &Refused::new(Reason::WrongVersion, detail), now, actions);
+                let detail = format!(
+                    "it speaks version {} as server {}",
+                    welcome.version, welcome.server
+                );
+                self.turn_away(
+                    server,
+                    &Refused::new(Reason::WrongVersion, detail),
+                    now,
+                    actions,
+                );
             }
             Kind::Refused(refused) => self.turn_away(server, &refused, now, actions),
             _ => {}
@@ -255,22 +357,40 @@ impl Requests {
     }
 
     /// Fails everything that waits for a server that will not speak with us.
-    fn turn_away(&mut self, server: ServerId, refused: &Refused, now: Time, actions: &mut Vec<ClientAction>) {
+    fn turn_away(
+        &mut self,
+        server: ServerId,
+        refused: &Refused,
+        now: Time,
+        actions: &mut Vec<ClientAction>,
+    ) {
         self.disconnected(server, refused.detail.clone(), now);
         actions.push(ClientAction::Disconnect { server });
-        let mine: Vec<_> = self.exchanges.extract_if(.., |_, exchange| exchange.server == server).collect();
+        let mine: Vec<_> = self
+            .exchanges
+            .extract_if(.., |_, exchange| exchange.server == server)
+            .collect();
         for (_, exchange) in mine {
             let result = Err(self.refusal(&exchange, refused.clone()));
-            actions.push(ClientAction::Finished { id: exchange.call, result });
+            actions.push(ClientAction::Finished {
+                id: exchange.call,
+                result,
+            });
         }
     }
 
     /// Ends what is overdue and repeats what was not answered.
     pub(super) fn tick(&mut self, now: Time, actions: &mut Vec<ClientAction>) {
-        let overdue: Vec<_> = self.exchanges.extract_if(.., |_, exchange| exchange.deadline <= now).collect();
+        let overdue: Vec<_> = self
+            .exchanges
+            .extract_if(.., |_, exchange| exchange.deadline <= now)
+            .collect();
         for (_, exchange) in overdue {
             let result = Err(self.late(&exchange));
-            actions.push(ClientAction::Finished { id: exchange.call, result });
+            actions.push(ClientAction::Finished {
+                id: exchange.call,
+                result,
+            });
         }
         let due: Vec<u64> = self
             .exchanges
@@ -292,7 +412,11 @@ impl Requests {
 
         let repeat_at = now.after(self.config.retry_after);
         match self.links.get_mut(&server) {
-            Some(Link::Down { connecting, retry_at, .. }) if wanted && !*connecting && *retry_at <= now => {
+            Some(Link::Down {
+                connecting,
+                retry_at,
+                ..
+            }) if wanted && !*connecting && *retry_at <= now => {
                 *connecting = true;
                 actions.push(ClientAction::Connect { server });
             }
@@ -308,14 +432,24 @@ impl Requests {
         let (operation, server, length) = (exchange.operation, exchange.server, exchange.length);
         let name = self.name(server);
         if let Some(Link::Down { detail, .. }) = self.links.get(&server) {
-            return ClientError::Unreachable { operation, server, name, length, detail: detail.clone() };
+            return ClientError::Unreachable {
+                operation,
+                server,
+                name,
+                length,
+                detail: detail.clone(),
+            };
         }
         let awaited = if exchange.waiting_for.is_empty() {
             format!("{server} ({name}) to answer")
         } else {
             format!("{} (says {server}, {name})", exchange.waiting_for)
         };
-        ClientError::Deadline { operation, awaited, length }
+        ClientError::Deadline {
+            operation,
+            awaited,
+            length,
+        }
     }
 
     /// The error that a refusal comes to.
@@ -349,13 +483,16 @@ impl Requests {
 
     pub(super) fn next_tick(&self) -> Option<Time> {
         let exchanges = self.exchanges.values().map(|exchange| {
-            exchange.repeat_at.map_or(exchange.deadline, |repeat_at| repeat_at.min(exchange.deadline))
+            exchange.repeat_at.map_or(exchange.deadline, |repeat_at| {
+                repeat_at.min(exchange.deadline)
+            })
         });
         let links = self.links.iter().filter_map(|(server, link)| match link {
-            Link::Down { connecting: false, retry_at, .. } => {
-                self.wants(*server).then_some(*retry_at)
-
-            }
+            Link::Down {
+                connecting: false,
+                retry_at,
+                ..
+            } => self.wants(*server).then_some(*retry_at),
             Link::Greeting { repeat_at } => Some(*repeat_at),
             _ => None,
         });

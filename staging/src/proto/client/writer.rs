@@ -7,13 +7,16 @@
 //! own control tree, which is not this module's business.
 
 use super::super::message::{
-    Abort, Alive, AwaitSeal, Begin, CloseWriter, Decision, Define, End, Kind, Map, Message, OpenWriter, OwnerShare,
-    Put, Reason, Run, StepFate, Watermark, WriterOpened,
+    Abort, Alive, AwaitSeal, Begin, CloseWriter, Decision, Define, End, Kind, Map, Message,
+    OpenWriter, OwnerShare, Put, Reason, Run, StepFate, Watermark, WriterOpened,
 };
 use super::super::placement::home_of;
 use super::super::{Machine, RegionId, ServerId, limits};
 use super::requests::{Answered, Exchange, Requests};
-use super::{Answer, CallId, ClientAction, ClientConfig, ClientError, ClientEvent, EndCall, PutCall, WriterCall};
+use super::{
+    Answer, CallId, ClientAction, ClientConfig, ClientError, ClientEvent, EndCall, PutCall,
+    WriterCall,
+};
 use panta_transports::time::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -80,7 +83,10 @@ impl WriterMachine {
 
     fn adopt(&mut self, opened: WriterOpened) {
         self.requests.learn_map(opened.map.clone());
-        self.home = opened.run.as_ref().and_then(|run| home_of(&run.stream, &self.requests.config().names));
+        self.home = opened
+            .run
+            .as_ref()
+            .and_then(|run| home_of(&run.stream, &self.requests.config().names));
         self.oldest = opened.oldest;
         self.opened = Some(opened);
         self.layouts.clear();
@@ -100,18 +106,33 @@ impl WriterMachine {
     /// # Errors
     /// [`ClientError::ServerLost`] if one was restarted in between.
     pub fn shares(&self, step: u64) -> Result<Vec<OwnerShare>, ClientError> {
-        let Some(shares) = self.steps.get(&step) else { return Ok(Vec::new()) };
+        let Some(shares) = self.steps.get(&step) else {
+            return Ok(Vec::new());
+        };
         match shares.lost {
             Some(server) => Err(server_lost(&self.requests.config().names, "put", server)),
             None => Ok(shares.owners.values().copied().collect()),
         }
     }
 
-    fn call(&mut self, id: CallId, call: WriterCall, due: (Time, Duration), now: Time, actions: &mut Vec<ClientAction>) {
+    fn call(
+        &mut self,
+        id: CallId,
+        call: WriterCall,
+        due: (Time, Duration),
+        now: Time,
+        actions: &mut Vec<ClientAction>,
+    ) {
         match self.exchange(id, call, due) {
             Ok(Ok(exchange)) => self.requests.start(exchange, now, actions),
-            Ok(Err(answer)) => actions.push(ClientAction::Finished { id, result: Ok(answer) }),
-            Err(error) => actions.push(ClientAction::Finished { id, result: Err(error) }),
+            Ok(Err(answer)) => actions.push(ClientAction::Finished {
+                id,
+                result: Ok(answer),
+            }),
+            Err(error) => actions.push(ClientAction::Finished {
+                id,
+                result: Err(error),
+            }),
         }
     }
 
@@ -128,39 +149,99 @@ impl WriterMachine {
         let misuse = |operation, detail| ClientError::Misuse { operation, detail };
         let run = self.opened.as_ref().and_then(|opened| opened.run.clone());
         let run = run.ok_or_else(|| misuse("a writer's call", "the stream is not open"))?;
-        let home = self.home.ok_or_else(|| misuse("a writer's call", "the list of servers is empty"))?;
+        let home = self
+            .home
+            .ok_or_else(|| misuse("a writer's call", "the list of servers is empty"))?;
         let slot = self.slot;
         let (operation, kind) = match call {
-            WriterCall::Define { step, variable, fixed, shape } => {
+            WriterCall::Define {
+                step,
+                variable,
+                fixed,
+                shape,
+            } => {
                 let known = self.layouts.get(&variable);
-                if let Some(known) = known.filter(|known| known.fixed == fixed && known.shape == shape) {
+                if let Some(known) =
+                    known.filter(|known| known.fixed == fixed && known.shape == shape)
+                {
                     return Ok(Err(Answer::Defined(known.layout)));
                 }
-                ("define", Kind::Define(Define { run: Some(run), slot, step, variable, fixed, shape }))
+                (
+                    "define",
+                    Kind::Define(Define {
+                        run: Some(run),
+                        slot,
+                        step,
+                        variable,
+                        fixed,
+                        shape,
+                    }),
+                )
             }
-            WriterCall::Begin { step, reserve_bytes } => {
-                ("begin of a step", Kind::Begin(Begin { run: Some(run), slot, step, reserve_bytes, wait_ms: 0 }))
-            }
+            WriterCall::Begin {
+                step,
+                reserve_bytes,
+            } => (
+                "begin of a step",
+                Kind::Begin(Begin {
+                    run: Some(run),
+                    slot,
+                    step,
+                    reserve_bytes,
+                    wait_ms: 0,
+                }),
+            ),
             WriterCall::Put(put) => return Ok(Ok(self.put(id, run, put, due))),
             WriterCall::End(end) => ("end of a step", Kind::End(self.end(run, end)?)),
-            WriterCall::Abort { step } => ("abort of a step", Kind::Abort(Abort { run: Some(run), slot, step })),
-            WriterCall::AwaitSeal { step } => {
-                ("seal of a step", Kind::AwaitSeal(AwaitSeal { run: Some(run), slot, step, wait_ms: 0 }))
-            }
-            WriterCall::Close | WriterCall::Open(_) => {
-                ("close of a stream", Kind::CloseWriter(CloseWriter { run: Some(run), slot }))
-            }
+            WriterCall::Abort { step } => (
+                "abort of a step",
+                Kind::Abort(Abort {
+                    run: Some(run),
+                    slot,
+                    step,
+                }),
+            ),
+            WriterCall::AwaitSeal { step } => (
+                "seal of a step",
+                Kind::AwaitSeal(AwaitSeal {
+                    run: Some(run),
+                    slot,
+                    step,
+                    wait_ms: 0,
+                }),
+            ),
+            WriterCall::Close | WriterCall::Open(_) => (
+                "close of a stream",
+                Kind::CloseWriter(CloseWriter {
+                    run: Some(run),
+                    slot,
+                }),
+            ),
         };
         Ok(Ok(Exchange::new(id, home, operation, kind, due)))
     }
 
-    fn open(&mut self, id: CallId, open: OpenWriter, due: (Time, Duration)) -> Result<Exchange, ClientError> {
+    fn open(
+        &mut self,
+        id: CallId,
+        open: OpenWriter,
+        due: (Time, Duration),
+    ) -> Result<Exchange, ClientError> {
         let operation = "open for writing";
         let home = home_of(&open.stream, &self.requests.config().names);
-        let home = home.ok_or(ClientError::Misuse { operation, detail: "the list of servers is empty" })?;
+        let home = home.ok_or(ClientError::Misuse {
+            operation,
+            detail: "the list of servers is empty",
+        })?;
         (self.slot, self.instance) = (open.slot, open.instance);
         self.is_root = true;
-        Ok(Exchange::new(id, home, operation, Kind::OpenWriter(open), due))
+        Ok(Exchange::new(
+            id,
+            home,
+            operation,
+            Kind::OpenWriter(open),
+            due,
+        ))
     }
 
     fn put(&mut self, id: CallId, run: Run, put: PutCall, due: (Time, Duration)) -> Exchange {
@@ -192,7 +273,11 @@ impl WriterMachine {
 
     fn end(&self, run: Run, end: EndCall) -> Result<End, ClientError> {
         if let Some(server) = restarted(&end.owners) {
-            return Err(server_lost(&self.requests.config().names, "end of a step", server));
+            return Err(server_lost(
+                &self.requests.config().names,
+                "end of a step",
+                server,
+            ));
         }
         Ok(End {
             run: Some(run),
@@ -213,7 +298,8 @@ impl WriterMachine {
                 self.requests.learn_map(refused.map.clone());
                 if refused.reason() == Reason::Full {
                     exchange.waiting_for = format!("room in memory: {}", refused.detail);
-                    self.requests.again(exchange, limits::FULL_BACKOFF, now, actions);
+                    self.requests
+                        .again(exchange, limits::FULL_BACKOFF, now, actions);
                     return;
                 }
                 Err(self.requests.refusal(&exchange, refused))
@@ -223,14 +309,19 @@ impl WriterMachine {
                 self.ask_again(exchange, now, actions);
                 return;
             }
-            Kind::Fate(fate) if fate.fate() == StepFate::Open && matches!(exchange.kind, Kind::AwaitSeal(_)) => {
+            Kind::Fate(fate)
+                if fate.fate() == StepFate::Open && matches!(exchange.kind, Kind::AwaitSeal(_)) =>
+            {
                 exchange.waiting_for = fate.waiting_for;
                 self.ask_again(exchange, now, actions);
                 return;
             }
             kind => self.take(&exchange, kind, now, actions),
         };
-        actions.push(ClientAction::Finished { id: exchange.call, result });
+        actions.push(ClientAction::Finished {
+            id: exchange.call,
+            result,
+        });
     }
 
     /// Repeats a request that the server kept waiting for as long as it was
@@ -264,9 +355,14 @@ impl WriterMachine {
             }
             (Kind::Begin(_), Kind::Began(began)) => {
                 self.trimmed_to(began.oldest, None, actions);
-                Ok(Answer::Began { decision: began.decision(), oldest: began.oldest })
+                Ok(Answer::Began {
+                    decision: began.decision(),
+                    oldest: began.oldest,
+                })
             }
-            (Kind::Put(put), Kind::Stored(stored)) => self.stored(put, exchange.server, stored.incarnation),
+            (Kind::Put(put), Kind::Stored(stored)) => {
+                self.stored(put, exchange.server, stored.incarnation)
+            }
             (Kind::Abort(abort), Kind::Fate(fate)) => {
                 self.trimmed_to(self.oldest, Some(abort.step), actions);
                 Ok(Answer::Fate(fate))
@@ -282,40 +378,81 @@ impl WriterMachine {
         }
     }
 
-    fn stored(&mut self, put: &Put, server: ServerId, incarnation: u64) -> Result<Answer, ClientError> {
+    fn stored(
+        &mut self,
+        put: &Put,
+        server: ServerId,
+        incarnation: u64,
+    ) -> Result<Answer, ClientError> {
         let names = &self.requests.config().names;
         let shares = self.steps.entry(put.step).or_default();
-        let empty = OwnerShare { server: server.0, incarnation, pieces: 0, bytes: 0 };
+        let empty = OwnerShare {
+            server: server.0,
+            incarnation,
+            pieces: 0,
+            bytes: 0,
+        };
         let share = shares.owners.entry(server).or_insert(empty);
         if share.incarnation != incarnation {
             shares.lost = Some(server);
             return Err(server_lost(names, "put", server));
         }
         share.pieces += put.pieces.len() as u64;
-        share.bytes += put.pieces.iter().map(|piece| piece.length_bytes).sum::<u64>();
+        share.bytes += put
+            .pieces
+            .iter()
+            .map(|piece| piece.length_bytes)
+            .sum::<u64>();
         Ok(Answer::Stored)
     }
 
     /// Tells the owners this rank is connected to what they may forget.
     fn trimmed_to(&mut self, oldest: u64, aborted: Option<u64>, actions: &mut Vec<ClientAction>) {
-        let Some(opened) = self.opened.as_ref().filter(|_| oldest > self.oldest || aborted.is_some()) else { return };
-        let watermark = Watermark { run: opened.run.clone(), base: opened.base, oldest, aborted };
+        let Some(opened) = self
+            .opened
+            .as_ref()
+            .filter(|_| oldest > self.oldest || aborted.is_some())
+        else {
+            return;
+        };
+        let watermark = Watermark {
+            run: opened.run.clone(),
+            base: opened.base,
+            oldest,
+            aborted,
+        };
         self.oldest = self.oldest.max(oldest);
         for server in self.requests.connected() {
-            self.requests.tell(server, Kind::Watermark(watermark.clone()), actions);
+            self.requests
+                .tell(server, Kind::Watermark(watermark.clone()), actions);
         }
     }
 
     /// Every rank may be told, by its root, what it need not hold any more;
     /// it tells the owners it knows.
-    pub fn forget_steps(&mut self, oldest: u64, aborted: Option<u64>, actions: &mut Vec<ClientAction>) {
+    pub fn forget_steps(
+        &mut self,
+        oldest: u64,
+        aborted: Option<u64>,
+        actions: &mut Vec<ClientAction>,
+    ) {
         self.trimmed_to(oldest, aborted, actions);
     }
 
     fn tell_alive(&mut self, actions: &mut Vec<ClientAction>) {
-        let stream = self.opened.as_ref().and_then(|opened| opened.run.as_ref().map(|run| run.stream.clone()));
+        let stream = self
+            .opened
+            .as_ref()
+            .and_then(|opened| opened.run.as_ref().map(|run| run.stream.clone()));
         if let (Some(home), Some(stream)) = (self.home, stream) {
-            self.requests.tell(home, Kind::Alive(Alive { stream, instance: self.instance }), actions);
+            self.requests.tell(
+                home,
+                Kind::Alive(Alive {
+                    stream,
+                    instance: self.instance,
+                }),
+                actions,
+            );
         }
     }
 
@@ -323,7 +460,8 @@ impl WriterMachine {
         let lease = self.opened.as_ref().map_or(0, |opened| opened.lease_ms);
         let due = Duration::from_millis((lease / 3).max(1));
         self.alive_at = (self.is_root && !self.closed && lease > 0).then(|| now.after(due));
-        self.requests.keep(self.home.filter(|_| self.alive_at.is_some()));
+        self.requests
+            .keep(self.home.filter(|_| self.alive_at.is_some()));
     }
 
     fn tick(&mut self, now: Time, actions: &mut Vec<ClientAction>) {
@@ -341,17 +479,31 @@ impl Machine for WriterMachine {
 
     fn handle(&mut self, event: Self::Event, now: Time, actions: &mut Vec<ClientAction>) {
         match event {
-            ClientEvent::Call { id, call, deadline, length } => self.call(id, call, (deadline, length), now, actions),
+            ClientEvent::Call {
+                id,
+                call,
+                deadline,
+                length,
+            } => self.call(id, call, (deadline, length), now, actions),
             ClientEvent::Forget { id } => self.requests.forget(id),
             ClientEvent::Connected { server } => self.requests.connected_to(server, now, actions),
-            ClientEvent::Disconnected { server, detail } => self.requests.disconnected(server, detail, now),
-            ClientEvent::Message { server, message, body } => self.receive(server, message, body, now, actions),
+            ClientEvent::Disconnected { server, detail } => {
+                self.requests.disconnected(server, detail, now)
+            }
+            ClientEvent::Message {
+                server,
+                message,
+                body,
+            } => self.receive(server, message, body, now, actions),
             ClientEvent::Tick => self.tick(now, actions),
         }
     }
 
     fn next_tick(&self) -> Option<Time> {
-        [self.requests.next_tick(), self.alive_at].into_iter().flatten().min()
+        [self.requests.next_tick(), self.alive_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -386,7 +538,11 @@ pub fn merge_shares(
 ) -> Result<Vec<OwnerShare>, ClientError> {
     let mut merged: BTreeMap<u32, OwnerShare> = BTreeMap::new();
     for share in shares {
-        let sum = merged.entry(share.server).or_insert(OwnerShare { pieces: 0, bytes: 0, ..share });
+        let sum = merged.entry(share.server).or_insert(OwnerShare {
+            pieces: 0,
+            bytes: 0,
+            ..share
+        });
         if sum.incarnation != share.incarnation {
             return Err(server_lost(names, "end of a step", ServerId(share.server)));
         }
@@ -406,5 +562,9 @@ fn restarted(shares: &[OwnerShare]) -> Option<ServerId> {
 
 fn server_lost(names: &[String], operation: &'static str, server: ServerId) -> ClientError {
     let name = names.get(server.0 as usize).cloned().unwrap_or_default();
-    ClientError::ServerLost { operation, server, name }
+    ClientError::ServerLost {
+        operation,
+        server,
+        name,
+    }
 }

@@ -277,7 +277,10 @@ impl Stream {
                 self.withdraw(end.step);
                 return Err(Refused::new(
                     Reason::ServerLost,
-                    format!("server {server} was restarted while step {} was written", end.step),
+                    format!(
+                        "server {server} was restarted while step {} was written",
+                        end.step
+                    ),
                 ));
             }
             if let Some(first) = self.disagrees(&end) {
@@ -358,10 +361,15 @@ impl Stream {
     /// what the first life acknowledged is gone.
     fn lost_within(&self, end: &End) -> Option<u32> {
         let parts = self.open.get(&end.step)?.parts.values();
-        let mut others = parts.filter_map(|part| part.end.as_ref()).chain([end]).flat_map(|end| &end.owners);
+        let mut others = parts
+            .filter_map(|part| part.end.as_ref())
+            .chain([end])
+            .flat_map(|end| &end.owners);
         let mut lives: BTreeMap<u32, u64> = BTreeMap::new();
         others
-            .find(|share| *lives.entry(share.server).or_insert(share.incarnation) != share.incarnation)
+            .find(|share| {
+                *lives.entry(share.server).or_insert(share.incarnation) != share.incarnation
+            })
             .map(|share| share.server)
     }
 
