@@ -1,0 +1,319 @@
+//! Who comes late, is slow, or must not wait: deadlines, polling, interruption.
+
+use std::thread;
+use std::time::Duration;
+
+use ndarray::ArrayD;
+use panta::{Fault, NextError, OpenError, Reader, Shape, Start};
+
+use super::groups::{SHAPE, get_slab, put_slab, try_put_slab};
+use crate::cells;
+use crate::part::{Part, time};
+use crate::stage::{Engine, Stage};
+
+/// What a side that is late is late by, where there is no event to wait for.
+const LATE: Duration = Duration::from_secs(1);
+/// What a slow side adds to each step.
+const SLOW: Duration = Duration::from_millis(30);
+
+/// A reader that comes when half of the steps are written still sees all.
+pub fn delayed_reader(stage: &mut Stage) {
+    let url = stage.url_with("late", stage.keep_all());
+    let writer = stage.start("late::late_writer", 2, &url, &[]);
+    stage.all_heard(writer, "half");
+    let reader = stage.start("groups::plain_reader", 2, &url, &[("steps", 10)]);
+    stage.tell_all(writer, "go on");
+    stage.ended(writer);
+    stage.ended(reader);
+}
+
+/// Writes five steps, waits to be told, and writes five more.
+pub fn late_writer(part: &Part) {
+    let mut out = part.writer();
+    for number in 0..10 {
+        put_slab(&mut out, "u", part);
+        if number == 4 {
+            part.say("half");
+            let _go_on = part.hear();
+        }
+    }
+    out.close().unwrap();
+}
+
+/// A reader that comes before its writer waits for it.
+pub fn delayed_writer(stage: &mut Stage) {
+    let url = stage.url_with("late", stage.keep_all());
+    let reader = stage.start("late::late_reader", 2, &url, &[]);
+    stage.all_heard(reader, "opening");
+    thread::sleep(LATE);
+    stage.start("groups::plain_writer", 2, &url, &[("steps", 3)]);
+    stage.all_ended();
+}
+
+/// Says that it opens, opens, and reads three steps.
+pub fn late_reader(part: &Part) {
+    part.say("opening");
+    let mut inp = part.reader();
+    for number in 0..3 {
+        assert_eq!(get_slab(&mut inp, "u", part), Some(number));
+    }
+    assert_eq!(get_slab(&mut inp, "u", part), None);
+}
+
+/// A writer without readers runs through, in bounded memory.
+pub fn no_reader(stage: &mut Stage) {
+    let url = stage.url_with("alone", "limit=8MiB");
+    stage.start("late::alone_writer", 1, &url, &[]);
+    stage.all_ended();
+}
+
+/// Writes 160 MiB, and must not hold them.
+pub fn alone_writer(part: &Part) {
+    const MEGABYTE: usize = 1 << 20;
+    let mut out = part.writer();
+    let u = out
+        .define::<u8>("u", Shape::global([MEGABYTE as u64]))
+        .unwrap();
+    let field = vec![1_u8; MEGABYTE];
+    let mut early = 0;
+    for number in 0..160 {
+        let step = out.begin_step(time(number)).unwrap();
+        step.put(u, &[0], &field).unwrap();
+        step.end().unwrap();
+        if number == 40 {
+            early = super::many::resident_bytes();
+        }
+    }
+    let grown = super::many::resident_bytes().saturating_sub(early);
+    assert!(
+        grown < 32 * MEGABYTE as u64,
+        "the writer grew by {grown} bytes"
+    );
+    out.close().unwrap();
+}
+
+/// A reader whose writer never comes gets an error that names what it waited for.
+pub fn no_writer(stage: &mut Stage) {
+    let url = stage.url_with("nobody", "deadline=500ms");
+    stage.start("late::awaiting_reader", 3, &url, &[]);
+    stage.all_ended();
+}
+
+/// Waits in vain; each rank gets the same error.
+pub fn awaiting_reader(part: &Part) {
+    let error = Reader::open(&part.url, part.comm(), Start::Oldest).unwrap_err();
+    assert!(matches!(error, OpenError::NotFound { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("nobody") && text.contains("500ms"), "{text}");
+}
+
+/// A reader that polls hears "not ready", and later gets the step.
+pub fn poll(stage: &mut Stage) {
+    let url = stage.url_with("poll", stage.keep_all());
+    let writer = stage.start("late::poll_writer", 2, &url, &[]);
+    let reader = stage.start("late::polling_reader", 2, &url, &[]);
+    stage.all_heard(reader, "not ready");
+    stage.tell_all(writer, "write");
+    stage.all_heard(reader, "saw 0");
+    stage.tell_all(writer, "write");
+    stage.all_ended();
+}
+
+/// Writes a step whenever it is told.
+pub fn poll_writer(part: &Part) {
+    let mut out = part.writer();
+    for _ in 0..2 {
+        let _write = part.hear();
+        put_slab(&mut out, "u", part);
+    }
+    out.close().unwrap();
+}
+
+/// Never waits.
+pub fn polling_reader(part: &Part) {
+    let (mut inp, mut seen, mut not_ready) = (part.reader(), 0, 0);
+    loop {
+        match inp.next_step_within(Duration::ZERO) {
+            Err(NextError::NotReady { after, .. }) => {
+                assert_eq!(after, Duration::ZERO);
+                if not_ready == 0 {
+                    part.say("not ready");
+                }
+                not_ready += 1;
+                thread::yield_now();
+            }
+            Ok(Some(step)) => {
+                assert_eq!(step.number(), seen);
+                let read: ArrayD<f64> = step.get("u", ..).unwrap();
+                cells::check("u", seen, &SHAPE, &[0, 0], read.view());
+                part.say(format_args!("saw {seen}"));
+                seen += 1;
+            }
+            Ok(None) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(seen, 2);
+    assert!(not_ready > 0);
+}
+
+/// A reader that opens at the latest step, again and again, skips and never goes back.
+pub fn latest(stage: &mut Stage) {
+    let url = stage.url("latest");
+    let writer = stage.start("late::latest_writer", 2, &url, &[]);
+    for newest in [3, 7, 11] {
+        stage.all_heard(writer, "wrote");
+        let arguments = [("newest", newest)];
+        let reader = stage.start("late::latest_reader", 2, &url, &arguments);
+        stage.ended(reader);
+        stage.tell_all(writer, "go on");
+    }
+    stage.all_ended();
+}
+
+/// Writes four steps at a time.
+pub fn latest_writer(part: &Part) {
+    let mut out = part.writer();
+    for _ in 0..3 {
+        for _ in 0..4 {
+            put_slab(&mut out, "u", part);
+        }
+        part.say("wrote");
+        let _go_on = part.hear();
+    }
+    out.close().unwrap();
+}
+
+/// Takes the newest step.
+pub fn latest_reader(part: &Part) {
+    let mut inp = part.reader_from(Start::Latest);
+    assert_eq!(get_slab(&mut inp, "u", part), Some(part.number("newest")));
+}
+
+/// A writer that is slow at each step.
+pub fn slow_writer_play(stage: &mut Stage) {
+    let url = stage.url_with("slow", stage.keep_all());
+    stage.start("groups::plain_reader", 2, &url, &[("steps", 10)]);
+    stage.start("late::slow_writer", 2, &url, &[]);
+    stage.all_ended();
+}
+
+/// Takes its time.
+pub fn slow_writer(part: &Part) {
+    let mut out = part.writer();
+    for _ in 0..10 {
+        thread::sleep(SLOW);
+        put_slab(&mut out, "u", part);
+    }
+    out.close().unwrap();
+}
+
+/// A reader that is slow at each step.
+pub fn slow_reader_play(stage: &mut Stage) {
+    let url = stage.url_with("slow", stage.keep_all());
+    stage.start("groups::plain_writer", 2, &url, &[("steps", 10)]);
+    stage.start("late::slow_reader", 2, &url, &[]);
+    stage.all_ended();
+}
+
+/// Takes its time, and sees every step nevertheless.
+pub fn slow_reader(part: &Part) {
+    let mut inp = part.reader();
+    for number in 0..10 {
+        assert_eq!(get_slab(&mut inp, "u", part), Some(number));
+        thread::sleep(SLOW);
+    }
+    assert_eq!(get_slab(&mut inp, "u", part), None);
+}
+
+/// Whatever blocks can be interrupted, and goes on afterwards.
+pub fn interrupt(stage: &mut Stage) {
+    let url = stage.url_with("interrupt", stage.keep_all());
+    let writer = stage.start("late::interrupted_collective", 2, &url, &[]);
+    let reader = stage.start("late::interrupted_reader", 1, &url, &[]);
+    stage.heard(writer, 0, "interrupted");
+    stage.heard(reader, 0, "interrupted");
+    stage.tell(writer, 1, "come");
+    stage.all_ended();
+}
+
+/// Rank 0 begins a step that rank 1 does not come to, and is interrupted; the
+/// group then is of no use, and says so on both.
+pub fn interrupted_collective(part: &Part) {
+    let mut out = part.writer();
+    if part.rank == 0 {
+        let flag = out.interrupt();
+        let interrupter = thread::spawn(move || flag.set());
+        let error = try_put_slab(&mut out, "u", part).unwrap_err().to_string();
+        interrupter.join().unwrap();
+        assert!(error.contains("interrupted"), "{error}");
+        part.say("interrupted");
+        out.interrupt().clear();
+    } else {
+        let _come = part.hear();
+        try_put_slab(&mut out, "u", part).unwrap_err();
+    }
+}
+
+/// Waits for a step, is interrupted, and can wait again.
+pub fn interrupted_reader(part: &Part) {
+    let mut inp = part.reader();
+    for _ in 0..2 {
+        let flag = inp.interrupt();
+        let interrupter = thread::spawn(move || flag.set());
+        match inp.next_step() {
+            Err(NextError::Failed(failure)) => {
+                assert!(
+                    matches!(failure.fault, Fault::Interrupted { .. }),
+                    "{failure}"
+                );
+            }
+            other => panic!("not interrupted: {other:?}"),
+        }
+        interrupter.join().unwrap();
+        inp.interrupt().clear();
+    }
+    part.say("interrupted");
+}
+
+/// Steps that a policy drops leave gaps in the numbers.
+pub fn shedding(stage: &mut Stage, policy: &str) {
+    assert!(matches!(stage.engine, Engine::Staging(_) | Engine::Stream));
+    let query = format!("policy={policy}&retain_steps=3");
+    let url = stage.url_with("shed", &query);
+    let oldest = u64::from(policy == "drop-oldest");
+    let writer = stage.start("late::shedding_writer", 1, &url, &[]);
+    stage.heard(writer, 0, "wrote");
+    let reader = stage.start("late::gap_reader", 1, &url, &[("oldest", oldest)]);
+    stage.ended(reader);
+    stage.tell(writer, 0, "close");
+    stage.all_ended();
+}
+
+/// Writes more than is kept.
+pub fn shedding_writer(part: &Part) {
+    let mut out = part.writer();
+    for _ in 0..10 {
+        put_slab(&mut out, "u", part);
+    }
+    part.say("wrote");
+    let _close = part.hear();
+    out.close().unwrap();
+}
+
+/// Sees fewer steps than were written, in order.
+pub fn gap_reader(part: &Part) {
+    let mut inp = part.reader();
+    let mut numbers = Vec::new();
+    loop {
+        match inp.next_step_within(Duration::ZERO) {
+            Ok(Some(step)) => numbers.push(step.number()),
+            Err(NextError::NotReady { .. }) if !numbers.is_empty() => break,
+            Err(NextError::NotReady { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(numbers.len() < 10 && numbers.is_sorted(), "{numbers:?}");
+    let wanted = if part.number("oldest") == 1 { 9 } else { 0 };
+    assert!(numbers.contains(&wanted), "{numbers:?}");
+}

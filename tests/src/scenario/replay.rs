@@ -1,0 +1,93 @@
+//! Late joiners: exactly the steps that are kept, from where they ask.
+
+use panta::{NextError, Start};
+
+use super::groups::get_slab;
+use crate::cells;
+use crate::part::{Part, time};
+use crate::stage::Stage;
+use panta::Shape;
+
+const STEPS: u64 = 10;
+
+/// From the oldest, at, after, at a time, at the latest; after the writer has closed.
+pub fn replay(stage: &mut Stage) {
+    let url = stage.url_with("replay", stage.keep_all());
+    let writer = stage.start("replay::recorded_writer", 2, &url, &[]);
+    stage.ended(writer);
+    for (key, value, first) in [
+        ("oldest", 0, 0),
+        ("at", 4, 4),
+        ("after", 4, 5),
+        ("time", 22, 5),
+        ("time", 20, 4),
+        ("latest", 0, STEPS - 1),
+        ("cursor", 0, 0),
+    ] {
+        let arguments = [(key, value), ("first", first)];
+        let reader = stage.start("replay::replay_reader", 2, &url, &arguments);
+        stage.ended(reader);
+    }
+}
+
+/// Writes ten steps, half a second of simulation apart.
+pub fn recorded_writer(part: &Part) {
+    let mut out = part.writer();
+    let shape = super::groups::SHAPE;
+    let u = out.define::<f64>("u", Shape::global(shape)).unwrap();
+    let (start, count) = crate::grid::slab(&shape, 0, part.rank, part.size);
+    for number in 0..STEPS {
+        let own = cells::block::<f64>("u", number, &shape, &start, &count);
+        let step = out.begin_step(time(number)).unwrap();
+        step.put(u, &start, &own).unwrap();
+        step.end().unwrap();
+    }
+    out.close().unwrap();
+}
+
+/// Sees all steps from the first it should to the end.
+pub fn replay_reader(part: &Part) {
+    let start = if part.has("at") {
+        Start::At(part.number("at"))
+    } else if part.has("after") {
+        Start::After(part.number("after"))
+    } else if part.has("time") {
+        Start::AtTime(part.number("time") as f64 / 10.0)
+    } else if part.has("latest") {
+        Start::Latest
+    } else if part.has("cursor") {
+        Start::Cursor("nobody committed".into())
+    } else {
+        Start::Oldest
+    };
+    let mut inp = part.reader_from(start);
+    for number in part.number("first")..STEPS {
+        assert_eq!(get_slab(&mut inp, "u", part), Some(number));
+    }
+    assert_eq!(get_slab(&mut inp, "u", part), None);
+}
+
+/// A step that is no longer kept is an error that names the oldest that is.
+pub fn trimmed(stage: &mut Stage) {
+    let url = stage.url_with("trimmed", "retain_steps=3");
+    let writer = stage.start("death::told_writer", 2, &url, &[]);
+    stage.tell_all(writer, "write 9");
+    stage.all_heard(writer, "wrote 9");
+    let reader = stage.start("replay::trimmed_reader", 2, &url, &[]);
+    stage.ended(reader);
+    stage.tell_all(writer, "close");
+    stage.all_ended();
+}
+
+/// Asks for step 2 of 9, of which 3 are kept.
+pub fn trimmed_reader(part: &Part) {
+    let mut inp = part.reader_from(Start::At(2));
+    let error = inp.next_step().map(drop).unwrap_err();
+    match error {
+        NextError::Trimmed {
+            oldest: Some(oldest),
+            ..
+        } => assert!((3..=7).contains(&oldest)),
+        other => panic!("{other}"),
+    }
+}

@@ -1,0 +1,274 @@
+//! Where a scenario is played: an engine, a directory, processes, a deadline.
+//!
+//! A stage starts sides (groups of ranks), hears what they say, stops and kills
+//! them one by one. When it goes, so do they.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use panta::{ThreadComm, Threads};
+use rustix::process::Signal;
+
+use crate::actor::Actor;
+use crate::part::{Part, Role, THREAD_GROUPS};
+use crate::scenario;
+
+/// How long a scenario may take.
+const SCENARIO_DEADLINE: Duration = Duration::from_secs(90);
+/// The deadline of the waits within, unless a scenario gives another.
+const CALL_DEADLINE: &str = "deadline=40s";
+
+/// A column of the matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// `file:`, followed live.
+    File,
+    /// `staging:` with this many servers.
+    Staging(usize),
+    /// `stream:`.
+    Stream,
+}
+
+/// A group of ranks that a stage started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Side(usize);
+
+/// Where a scenario is played.
+#[derive(Debug)]
+pub struct Stage {
+    /// What carries the streams.
+    pub engine: Engine,
+    program: PathBuf,
+    directory: tempfile::TempDir,
+    deadline: Instant,
+    sides: Vec<Vec<Actor>>,
+}
+
+/// Arguments of a role, as `&[("steps", 10)]`.
+pub type Arguments<'a> = &'a [(&'a str, u64)];
+
+fn owned(arguments: Arguments<'_>) -> BTreeMap<String, String> {
+    arguments
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.to_string()))
+        .collect()
+}
+
+impl Stage {
+    /// A stage for one scenario; `program` is `panta-scenario`.
+    #[must_use]
+    pub fn new(engine: Engine, program: &str) -> Self {
+        Self {
+            engine,
+            program: program.into(),
+            directory: tempfile::tempdir().unwrap(),
+            deadline: Instant::now() + SCENARIO_DEADLINE,
+            sides: Vec::new(),
+        }
+    }
+
+    /// A directory of the scenario's own.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The URL of the stream called `name`.
+    #[must_use]
+    pub fn url(&self, name: &str) -> String {
+        self.url_with(name, "")
+    }
+
+    /// The same with parameters, as `deadline=2s&checked=true`.
+    #[must_use]
+    pub fn url_with(&self, name: &str, query: &str) -> String {
+        let deadline = if query.contains("deadline=") {
+            ""
+        } else {
+            CALL_DEADLINE
+        };
+        let query = [query, deadline].into_iter().filter(|it| !it.is_empty());
+        let query = query.collect::<Vec<_>>().join("&");
+        match self.engine {
+            Engine::File => format!("file:{}?{query}", self.file(name).display()),
+            Engine::Stream => format!("stream:{name}?{query}"),
+            Engine::Staging(_) => format!("staging:{name}?{query}"),
+        }
+    }
+
+    /// The parameters under which an engine keeps every step for late readers.
+    #[must_use]
+    pub fn keep_all(&self) -> &'static str {
+        match self.engine {
+            Engine::File => "",
+            Engine::Staging(_) | Engine::Stream => "retain_steps=5000",
+        }
+    }
+
+    /// Where `file:` keeps the stream called `name`.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory().join(format!("{name}.panta"))
+    }
+
+    /// More time than usual, for scenarios that are long by themselves.
+    pub fn extend(&mut self, by: Duration) {
+        self.deadline += by;
+    }
+
+    /// Starts `size` processes that play `role` (as `layouts::types_writer`) together.
+    #[track_caller]
+    pub fn start(&mut self, role: &str, size: usize, url: &str, arguments: Arguments<'_>) -> Side {
+        let side = Side(self.sides.len());
+        let rendezvous = self.directory().join(format!("side-{}", side.0));
+        std::fs::create_dir(&rendezvous).unwrap();
+        let (module, function) = role.split_once("::").expect("module::role");
+        assert!(
+            scenario::find(module, function).is_some(),
+            "no role `{role}`"
+        );
+        let mut group = 0;
+        let mut actors = Vec::with_capacity(size);
+        for rank in 0..size {
+            let mut command = Command::new(&self.program);
+            command
+                .args([module, function, url])
+                .args(
+                    owned(arguments)
+                        .iter()
+                        .map(|(key, value)| format!("{key}={value}")),
+                )
+                .env("PANTA_RANK", rank.to_string())
+                .env("PANTA_SIZE", size.to_string())
+                .env("PANTA_RENDEZVOUS", &rendezvous)
+                .env("RUST_BACKTRACE", "0")
+                .env_remove("PANTA_CONFIG")
+                .current_dir(self.directory())
+                .process_group(group);
+            let actor = Actor::start(format!("{role}, rank {rank} of {size}"), command);
+            if group == 0 {
+                group = actor.pid() as i32;
+            }
+            actors.push(actor);
+        }
+        self.sides.push(actors);
+        side
+    }
+
+    /// Waits until a rank says a line that starts with `wanted`; gives the rest of it.
+    #[track_caller]
+    pub fn heard(&self, side: Side, rank: usize, wanted: &str) -> String {
+        let heard = self.sides[side.0][rank].heard(wanted, self.deadline);
+        heard.unwrap_or_else(|problem| self.fail(&problem))
+    }
+
+    /// Waits until every rank of a side says it; gives the rests.
+    #[track_caller]
+    pub fn all_heard(&self, side: Side, wanted: &str) -> Vec<String> {
+        let ranks = 0..self.sides[side.0].len();
+        ranks.map(|rank| self.heard(side, rank, wanted)).collect()
+    }
+
+    /// Says a line to a rank.
+    pub fn tell(&mut self, side: Side, rank: usize, line: &str) {
+        self.sides[side.0][rank].tell(line);
+    }
+
+    /// Says a line to every rank of a side.
+    pub fn tell_all(&mut self, side: Side, line: &str) {
+        self.sides[side.0]
+            .iter_mut()
+            .for_each(|actor| actor.tell(line));
+    }
+
+    /// Kills a rank (SIGKILL).
+    pub fn kill(&mut self, side: Side, rank: usize) {
+        self.sides[side.0][rank].signal(Signal::KILL);
+    }
+
+    /// Kills every rank of a side.
+    pub fn kill_all(&mut self, side: Side) {
+        (0..self.sides[side.0].len()).for_each(|rank| self.kill(side, rank));
+    }
+
+    /// Stops a rank (SIGSTOP), or lets it go on.
+    pub fn stop(&mut self, side: Side, rank: usize, stopped: bool) {
+        let signal = if stopped { Signal::STOP } else { Signal::CONT };
+        self.sides[side.0][rank].signal(signal);
+    }
+
+    /// The process of a rank.
+    #[must_use]
+    pub fn pid(&self, side: Side, rank: usize) -> u32 {
+        self.sides[side.0][rank].pid()
+    }
+
+    /// Waits until a side's ranks have ended, well unless the test killed them.
+    #[track_caller]
+    pub fn ended(&mut self, side: Side) {
+        let deadline = self.deadline;
+        let ends = self.sides[side.0]
+            .iter_mut()
+            .map(|actor| actor.ended(deadline));
+        if let Some(problem) = ends.filter_map(Result::err).next() {
+            self.fail(&problem);
+        }
+    }
+
+    /// Waits until all sides have ended.
+    #[track_caller]
+    pub fn all_ended(&mut self) {
+        (0..self.sides.len()).for_each(|side| self.ended(Side(side)));
+    }
+
+    #[track_caller]
+    fn fail(&self, problem: &str) -> ! {
+        // A moment for what others have to say about it.
+        thread::sleep(Duration::from_millis(200));
+        let words: Vec<_> = self.sides.iter().flatten().map(Actor::last_words).collect();
+        panic!("{problem}; each process last said:\n{}", words.join("\n"));
+    }
+
+    /// Plays a writer and a reader side as threads of this process.
+    #[track_caller]
+    pub fn threads(&self, url: &str, sides: &[(Role, usize)], arguments: Arguments<'_>) {
+        let (sender, receiver) = channel();
+        let mut playing = 0;
+        for (role, size) in sides.iter().copied() {
+            let mut comms: Vec<VecDeque<ThreadComm>> = Vec::new();
+            comms.resize_with(size, VecDeque::new);
+            for _ in 0..THREAD_GROUPS {
+                for (rank, comm) in Threads::group(size).into_iter().enumerate() {
+                    comms[rank].push_back(comm);
+                }
+            }
+            for (rank, comms) in comms.into_iter().enumerate() {
+                let part = Part::of_thread(url, owned(arguments), (rank, size), comms);
+                let sender = sender.clone();
+                playing += 1;
+                thread::spawn(move || {
+                    let outcome =
+                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| role(&part)));
+                    drop(part);
+                    // The test may have given up.
+                    let _ = sender.send((rank, outcome));
+                });
+            }
+        }
+        while playing > 0 {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            match receiver.recv_timeout(left) {
+                Ok((_, Ok(()))) => playing -= 1,
+                Ok((_, Err(panic))) => std::panic::resume_unwind(panic),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("{playing} threads did not end in time")
+                }
+            }
+        }
+    }
+}
