@@ -75,9 +75,16 @@ pub fn curves(plot: &Curves<'_>) -> Result<Canvas, PlotError> {
     let all = |of: fn(&Curve<'_>) -> Vec<f64>| axes::range(plot.curves.iter().flat_map(of));
     let x = all(|curve| curve.x.to_vec());
     let (low, high) = all(|curve| curve.y.to_vec());
-    // Some air above and below, but a curve that starts at zero stands on it.
+    // Some air above and below, but what is never negative stands on zero.
     let air = (high - low) * 0.06;
-    let y = (if low == 0.0 { low } else { low - air }, high + air);
+    let y = (
+        if low >= 0.0 {
+            (low - air).max(0.0)
+        } else {
+            low - air
+        },
+        high + air,
+    );
 
     let ticks = axes::ticks(y.0, y.1, 6);
     let labels = axes::labels(&ticks);
