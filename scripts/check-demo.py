@@ -54,8 +54,13 @@ def main(path, summaries):
     wrong = []
     contents = {name: json.loads(pathlib.Path(name).read_text()) for name in summaries}
     number_of_steps = 0
-    for number, time, field in panta_reader.steps(path, "v"):
+    dataset = panta_reader.Dataset(path)
+    for commit in dataset.steps:
+        number, time = commit["step"], commit["time"]
+        field, covered = dataset.read(commit, "v")
         number_of_steps += 1
+        if not covered.all():
+            wrong.append(f"{path}: step {number}: nobody put some of its cells")
         for name, summary in contents.items():
             found = next((step for step in summary["steps"] if step["step"] == number), None)
             if found is None:
