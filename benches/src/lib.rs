@@ -1,1 +1,86 @@
-//! To be filled.
+//! Workloads that measure how fast data flow; `panta bench` runs them.
+//!
+//! Each figure is taken beside a *bare* loop, which moves the same bytes in the
+//! same pattern through the same kind of processes with the same checks but
+//! without Panta, and beside `memcpy` by one thread; all are timed in turn in one
+//! run, and medians are reported, so that a ratio means something on a machine
+//! that others use too.
+//!
+//! Promised: values depend on the step, and every element that arrives is
+//! compared with what it should be; a measurement that got wrong data is an
+//! error, never a row. Not promised: absolute figures that compare between
+//! machines, or between hours of a shared one.
+//!
+//! ```text
+//! run ── pair      processes that put and get, see `pair`
+//!     ├─ routing   boxes to servers, in this process
+//!     └─ copy      strided copies, in this process
+//! run_role         what a process does that a workload started
+//! ```
+
+mod copying;
+mod error;
+mod link;
+mod pair;
+mod pattern;
+mod process;
+mod relay;
+mod role;
+mod routing;
+mod row;
+mod statistics;
+
+use std::path::PathBuf;
+
+pub use error::BenchError;
+pub use role::run_role;
+pub use row::Row;
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// One writer process to one reader process.
+    Pair,
+    /// Finding the servers of boxes.
+    Routing,
+    /// Strided copies by the length of their runs.
+    Copy,
+}
+
+/// What to measure, and how. What is `None` is chosen by the workload.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What to measure.
+    pub workload: Workload,
+    /// The program whose hidden subcommand `bench-role` calls [`run_role`] with its
+    /// one argument.
+    pub executable: PathBuf,
+    /// Only this engine.
+    pub engine: Option<String>,
+    /// Bytes of a step, or of what is copied.
+    pub bytes: Option<u64>,
+    /// Steps, or calls, of one measurement.
+    pub steps: Option<u64>,
+    /// When checksums are verified: `get`, `always` or `never`.
+    pub verify: String,
+    /// Only this way to put and get.
+    pub mode: Option<String>,
+    /// How often ours and the bare loop are timed in turn.
+    pub rounds: usize,
+}
+
+/// Runs a workload and reports each row as soon as it is known.
+///
+/// # Errors
+/// [`BenchError`] for a request that makes no sense, a stream that failed, a
+/// process that did not answer, or data that were not what was put.
+pub fn run(request: &Request, report: &mut dyn FnMut(&Row)) -> Result<(), BenchError> {
+    if request.rounds == 0 {
+        return Err(BenchError::request("rounds must be at least 1"));
+    }
+    match request.workload {
+        Workload::Pair => pair::run(request, report),
+        Workload::Routing => routing::run(request, report),
+        Workload::Copy => copying::run(request, report),
+    }
+}

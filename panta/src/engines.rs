@@ -4,7 +4,9 @@ use panta_core::engine::EngineFactory;
 use panta_core::file::FileEngine;
 use panta_core::null::NullEngine;
 
-/// Every engine that a URL can name in this build.
-pub(crate) fn registry() -> Vec<&'static dyn EngineFactory> {
+/// Every engine that a URL can name in this build; what shells of other languages and the
+/// command give to the runtime-checked layer, [`panta_core::session`].
+#[must_use]
+pub fn registry() -> Vec<&'static dyn EngineFactory> {
     vec![&FileEngine, &NullEngine]
 }

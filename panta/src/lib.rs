@@ -45,6 +45,7 @@ mod shape;
 mod view;
 mod writer;
 
+pub use engines::registry;
 pub use options::{IntoComm, ReaderBuilder, WriterBuilder};
 pub use panta_core::comm::{Comm, CommError, Procs, Solo, ThreadComm, Threads};
 pub use panta_core::engine::{EngineInfo, Resume, Start};

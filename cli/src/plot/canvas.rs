@@ -101,22 +101,10 @@ impl Canvas {
     /// Draws a smooth line through `points`, `width` pixels thick.
     pub fn line(&mut self, points: &[(f64, f64)], width: f64, colour: Colour) {
         let mut coverage = vec![0_f32; self.width * self.height];
-        let radius = width / 2.0 + 0.5;
         for segment in points.windows(2) {
-            let (a, b) = (segment[0], segment[1]);
-            let span = |from: f64, to: f64, limit: usize| {
-                let low = (from.min(to) - radius).floor().clamp(0.0, limit as f64);
-                let high = (from.max(to) + radius).ceil().clamp(0.0, limit as f64);
-                low as usize..high as usize
-            };
-            for y in span(a.1, b.1, self.height) {
-                for x in span(a.0, b.0, self.width) {
-                    let centre = (x as f64 + 0.5, y as f64 + 0.5);
-                    let share = (radius - distance(centre, a, b)).clamp(0.0, 1.0) as f32;
-                    let covered = &mut coverage[y * self.width + x];
-                    *covered = covered.max(share);
-                }
-            }
+            self.covered([segment[0], segment[1]], width, |at, share| {
+                coverage[at] = coverage[at].max(share);
+            });
         }
         for (index, &share) in coverage
             .iter()
@@ -129,6 +117,37 @@ impl Canvas {
                 colour,
                 share,
             );
+        }
+    }
+
+    /// Draws one smooth straight line with round ends, `width` pixels thick; a dot
+    /// if both ends are one.
+    pub fn segment(&mut self, ends: [(f64, f64); 2], width: f64, colour: Colour) {
+        let mut touched = Vec::new();
+        self.covered(ends, width, |at, share| touched.push((at, share)));
+        for (at, share) in touched {
+            let (x, y) = (at % self.width, at / self.width);
+            self.blend(x as i64, y as i64, colour, share);
+        }
+    }
+
+    /// Calls `visit` with each pixel that a straight line touches and its share of it.
+    fn covered(&self, ends: [(f64, f64); 2], width: f64, mut visit: impl FnMut(usize, f32)) {
+        let [a, b] = ends;
+        let radius = width / 2.0 + 0.5;
+        let span = |from: f64, to: f64, limit: usize| {
+            let low = (from.min(to) - radius).floor().clamp(0.0, limit as f64);
+            let high = (from.max(to) + radius).ceil().clamp(0.0, limit as f64);
+            low as usize..high as usize
+        };
+        for y in span(a.1, b.1, self.height) {
+            for x in span(a.0, b.0, self.width) {
+                let centre = (x as f64 + 0.5, y as f64 + 0.5);
+                let share = (radius - distance(centre, a, b)).clamp(0.0, 1.0) as f32;
+                if share > 0.0 {
+                    visit(y * self.width + x, share);
+                }
+            }
         }
     }
 

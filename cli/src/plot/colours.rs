@@ -31,3 +31,9 @@ pub(super) fn of(value: f64, low: f64, high: f64) -> Colour {
     let [red, green, blue] = VIRIDIS[(share * 255.0).round() as usize];
     Colour(red, green, blue)
 }
+
+/// Half way to the paper, so that lines stand out.
+pub(super) fn paler(colour: Colour) -> Colour {
+    let half = |part: u8| part / 2 + 128;
+    Colour(half(colour.0), half(colour.1), half(colour.2))
+}

@@ -2,6 +2,7 @@
 
 use super::canvas::{Align, Canvas, text_width};
 use super::colours::{self, INK, PAPER};
+use super::overlay::{self, Overlay};
 use super::{PlotError, VALUES_LIMIT, axes};
 
 /// What an image shows. Fields left at their default are left out.
@@ -24,6 +25,8 @@ pub struct Image<'a> {
     /// The values of the darkest and the brightest colour; those of the plane
     /// itself if not given.
     pub range: Option<(f64, f64)>,
+    /// Lines over the plane, which is drawn paler then.
+    pub overlay: Option<Overlay<'a>>,
 }
 
 /// The longer side of a plane, in pixels, up to rounding.
@@ -74,9 +77,27 @@ pub fn image(image: &Image<'_>) -> Result<Canvas, PlotError> {
     let bar_labels_end = LEFT + width + BAR_GAP + BAR_WIDTH + 12 + widest.ceil() as i64;
     let margin = if image.value_label.is_empty() { 20 } else { 44 };
     let total = (bar_labels_end + margin) as usize;
-    let mut canvas = Canvas::new(total, (TOP + height + BOTTOM) as usize, PAPER);
+    let legend = image.overlay.map_or(&[][..], |overlay| overlay.legend);
+    let legend_width = total as i64 - LEFT - 20;
+    let below = BOTTOM + overlay::legend_height(legend, legend_width);
+    let mut canvas = Canvas::new(total, (TOP + height + below) as usize, PAPER);
 
     draw_cells(&mut canvas, image, (width, height), (low, high));
+    if let Some(overlay) = &image.overlay {
+        let place = |(column, row): (f64, f64)| {
+            let across = (column + 0.5) / columns as f64 * width as f64;
+            let up = (row + 0.5) / rows as f64 * height as f64;
+            (LEFT as f64 + across, (TOP + height) as f64 - up)
+        };
+        overlay::draw(&mut canvas, overlay, place);
+        overlay::draw_legend(
+            &mut canvas,
+            legend,
+            LEFT,
+            TOP + height + BOTTOM,
+            legend_width,
+        );
+    }
     draw_axes(&mut canvas, image, (width, height));
     let bar = LEFT + width + BAR_GAP;
     draw_bar(&mut canvas, bar, height, (low, high), &ticks, &labels);
@@ -119,7 +140,10 @@ fn draw_cells(canvas: &mut Canvas, image: &Image<'_>, size: (i64, i64), range: (
                     number += 1;
                 }
             }
-            let colour = colours::of(sum / f64::from(number), range.0, range.1);
+            let mut colour = colours::of(sum / f64::from(number), range.0, range.1);
+            if image.overlay.is_some() {
+                colour = colours::paler(colour);
+            }
             canvas.fill(LEFT + x as i64, TOP + y as i64, 1, 1, colour);
         }
     }

@@ -24,11 +24,13 @@ mod canvas;
 mod colours;
 mod curve;
 mod image;
+mod overlay;
 mod viridis;
 
 pub use canvas::{Align, Canvas, Colour};
 pub use curve::{Curve, Curves, curves};
 pub use image::{Image, image};
+pub use overlay::{Overlay, Stretch};
 
 /// The most values one image may be made from: 1 GiB of them.
 pub const VALUES_LIMIT: usize = 1 << 27;

@@ -1,0 +1,221 @@
+//! One writer process to one reader process, over every engine there is.
+//!
+//! Ours and the bare loop run in turn, each as processes of its own.
+
+use std::path::Path;
+
+use panta_core::config::Engine;
+use tempfile::TempDir;
+
+use crate::Request;
+use crate::error::{BenchError, Doing};
+use crate::link::{Link, bare_path};
+use crate::process::Process;
+use crate::role::{Measured, Ready, Role, Side};
+use crate::row::{Row, rounded};
+use crate::statistics::{Memcpy, median, set_percentiles};
+
+/// Bytes of a step, in the whole suite.
+const SIZES_BYTES: [u64; 4] = [1 << 10, 64 << 10, 1 << 20, 64 << 20];
+/// Ways to put and get, in the whole suite.
+const SUITE: [&str; 2] = ["put+get", "span+get"];
+/// All ways to put and get.
+const MODES: [&str; 4] = ["put+get", "span+get", "put+view", "span+view"];
+/// Where files lie: in memory, so that no disk is measured.
+const MEMORY: &str = "/dev/shm";
+
+/// How many steps of a size make a measurement of about a second.
+fn steps_of(bytes: u64) -> (u64, u64) {
+    match bytes {
+        0..=16_384 => (1000, 4000),
+        16_385..=262_144 => (500, 1500),
+        262_145..=4_194_304 => (100, 300),
+        _ => (4, 10),
+    }
+}
+
+/// Runs the workload.
+pub(crate) fn run(request: &Request, report: &mut dyn FnMut(&Row)) -> Result<(), BenchError> {
+    let engines = engines(request)?;
+    let modes: Vec<&str> = match request.mode.as_deref() {
+        None => SUITE.to_vec(),
+        Some(mode) if MODES.contains(&mode) => vec![mode],
+        Some(other) => {
+            let modes = MODES.join(", ");
+            return Err(BenchError::request(format!(
+                "no mode `{other}`; there are {modes}"
+            )));
+        }
+    };
+    if !["get", "always", "never"].contains(&request.verify.as_str()) {
+        let other = &request.verify;
+        return Err(BenchError::request(format!(
+            "verify is get, always or never, not `{other}`"
+        )));
+    }
+    let sizes = request
+        .bytes
+        .map_or(SIZES_BYTES.to_vec(), |bytes| vec![bytes]);
+    if sizes.iter().any(|bytes| *bytes < 8 || *bytes % 8 != 0) {
+        return Err(BenchError::request("a step has a multiple of 8 bytes"));
+    }
+    let mut memcpy = Memcpy::new();
+    for engine in engines {
+        for bytes in &sizes {
+            measure(request, engine, *bytes, &modes, &mut memcpy, report)?;
+        }
+    }
+    Ok(())
+}
+
+/// The engines to measure: the one asked for, or all that this build has.
+fn engines(request: &Request) -> Result<Vec<Engine>, BenchError> {
+    let there: Vec<Engine> = panta::registry()
+        .iter()
+        .map(|factory| factory.engine())
+        .collect();
+    let measured = [Engine::File]
+        .into_iter()
+        .filter(|engine| there.contains(engine));
+    let measured: Vec<Engine> = measured.collect();
+    let names: Vec<&str> = measured.iter().map(|engine| engine.scheme()).collect();
+    match &request.engine {
+        None if measured.is_empty() => Err(BenchError::request("this build has no engine")),
+        None => Ok(measured),
+        Some(wanted) => {
+            let found = measured
+                .into_iter()
+                .find(|engine| engine.scheme() == wanted);
+            found.map(|engine| vec![engine]).ok_or_else(|| {
+                BenchError::request(format!(
+                    "pair is not measured over `{wanted}`; it is over {}",
+                    names.join(", ")
+                ))
+            })
+        }
+    }
+}
+
+/// One side's measurements, round by round.
+#[derive(Default)]
+struct Rounds {
+    transport: String,
+    seconds: Vec<f64>,
+    latencies_us: Vec<f64>,
+    pss_bytes: Vec<f64>,
+    copied_bytes: u64,
+}
+
+fn measure(
+    request: &Request,
+    engine: Engine,
+    bytes: u64,
+    modes: &[&str],
+    memcpy: &mut Memcpy,
+    report: &mut dyn FnMut(&Row),
+) -> Result<(), BenchError> {
+    let (mut paced, mut streamed) = steps_of(bytes);
+    if let Some(steps) = request.steps {
+        streamed = steps.max(1);
+        paced = paced.min(streamed);
+    }
+    let mut ours: Vec<Rounds> = modes.iter().map(|_| Rounds::default()).collect();
+    let (mut bare, mut memcpys) = (Rounds::default(), Vec::new());
+    for _ in 0..request.rounds {
+        memcpys.push(memcpy.gb_per_s());
+        for (mode, rounds) in modes.iter().zip(&mut ours) {
+            let place = Directory::new()?;
+            let link = link_of(engine, mode, &place, request);
+            let side = place.side(link, bytes, (paced, streamed), request);
+            pair(request, &side, rounds)?;
+        }
+        let place = Directory::new()?;
+        let link = Link::File {
+            path: bare_path(place.0.path()),
+        };
+        let side = place.side(link, bytes, (paced, streamed), request);
+        pair(request, &side, &mut bare)?;
+    }
+    let speed = |rounds: &Rounds| (bytes * streamed) as f64 / median(&rounds.seconds) / 1e9;
+    for (mode, rounds) in modes.iter().zip(ours) {
+        let moved = (bytes * (paced + streamed)) as f64 * request.rounds as f64;
+        let mut row = Row {
+            workload: "pair",
+            engine: Some(engine.scheme().to_owned()),
+            transport: Some(rounds.transport.clone()),
+            mode: Some((*mode).to_owned()),
+            verify: Some(request.verify.clone()),
+            bytes: Some(bytes),
+            steps: Some(streamed),
+            steps_per_s: Some(rounded(streamed as f64 / median(&rounds.seconds))),
+            copies: Some(rounded(rounds.copied_bytes as f64 / moved)),
+            pss_bytes: Some(median(&rounds.pss_bytes) as u64),
+            ..Row::default()
+        };
+        row = row.with_throughput(speed(&rounds), Some(speed(&bare)), median(&memcpys));
+        let mut bare_latency = Row::default();
+        set_percentiles(&mut bare_latency, bare.latencies_us.clone());
+        set_percentiles(&mut row, rounds.latencies_us);
+        report(&row.with("bare_p50_us", bare_latency.p50_us));
+    }
+    Ok(())
+}
+
+fn link_of(engine: Engine, mode: &str, place: &Directory, request: &Request) -> Link {
+    let path = place.0.path().join("pair.panta");
+    Link::Panta {
+        url: format!(
+            "{}:{}?verify={}",
+            engine.scheme(),
+            path.display(),
+            request.verify
+        ),
+        span: mode.starts_with("span"),
+        view: mode.ends_with("view"),
+    }
+}
+
+/// Where one round leaves its files; gone with it.
+struct Directory(TempDir);
+
+impl Directory {
+    fn new() -> Result<Self, BenchError> {
+        let builder = tempfile::Builder::new().prefix("panta-bench-").to_owned();
+        let made = match Path::new(MEMORY).is_dir() {
+            true => builder.tempdir_in(MEMORY),
+            false => builder.tempdir(),
+        };
+        made.map(Self).doing("make a temporary directory")
+    }
+
+    fn side(&self, link: Link, bytes: u64, steps: (u64, u64), request: &Request) -> Side {
+        Side {
+            link,
+            meeting: self.0.path().join("meeting"),
+            bytes,
+            paced: steps.0,
+            streamed: steps.1,
+            verify: request.verify != "never",
+        }
+    }
+}
+
+/// Runs a writer and a reader once.
+fn pair(request: &Request, side: &Side, rounds: &mut Rounds) -> Result<(), BenchError> {
+    let start = |name, role| Process::start(name, &request.executable, &role);
+    let mut writer = start("writer", Role::Writer(side.clone()))?;
+    let ready: Ready = writer.hear()?;
+    let mut reader = start("reader", Role::Reader(side.clone()))?;
+    let read: Measured = reader.hear()?;
+    let written: Measured = writer.hear()?;
+    writer.finish()?;
+    reader.finish()?;
+    rounds.transport = ready.transport;
+    rounds.seconds.push(read.streamed_seconds);
+    rounds.latencies_us.extend(read.latencies_us);
+    rounds
+        .pss_bytes
+        .push((read.pss_bytes + written.pss_bytes) as f64);
+    rounds.copied_bytes += read.copied_bytes + written.copied_bytes;
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! One module for each subcommand.
+
+pub(crate) mod bench;
+pub(crate) mod copy;
+pub(crate) mod ls;
+pub(crate) mod plot;
+pub(crate) mod show;
