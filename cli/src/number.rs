@@ -78,8 +78,8 @@ impl Scalar {
             Self::Int(value) => value.to_string(),
             Self::UInt(value) => value.to_string(),
             Self::Bool(value) => value.to_string(),
-            Self::F32(value) => json_float(value.into(), shortest(value)),
-            Self::F64(value) => json_float(value, shortest(value)),
+            Self::F32(value) => json_float(value.into(), format!("{value:?}")),
+            Self::F64(value) => json_float(value, format!("{value:?}")),
             Self::C64(re, im) => {
                 format!("[{}, {}]", Self::F32(re).json(), Self::F32(im).json())
             }
@@ -106,17 +106,14 @@ fn shortest(value: impl std::fmt::LowerExp) -> String {
     format!("{value:e}")
 }
 
-fn json_float(value: f64, shortest: String) -> String {
+fn json_float(value: f64, exact: String) -> String {
     if value.is_finite() {
-        return shortest
-            .strip_suffix("e0")
-            .map_or(shortest.clone(), str::to_owned);
+        return exact;
     }
+    let name = not_finite(value);
     format!(
         "\"{}\"",
-        not_finite(value)
-            .replace("inf", "Infinity")
-            .replace("nan", "NaN")
+        name.replace("inf", "Infinity").replace("nan", "NaN")
     )
 }
 
@@ -282,7 +279,8 @@ mod tests {
             let text = Scalar::F64(value).json();
             assert_eq!(text.parse(), Ok(value), "{text}");
         }
-        assert_eq!(Scalar::F32(0.1).json(), "1e-1");
+        assert_eq!(Scalar::F32(0.1).json(), "0.1");
+        assert_eq!(Scalar::F64(1e300).json(), "1e300");
         assert_eq!(Scalar::F64(f64::NEG_INFINITY).json(), "\"-Infinity\"");
         assert_eq!(Scalar::F64(f64::NAN).json(), "\"NaN\"");
         assert_eq!(Scalar::UInt(u64::MAX).json(), "18446744073709551615");
