@@ -5,9 +5,10 @@
 //! chunk grid in one line, the [`shard`] map that says which server holds
 //! which part of that line, and [`routing`], which finds the servers of a box.
 //!
-//! [`proto`] is the protocol they speak, as state machines.
-//! It opens no socket and reads no clock.
+//! [`proto`] is the protocol they speak, as state machines that open no socket
+//! and read no clock. [`client`] is the engine that drives them.
 
+pub mod client;
 pub mod curve;
 pub mod proto;
 pub mod routing;

@@ -169,6 +169,8 @@ parameters! {
     interface: Option<String> = None, for [File Stream Staging Null];
     /// How many writer groups must end a step before it is sealed.
     declared_writers: u64 = 1, for [Staging];
+    /// Which of the declared writer groups this is, counted from 1.
+    writer: u64 = 1, for [Staging];
     /// The directory in which writers and readers of a stream find each other.
     rendezvous: Option<PathBuf> = None, for [Stream];
     /// Where data must be before a step is sealed: in a server's memory, on its disk, or on a replica too.

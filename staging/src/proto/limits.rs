@@ -10,17 +10,18 @@ use std::time::Duration;
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// The longest encoded message head.
-pub const HEAD_LIMIT_BYTES: usize = 1 << 20;
+pub const HEAD_LIMIT_BYTES: usize = 8 << 20;
 /// The longest body that may follow a head; a client splits larger puts.
 pub const BODY_LIMIT_BYTES: u64 = 64 << 20;
 /// The longest name of a stream, variable, reader group or cursor.
 pub const NAME_LIMIT_BYTES: usize = 255;
-/// The most dimensions of a variable.
-pub const DIMS_LIMIT: usize = 16;
-/// The most bytes of one part (fixed or shape) of a layout.
-pub const LAYOUT_PART_LIMIT_BYTES: usize = 4 << 10;
+/// The most dimensions of a box: an array's, and one that numbers local blocks.
+pub const DIMS_LIMIT: usize = 17;
+/// The most bytes of one part (fixed or shape) of a layout: a schema or the
+/// list of all blocks of a step is one.
+pub const LAYOUT_PART_LIMIT_BYTES: usize = 2 << 20;
 /// The most bytes of attributes of one step, over its writer groups.
-pub const ATTRIBUTES_LIMIT_BYTES: usize = 256 << 10;
+pub const ATTRIBUTES_LIMIT_BYTES: usize = 1 << 20;
 /// The longest encoded shard map.
 pub const MAP_LIMIT_BYTES: usize = 256 << 10;
 /// The most variables of one step.
@@ -53,7 +54,7 @@ pub const CURSORS_LIMIT: usize = 1024;
 pub const LAYOUTS_LIMIT: usize = 4096;
 /// The most bytes of these layouts; with attributes, variables and owners
 /// they fit into one head.
-pub const LAYOUTS_LIMIT_BYTES: usize = 384 << 10;
+pub const LAYOUTS_LIMIT_BYTES: usize = 4 << 20;
 /// The most steps a stream may retain.
 pub const RETAINED_STEPS_LIMIT: u64 = 65_536;
 /// The most steps that may be begun and not yet sealed in one stream.

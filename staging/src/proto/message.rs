@@ -155,7 +155,8 @@ pub struct Hello {
     /// [`super::limits::PROTOCOL_VERSION`] of the sender.
     #[prost(uint32, tag = "1")]
     pub version: u32,
-    /// xxh3 of the server names the client believes to form the space.
+    /// xxh3 of the server names the client believes to form the space; 0 from
+    /// one who asks for them.
     #[prost(fixed64, tag = "2")]
     pub space: u64,
 }
@@ -683,6 +684,10 @@ pub struct OpenReader {
     /// How long the home may wait for the stream to come into being.
     #[prost(uint64, tag = "9")]
     pub wait_ms: u64,
+    /// Ranks of the group that release steps each for itself; 0 and 1: the
+    /// root does for all.
+    #[prost(uint32, tag = "10")]
+    pub ranks: u32,
 }
 
 /// A place between two steps.
@@ -858,6 +863,9 @@ pub struct Release {
     /// The step.
     #[prost(uint64, tag = "4")]
     pub step: u64,
+    /// The rank that is done with it; the claim ends with the last one.
+    #[prost(uint32, tag = "5")]
+    pub rank: u32,
 }
 
 /// Moves a named cursor behind a step.

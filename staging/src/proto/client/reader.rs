@@ -57,6 +57,13 @@ impl ReaderMachine {
         self.adopt(opened);
     }
 
+    /// The same for a rank that also releases and commits in its group's name.
+    pub fn attach_as(&mut self, opened: ReaderOpened, group: String, instance: u64) {
+        self.group = group;
+        self.instance = instance;
+        self.adopt(opened);
+    }
+
     fn adopt(&mut self, opened: ReaderOpened) {
         self.requests.learn_map(opened.map.clone());
         self.home = home_of(&opened.stream, &self.requests.config().names);
@@ -202,6 +209,7 @@ impl ReaderMachine {
                     group,
                     instance,
                     step,
+                    rank: self.requests.config().rank,
                 }),
             ),
             ReaderCall::Commit {

@@ -168,7 +168,7 @@ impl ServerMachine {
                 limits::PROTOCOL_VERSION,
                 hello.version
             ))
-        } else if hello.space != space_digest(&self.config.names) {
+        } else if hello.space != 0 && hello.space != space_digest(&self.config.names) {
             Some(format!(
                 "another list of servers holds here: {}",
                 self.config.names.join(", ")

@@ -16,7 +16,7 @@ use super::super::mutant::Mutant;
 use super::ledger::{Entry, Held};
 use super::stream::{Group, Outcome, Presence, Stream, fenced, lease, millis};
 use panta_transports::time::Time;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Stream {
     /// A reader group opens; the answer lacks the map, which the server adds.
@@ -48,6 +48,9 @@ impl Stream {
             connection,
             now,
         )?;
+        if let Some(group) = self.groups.get_mut(&open.group) {
+            group.ranks = open.ranks.max(1);
+        }
         Ok(self.reader_opened(&open.group))
     }
 
@@ -77,6 +80,8 @@ impl Stream {
             presence,
             position,
             claims: BTreeSet::new(),
+            ranks: 1,
+            released: BTreeMap::new(),
         };
         if let Some(replaced) = self.groups.insert(name.to_owned(), group) {
             self.retire(replaced.presence.instance);
@@ -188,6 +193,24 @@ impl Stream {
                 "another reader has opened as group {name}"
             ))),
         }
+    }
+
+    /// Hears a rank that may speak on another connection than its root: whose
+    /// end means that the group has gone stays as it is.
+    fn hear_rank(
+        &mut self,
+        name: &str,
+        instance: u64,
+        connection: ConnectionId,
+        now: Time,
+    ) -> Result<&mut Group, Refused> {
+        let roots = self
+            .groups
+            .get(name)
+            .and_then(|group| group.presence.connection);
+        let group = self.hear_group(name, instance, None, connection, now)?;
+        group.presence.connection = roots.or(Some(connection));
+        Ok(group)
     }
 
     /// The next step of a group, or why there is none.
@@ -357,8 +380,8 @@ impl Stream {
             .ok_or_else(|| Refused::new(Reason::Malformed, "no run"))?;
         self.check_life(run.life)?;
         if self.groups.contains_key(&release.group) {
-            let group = self.hear_group(&release.group, release.instance, None, connection, now)?;
-            group.claims.remove(&(release.step, run.epoch));
+            let group = self.hear_rank(&release.group, release.instance, connection, now)?;
+            group.release((release.step, run.epoch), release.rank);
         }
         Ok(Kind::Done(Done {}))
     }
@@ -376,7 +399,7 @@ impl Stream {
             .ok_or_else(|| Refused::new(Reason::Malformed, "no run"))?;
         self.check_life(run.life)?;
         if self.groups.contains_key(&commit.group) {
-            self.hear_group(&commit.group, commit.instance, None, connection, now)?;
+            self.hear_rank(&commit.group, commit.instance, connection, now)?;
         } else if self.is_retired(commit.instance) {
             return Err(fenced("this reader has closed"));
         }

@@ -102,6 +102,19 @@ impl Stream {
 }
 
 impl Group {
+    /// One rank is done with a step; the last one ends the claim.
+    pub(super) fn release(&mut self, claim: (u64, u64), rank: u32) {
+        if self.ranks > 1 && self.claims.contains(&claim) {
+            let released = self.released.entry(claim).or_default();
+            released.insert(rank);
+            if (released.len() as u64) < u64::from(self.ranks) {
+                return;
+            }
+        }
+        self.claims.remove(&claim);
+        self.released.retain(|claim, _| self.claims.contains(claim));
+    }
+
     /// Whether the group has read past `step`.
     fn has_passed(&self, step: u64) -> bool {
         self.position.after >= Some(step)

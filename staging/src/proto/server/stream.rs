@@ -90,6 +90,9 @@ pub(super) struct Group {
     pub(super) position: Position,
     /// (step, epoch).
     pub(super) claims: BTreeSet<(u64, u64)>,
+    /// Ranks that release each for itself, and who has, of what is claimed.
+    pub(super) ranks: u32,
+    pub(super) released: BTreeMap<(u64, u64), BTreeSet<u32>>,
 }
 
 /// See the module.

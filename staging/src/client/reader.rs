@@ -1,0 +1,333 @@
+//! Reading: the root follows the home, every rank gets from the owners.
+//!
+//! ```text
+//!   next     root    Next (waits at the home)    -> announcement: record, schema, layout, holding
+//!   read     ranks   Get, Get, …                 -> the user's arrays
+//!   release  ranks   Release                     -> the claim ends with the last rank
+//! ```
+//! The root has two connections to the home: one that waits for steps, and one
+//! for all else, so that a step can be read and let go while the next is
+//! awaited.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use panta_core::announce::Announcer;
+use panta_core::codec::{Coded, DecodeError};
+use panta_core::engine::{EngineInfo, Pinned, Read, ReaderEngine};
+use panta_core::error::{Failure, Fault, GetError, NextError, Place};
+use panta_core::model::{BlockId, StepHead, StepMeta};
+use panta_core::plan::BlockIndex;
+use panta_transports::copy::CopyCounter;
+use panta_transports::time::Wait;
+
+use super::alive::Keeper;
+use super::driver::Driver;
+use super::fault::CallError;
+use super::fetch::Fetch;
+use super::grid::Grid;
+use super::record::{Holding, read_step};
+use super::shared::{Shared, lock};
+use crate::proto::client::{Answer, ClientError, NextAnswer, ReaderCall, ReaderMachine};
+use crate::proto::message::{Reason, SealedStep};
+use crate::routing::Router;
+use crate::shard::ShardMap;
+
+/// The longest a release may take to be sent.
+const RELEASE_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+/// The longest a goodbye is waited for.
+const CLOSE_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How long a poll's answer may take.
+const POLL_ANSWER_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// See the module.
+pub(super) struct StagingReader {
+    pub(super) stream: String,
+    pub(super) why: String,
+    pub(super) rank: usize,
+    pub(super) map: ShardMap,
+    /// Of the root.
+    pub(super) control: Option<Shared<Driver<ReaderMachine>>>,
+    pub(super) data: Shared<Driver<ReaderMachine>>,
+    pub(super) keeper: Mutex<Option<Keeper>>,
+    pub(super) verify: bool,
+    pub(super) copies: CopyCounter,
+    pub(super) state: State,
+}
+
+/// What changes from step to step.
+#[derive(Default)]
+pub(super) struct State {
+    packer: Announcer,
+    unpacker: Announcer,
+    router: Mutex<Router>,
+    plans: Mutex<Option<(u64, u64, Arc<Plans>)>>,
+    /// Bytes of the steps that this root was given and not told to release.
+    claimed_bytes: Mutex<u64>,
+}
+
+/// What is worked out once for a schema and layout, as needed: for each entry
+/// its grid, and an index of its blocks.
+#[derive(Default)]
+pub(super) struct Plans {
+    entries: OnceLock<Vec<EntryPlan>>,
+}
+
+#[derive(Default)]
+struct EntryPlan {
+    grid: OnceLock<Result<Grid, String>>,
+    index: OnceLock<BlockIndex>,
+}
+
+/// What this engine keeps with a step.
+pub(super) struct StepParts {
+    pub(super) stream: String,
+    pub(super) holding: Holding,
+    plans: Arc<Plans>,
+}
+
+impl StepParts {
+    fn plan(&self, meta: &StepMeta, entry: usize) -> &EntryPlan {
+        let entries = self
+            .plans
+            .entries
+            .get_or_init(|| meta.entries.iter().map(|_| EntryPlan::default()).collect());
+        &entries[entry]
+    }
+
+    pub(super) fn index(&self, meta: &StepMeta, entry: usize) -> &BlockIndex {
+        self.plan(meta, entry).index.get_or_init(|| {
+            let blocks = meta.entries[entry].blocks.iter();
+            BlockIndex::new(blocks.map(|put| (&put.block.start[..], &put.block.count[..])))
+        })
+    }
+
+    pub(super) fn grid(&self, meta: &StepMeta, entry: usize) -> Result<&Grid, String> {
+        let grid = self.plan(meta, entry).grid.get_or_init(|| {
+            Grid::new(&self.stream, &meta.entries[entry].definition)
+                .map_err(|error| error.to_string())
+        });
+        grid.as_ref().map_err(Clone::clone)
+    }
+}
+
+impl std::fmt::Debug for StagingReader {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("StagingReader")
+            .field("stream", &self.stream)
+            .field("rank", &self.rank)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StagingReader {
+    fn place(&self) -> Place {
+        Place::stream(&self.stream)
+    }
+
+    fn parts<'m>(&self, meta: &'m StepMeta) -> Option<&'m StepParts> {
+        meta.engine.downcast_ref::<StepParts>()
+    }
+
+    fn announce(&self, step: &SealedStep, machine: &ReaderMachine) -> Result<Vec<u8>, NextError> {
+        let document = |number| machine.layout(number).map(|layout| &layout.shape[..]);
+        let told = read_step(step, document).map_err(|error| self.corrupt(&error))?;
+        let bytes: u64 = step.owners.iter().map(|share| share.bytes).sum();
+        let mut claimed = lock(&self.state.claimed_bytes);
+        *claimed = claimed.saturating_add(bytes);
+        let engine = told.holding.to_bytes();
+        Ok(self
+            .state
+            .packer
+            .pack(&told.record, &told.schema, &told.layout, &engine))
+    }
+
+    fn corrupt(&self, error: &DecodeError) -> NextError {
+        Fault::corrupt("what the stream's home said of a step", error)
+            .at(self.place())
+            .into()
+    }
+
+    fn no_step(&self, error: CallError) -> NextError {
+        let stream = self.stream.clone();
+        match &error {
+            CallError::Client(ClientError::Deadline { length, .. }) => NextError::NotReady {
+                stream,
+                after: *length,
+            },
+            CallError::Client(ClientError::Refused {
+                reason: Reason::Trimmed,
+                step,
+                ..
+            }) => NextError::Trimmed {
+                stream,
+                oldest: *step,
+            },
+            _ => error.fault().at(self.place()).into(),
+        }
+    }
+}
+
+impl ReaderEngine for StagingReader {
+    fn info(&self) -> EngineInfo {
+        EngineInfo {
+            engine: "staging",
+            transport: "tcp".into(),
+            why: self.why.clone(),
+        }
+    }
+
+    fn next(&self, wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
+        let Some(control) = &self.control else {
+            return Ok(None);
+        };
+        let stream = self.stream.clone();
+        let mut driver = lock(control);
+        let after = wait.deadline().length();
+        // Polling is a question that the home answers at once.
+        let poll = after.is_zero();
+        let answer_by = if poll {
+            Wait::for_at_most(POLL_ANSWER_LIMIT)
+        } else {
+            wait.clone()
+        };
+        let call = ReaderCall::Next {
+            latest: false,
+            poll,
+        };
+        let answer = driver.call(call, &answer_by);
+        match answer.map_err(|error| self.no_step(error))? {
+            Answer::Next(NextAnswer::Step(step)) => {
+                self.announce(&step, driver.machine()).map(Some)
+            }
+            Answer::Next(NextAnswer::Closed) => Ok(None),
+            Answer::Next(NextAnswer::NotYet { .. }) => Err(NextError::NotReady { stream, after }),
+            Answer::Next(NextAnswer::WriterLost { last_sealed }) => Err(NextError::WriterLost {
+                stream,
+                last_sealed,
+            }),
+            Answer::Next(NextAnswer::RolledBack { to }) => {
+                Err(NextError::RolledBack { stream, to })
+            }
+            Answer::Next(NextAnswer::Trimmed { oldest }) => {
+                Err(NextError::Trimmed { stream, oldest })
+            }
+            Answer::Next(NextAnswer::WouldDeadlock) => {
+                let held_bytes = *lock(&self.state.claimed_bytes);
+                Err(NextError::WouldDeadlock {
+                    stream,
+                    held_bytes,
+                    limit_bytes: held_bytes,
+                })
+            }
+            _ => Err(self.corrupt(&DecodeError {
+                offset: 0,
+                problem: "the answer is of another kind".into(),
+            })),
+        }
+    }
+
+    fn load(&self, announcement: &[u8]) -> Result<StepMeta, NextError> {
+        let loaded = self.state.unpacker.unpack(announcement, |record, own| {
+            let holding = Holding::from_bytes(own)?;
+            let mut known = lock(&self.state.plans);
+            let plans = match &*known {
+                Some((schema, layout, plans))
+                    if (*schema, *layout) == (record.schema_digest, record.layout_digest) =>
+                {
+                    Arc::clone(plans)
+                }
+                _ => {
+                    let plans = Arc::new(Plans::default());
+                    *known = Some((
+                        record.schema_digest,
+                        record.layout_digest,
+                        Arc::clone(&plans),
+                    ));
+                    plans
+                }
+            };
+            let parts: Arc<dyn std::any::Any + Send + Sync> = Arc::new(StepParts {
+                stream: self.stream.clone(),
+                holding,
+                plans,
+            });
+            Ok(parts)
+        });
+        loaded.map_err(|error| self.corrupt(&error))
+    }
+
+    fn read(&self, step: &StepMeta, reads: &mut [Read<'_>], wait: &Wait) -> Result<(), GetError> {
+        let place = self.place().at_step(step.head.step).on_rank(self.rank);
+        let Some(parts) = self.parts(step) else {
+            let fault = Fault::Refused {
+                peer: "this engine".into(),
+                why: "the step is another engine's".into(),
+            };
+            return Err(fault.at(place).into());
+        };
+        let fetch = Fetch {
+            meta: step,
+            parts,
+            map: &self.map,
+            place,
+            verify: self.verify,
+            copies: &self.copies,
+            wait,
+            reads,
+        };
+        let mut driver = lock(&self.data);
+        fetch.run(&mut driver, &mut lock(&self.state.router))
+    }
+
+    fn pin(&self, step: &StepMeta, entry: usize, _: BlockId) -> Result<Pinned, GetError> {
+        let definition = &step.entries[entry].definition;
+        let place = self
+            .place()
+            .at_step(step.head.step)
+            .of_variable(&definition.name);
+        let fault = Fault::Unsupported {
+            engine: "staging".into(),
+            what: "show a block in place".into(),
+            instead: "read it into memory of your own".into(),
+        };
+        Err(fault.at(place.on_rank(self.rank)).into())
+    }
+
+    fn release(&self, step: &StepMeta) {
+        let Some(parts) = self.parts(step) else {
+            return;
+        };
+        let holding = &parts.holding;
+        let bytes: u64 = holding.shares.iter().map(|share| share.bytes).sum();
+        let mut claimed = lock(&self.state.claimed_bytes);
+        *claimed = claimed.saturating_sub(bytes);
+        drop(claimed);
+        let call = ReaderCall::Release {
+            epoch: holding.epoch,
+            step: holding.step,
+        };
+        lock(&self.data).tell(call, &Wait::for_at_most(RELEASE_LIMIT));
+    }
+
+    fn commit(&self, step: &StepHead, cursor: &str, wait: &Wait) -> Result<(), Failure> {
+        let call = ReaderCall::Commit {
+            cursor: cursor.to_owned(),
+            epoch: step.epoch,
+            step: step.step,
+        };
+        let committed = lock(&self.data).call(call, wait);
+        committed
+            .map(drop)
+            .map_err(|error| error.fault().at(self.place().at_step(step.step)))
+    }
+
+    fn close(&self, wait: &Wait) {
+        *lock(&self.keeper) = None;
+        if let Some(control) = &self.control {
+            // Whoever does not hear it learns it from the end of the connection.
+            let _ = lock(control).call(ReaderCall::Close, &wait.at_most(CLOSE_LIMIT));
+        }
+    }
+}
