@@ -34,6 +34,7 @@ mod resume;
 mod sections;
 mod segment;
 mod sink;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod watch;

@@ -15,11 +15,12 @@ use panta_transports::time::{Wait, WaitError};
 
 use super::cursor::Cursor;
 use super::dataset::{Dataset, Instance, Named, damaged};
-use super::fetch::{Buffers, OpenSegments};
+use super::fetch::OpenSegments;
 use super::lock::LockProbe;
 use super::log::{Life, Log, SealedStep, read_record};
 use super::pages::{Commit, PartReference, Role, SegmentReference};
 use super::sections::{PartKind, Section, parse_part};
+use super::stored::Buffers;
 use super::watch::{Patience, Watch};
 use crate::announce::Announcer;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
