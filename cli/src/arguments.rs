@@ -1,8 +1,12 @@
 //! What the command line looks like.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use panta_core::config::{ByteSize, Value};
+use panta_staging::proto::limits::SERVER_BYTES_DEFAULT;
+use panta_staging_server::CONNECTIONS_DEFAULT;
 
 use crate::slice::Slice;
 use crate::source::StepChoice;
@@ -17,6 +21,7 @@ use crate::source::StepChoice;
     version,
     arg_required_else_help = true,
     after_help = "Examples:
+  panta serve --listen 127.0.0.1:7400
   panta ls file:run42.panta
   panta show file:run42.panta u --step last --slice z=10
   panta copy staging:run42@node7:7400 file:kept.panta
@@ -31,6 +36,7 @@ pub(crate) struct Panta {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Serve(ServeArguments),
     Ls(LsArguments),
     Show(ShowArguments),
     Copy(CopyArguments),
@@ -42,6 +48,44 @@ pub(crate) enum Command {
         /// What the process is to do.
         role: String,
     },
+}
+
+/// Runs a staging server until SIGINT or SIGTERM.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  panta serve                                   # 127.0.0.1:7400, alone
+  panta serve --listen 10.0.0.7:7400            # reachable from other nodes
+  panta serve --listen 10.0.0.7:7400 --servers 10.0.0.7:7400,10.0.0.8:7400
+
+Servers that are given the same list, in the same order, form one space. Programs
+reach them as staging:NAME@10.0.0.7:7400,10.0.0.8:7400, in that order, with the same
+key. Without --key one is made for this user; copy the file to where programs run.")]
+pub(crate) struct ServeArguments {
+    /// Where to listen; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
+    pub(crate) listen: SocketAddr,
+    /// All servers of the space as clients reach them; this one alone if not given.
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,...")]
+    pub(crate) servers: Vec<String>,
+    /// Which of --servers this is, from 0; the one that --listen names if not given.
+    #[arg(long, value_name = "N")]
+    pub(crate) server: Option<usize>,
+    /// The file of the cluster's key; made, readable by this user alone, if not there.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Encrypts payload too; programs open with encrypt=true then.
+    #[arg(long)]
+    pub(crate) encrypt: bool,
+    /// Payload to hold at most, as 512MiB.
+    #[arg(long, value_name = "BYTES", default_value_t = ByteSize(SERVER_BYTES_DEFAULT), value_parser = byte_size)]
+    pub(crate) limit: ByteSize,
+    /// Connections to hold at most.
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS_DEFAULT)]
+    pub(crate) connections: usize,
+}
+
+fn byte_size(text: &str) -> Result<ByteSize, String> {
+    <ByteSize as Value>::parse(text)
 }
 
 /// Lists the steps and variables of a stream.

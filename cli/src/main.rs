@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match panta.command {
+        Command::Serve(arguments) => commands::serve::run(&arguments),
         Command::Ls(arguments) => commands::ls::run(&arguments),
         Command::Show(arguments) => commands::show::run(&arguments),
         Command::Copy(arguments) => commands::copy::run(&arguments),

@@ -4,4 +4,5 @@ pub(crate) mod bench;
 pub(crate) mod copy;
 pub(crate) mod ls;
 pub(crate) mod plot;
+pub(crate) mod serve;
 pub(crate) mod show;
