@@ -221,6 +221,11 @@ fn datasets_of_other_ranks_and_lives_hold_the_same_and_one_value_more_is_seen() 
             parameters: "?sync=step",
             ..ALONE
         },
+        Manner {
+            ranks: 2,
+            parameters: "?sync=close",
+            ..ALONE
+        },
     ];
     for (at, manner) in others.into_iter().enumerate() {
         let other = write(place.path(), &format!("other{at}"), manner);

@@ -245,3 +245,99 @@ fn resuming_after_a_step_that_never_was_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn a_reader_that_waits_gets_each_step_while_the_writer_lives_and_the_end_when_it_closes() {
+    let place = tempfile::tempdir().unwrap();
+    let stream = Stream::at(&place.path().join("run"));
+    let writers = stream.writer(2, Resume::Fresh).unwrap();
+    let reader = stream.reader(Start::Oldest).unwrap();
+    let (told, tell) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut writers = writers;
+            // The next step only when the last was seen: none is there early.
+            while told_of_another(&tell) {
+                writers.step();
+            }
+            writers.close();
+        });
+        for expected in 0..20 {
+            told.send(()).unwrap();
+            let step = next(&reader, &soon()).unwrap().unwrap();
+            assert_eq!(step.head.step, expected);
+            check_grid(&reader, &step);
+        }
+        drop(told);
+        assert!(next(&reader, &soon()).unwrap().is_none());
+    });
+}
+
+fn told_of_another(tell: &std::sync::mpsc::Receiver<()>) -> bool {
+    tell.recv().is_ok()
+}
+
+#[test]
+fn a_reader_that_waits_can_be_interrupted() {
+    let place = tempfile::tempdir().unwrap();
+    let stream = Stream::at(&place.path().join("run"));
+    let _writers = stream.writer(1, Resume::Fresh).unwrap();
+    let reader = stream.reader(Start::Oldest).unwrap();
+    let interrupt = panta_transports::time::Interrupt::default();
+    let wait = panta_transports::time::Wait::new(std::time::Duration::from_secs(600), &interrupt);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| next(&reader, &wait).unwrap_err());
+        interrupt.set();
+        let error = waiting.join().unwrap();
+        assert!(
+            matches!(&error, NextError::Failed(it) if matches!(it.fault, Fault::Interrupted { .. })),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn a_dataset_of_another_version_is_refused_by_its_number() {
+    let place = tempfile::tempdir().unwrap();
+    let stream = Stream::at(&place.path().join("run"));
+    stream.writer(1, Resume::Fresh).unwrap().close();
+    let path = stream.path("commits");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[8] = 2;
+    let crc = panta_transports::copy::checksum(&bytes[..4092]);
+    bytes[4092..4096].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    let error = stream.reader(Start::Oldest).unwrap_err().to_string();
+    assert!(
+        error.contains("format version 2, this program reads 1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn records_of_more_ranks_than_fit_a_page_are_whole_or_not_there() {
+    let place = tempfile::tempdir().unwrap();
+    let stream = Stream::at(&place.path().join("run"));
+    let mut writers = stream.writer(200, Resume::Fresh).unwrap();
+    let puts = |step| {
+        let cell = |rank: u64| vec![Put::of_grid(step, &[rank / 48, rank % 48], &[1, 1])];
+        (0..200).map(cell).collect::<Vec<_>>()
+    };
+    writers.put(puts(0)).unwrap();
+    writers.put(puts(1)).unwrap();
+    drop(writers);
+    let commits = stream.path("commits");
+    let whole = std::fs::read(&commits).unwrap();
+    assert_eq!(whole.len(), 4096 * (2 + 3 + 3));
+    for pages in 2..=8 {
+        std::fs::write(&commits, &whole[..pages * 4096]).unwrap();
+        let reader = stream.reader(Start::Oldest).unwrap();
+        let (seen, _) = steps(&reader);
+        assert_eq!(seen.len(), (pages - 2) / 3, "{pages} pages");
+    }
+    let reader = stream.reader(Start::At(1)).unwrap();
+    let step = next(&reader, &at_once()).unwrap().unwrap();
+    let found = get(&reader, &step, 0, boxed(&[1, 0]), &[3, 48]).unwrap();
+    let expected = (48..192).map(|at| value(1, at / 48, at % 48));
+    assert!(found.into_iter().eq(expected));
+}
