@@ -410,3 +410,25 @@ proptest! {
         prop_assert_eq!(log.steps.len(), whole);
     }
 }
+
+#[test]
+fn a_record_exchanged_checksum_and_all_breaks_the_chain() {
+    let place = tempfile::tempdir().unwrap();
+    let stream = Stream::at(&place.path().join("run"));
+    let mut writers = stream.writer(1, Resume::Fresh).unwrap();
+    for _ in 0..3 {
+        writers.step();
+    }
+    writers.close();
+    let path = stream.path("commits");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let page = &mut bytes[3 * 4096..4 * 4096];
+    page[80] ^= 1;
+    reseal(page);
+    std::fs::write(&path, &bytes).unwrap();
+    let said = survivors(&stream).1.unwrap().to_string();
+    assert!(
+        said.contains("commits at byte 16384") && said.contains("does not continue"),
+        "{said}"
+    );
+}
