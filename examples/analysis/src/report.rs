@@ -85,6 +85,7 @@ impl Report {
             rows,
             columns,
             range: None,
+            overlay: None,
         })?;
         let path = self.directory.join(format!("v_{:06}.png", measured.step));
         drawn.write_png(&path)?;
