@@ -200,6 +200,7 @@ fn check_begin(begin: &Begin) -> Result<(), DecodeError> {
 fn check_next(next: &Next) -> Result<(), DecodeError> {
     name("stream", &next.stream)?;
     name("group", &next.group)?;
+    count("holds", next.holds.len(), limits::CLAIMS_LIMIT)?;
     present("position", next.position.as_ref())
 }
 

@@ -745,6 +745,18 @@ pub struct Next {
     /// Layouts numbered up to this are known to the reader.
     #[prost(uint32, tag = "7")]
     pub known_layouts: u32,
+    /// Counts the group's calls: a repetition has the number of the original,
+    /// and what is older than the newest is late.
+    #[prost(uint64, tag = "10")]
+    pub number: u64,
+    /// The steps the group holds, as (epoch, step); claims on others end,
+    /// also where a release or an answer was lost.
+    #[prost(message, repeated, tag = "9")]
+    pub holds: Vec<Position>,
+    /// The asking rank, whose releases these are where ranks release each for
+    /// itself.
+    #[prost(uint32, tag = "11")]
+    pub rank: u32,
     /// How long the home may keep the request waiting.
     #[prost(uint64, tag = "8")]
     pub wait_ms: u64,

@@ -16,7 +16,7 @@ use super::{
     Answer, CallId, ClientAction, ClientConfig, ClientError, ClientEvent, NextAnswer, ReaderCall,
 };
 use panta_transports::time::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// See the module.
@@ -30,6 +30,10 @@ pub struct ReaderMachine {
     position: Position,
     layouts: BTreeMap<u32, Layout>,
     known_layouts: u32,
+    /// The steps handed out and not released, as (epoch, step).
+    holds: BTreeSet<(u64, u64)>,
+    /// Calls for a next step so far.
+    calls: u64,
     is_root: bool,
     alive_at: Option<Time>,
 }
@@ -47,6 +51,8 @@ impl ReaderMachine {
             position: Position::default(),
             layouts: BTreeMap::new(),
             known_layouts: 0,
+            holds: BTreeSet::new(),
+            calls: 0,
             is_root: false,
             alive_at: None,
         }
@@ -71,6 +77,7 @@ impl ReaderMachine {
         self.opened = Some(opened);
         self.layouts.clear();
         self.known_layouts = 0;
+        self.holds.clear();
     }
 
     /// Takes the layouts a step brings along; on every rank but the root,
@@ -164,6 +171,10 @@ impl ReaderMachine {
             }
             _ => {}
         }
+        if let ReaderCall::Release { epoch, step } = &call {
+            self.holds.remove(&(*epoch, *step));
+        }
+        self.calls += u64::from(matches!(call, ReaderCall::Next { .. }));
         let opened = self
             .opened
             .as_ref()
@@ -259,6 +270,16 @@ impl ReaderMachine {
             position: Some(self.position),
             latest,
             known_layouts: self.known_layouts,
+            number: self.calls,
+            rank: self.requests.config().rank,
+            holds: self
+                .holds
+                .iter()
+                .map(|(epoch, step)| Position {
+                    epoch: *epoch,
+                    after: Some(*step),
+                })
+                .collect(),
             // Zero stays zero; anything else is set when it is sent.
             wait_ms: u64::from(!poll),
         }
@@ -305,6 +326,7 @@ impl ReaderMachine {
                     epoch: self.position.epoch.max(step.epoch),
                     after: Some(step.step),
                 };
+                self.holds.insert((step.epoch, step.step));
                 self.learn(&step);
                 self.known_layouts = if self.layouts.len() > limits::LAYOUTS_LIMIT {
                     0

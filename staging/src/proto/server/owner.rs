@@ -23,12 +23,14 @@ use super::super::message::{
 use super::super::mutant::{Mutant, Planted};
 use super::index::{Bounds, StoredPiece, VariableIndex};
 use super::{GatherPart, ServerConfig};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// What indexing one piece is charged, beside its payload and checksums.
 const PIECE_CHARGE_BYTES: u64 = 256;
-/// Earlier lives of a stream that are remembered, to refuse their puts.
-const LIVES_REMEMBERED: usize = 64;
+/// Lives of one stream that are held side by side. Only the home knows which
+/// one lives; its earlier ones are forgotten when there are more, or when
+/// memory is short.
+const LIVES_LIMIT: usize = 4;
 
 /// What an owner makes of a message.
 #[derive(Debug)]
@@ -51,8 +53,8 @@ struct StepStore {
 
 #[derive(Debug)]
 struct OwnedStream {
-    life: u64,
-    past_lives: VecDeque<u64>,
+    /// Counts the owner's puts: when this life had its last.
+    last_put: u64,
     epoch: u64,
     oldest: u64,
     /// By (epoch, step).
@@ -67,7 +69,9 @@ pub(super) struct Owner {
     map: Map,
     limit_bytes: u64,
     charged_bytes: u64,
-    streams: BTreeMap<String, OwnedStream>,
+    /// By name and life.
+    streams: BTreeMap<(String, u64), OwnedStream>,
+    puts: u64,
     planted: Planted,
     /// Of the mutant that acknowledges before it indexes.
     delayed: Option<(Put, RegionId)>,
@@ -82,6 +86,7 @@ impl Owner {
             limit_bytes: config.limit_bytes,
             charged_bytes: 0,
             streams: BTreeMap::new(),
+            puts: 0,
             planted: Planted::default(),
             delayed: None,
         }
@@ -99,11 +104,8 @@ impl Owner {
 
     /// Statistics of a variable in a step, over what is here.
     pub(super) fn statistics(&self, run: &Run, step: u64, variable: &str) -> Option<Statistics> {
-        let stream = self
-            .streams
-            .get(&run.stream)
-            .filter(|stream| stream.life == run.life)?;
-        stream
+        self.streams
+            .get(&key_of(run))?
             .steps
             .get(&(run.epoch, step))?
             .variables
@@ -159,7 +161,11 @@ impl Owner {
             });
         }
         self.advance(run, put.base, put.oldest, drop)?;
-        let stream = self.streams.get(&run.stream);
+        let charge = charge_of(put);
+        if self.is_short_of(charge) {
+            self.forget_past_lives(run, drop);
+        }
+        let stream = self.streams.get(&key_of(run));
         if stream.is_some_and(|stream| put.step < stream.oldest) {
             return Err(Refused::new(
                 Reason::Trimmed,
@@ -180,10 +186,7 @@ impl Owner {
             }
         }
         check_dimensions(put, step.and_then(|step| step.variables.get(&put.variable)))?;
-        let charge = charge_of(put);
-        if self.charged_bytes.saturating_add(charge) > self.limit_bytes
-            && !self.planted.has(Mutant::IgnoreLimit)
-        {
+        if self.is_short_of(charge) && !self.planted.has(Mutant::IgnoreLimit) {
             return Err(Refused {
                 bytes: self.limit_bytes,
                 ..Refused::new(
@@ -207,39 +210,23 @@ impl Owner {
         oldest: u64,
         drop: &mut Vec<RegionId>,
     ) -> Result<(), Refused> {
-        if !self.streams.contains_key(&run.stream) && self.streams.len() >= limits::STREAMS_LIMIT {
-            return Err(Refused::new(
-                Reason::TooMany,
-                "too many streams on this server",
-            ));
-        }
-        let stream = self
-            .streams
-            .entry(run.stream.clone())
-            .or_insert_with(|| OwnedStream {
-                life: run.life,
-                past_lives: VecDeque::new(),
-                epoch: run.epoch,
-                oldest: 0,
-                steps: BTreeMap::new(),
-            });
-        let mut forgotten = Vec::new();
-        if stream.life != run.life {
-            if stream.past_lives.contains(&run.life) {
+        let key = key_of(run);
+        if !self.streams.contains_key(&key) {
+            if self.streams.len() >= limits::STREAMS_LIMIT {
                 return Err(Refused::new(
-                    Reason::Fenced,
-                    "the stream was created anew at a restarted home",
+                    Reason::TooMany,
+                    "too many streams on this server",
                 ));
             }
-            // The home that knew what was sealed is gone; nobody can ask for
-            // these steps again.
-            stream.past_lives.push_back(stream.life);
-            if stream.past_lives.len() > LIVES_REMEMBERED {
-                stream.past_lives.pop_front();
-            }
-            (stream.life, stream.epoch, stream.oldest) = (run.life, run.epoch, 0);
-            forgotten.extend(std::mem::take(&mut stream.steps).into_values());
+            self.make_room_for_life(&run.stream, drop);
         }
+        let stream = self.streams.entry(key).or_insert_with(|| OwnedStream {
+            last_put: 0,
+            epoch: run.epoch,
+            oldest: 0,
+            steps: BTreeMap::new(),
+        });
+        let mut forgotten = Vec::new();
         if run.epoch < stream.epoch {
             return Err(Refused::new(
                 Reason::Fenced,
@@ -262,6 +249,55 @@ impl Owner {
         Ok(())
     }
 
+    fn is_short_of(&self, charge: u64) -> bool {
+        self.charged_bytes.saturating_add(charge) > self.limit_bytes
+    }
+
+    /// Of a stream's lives, the one that had no put for longest makes room
+    /// for another.
+    fn make_room_for_life(&mut self, stream: &str, drop: &mut Vec<RegionId>) {
+        let lives = || (stream.to_owned(), 0)..=(stream.to_owned(), u64::MAX);
+        if self.streams.range(lives()).count() < LIVES_LIMIT {
+            return;
+        }
+        let idle = self
+            .streams
+            .range(lives())
+            .min_by_key(|(_, life)| life.last_put)
+            .map(|(key, _)| key.clone());
+        if let Some(life) = idle.and_then(|key| self.streams.remove(&key)) {
+            self.forget_all(life, drop);
+        }
+    }
+
+    /// Forgets the lives of every stream that are not the one written to
+    /// last, nor that of `run`: their homes, which knew what was sealed, are
+    /// most likely gone.
+    fn forget_past_lives(&mut self, run: &Run, drop: &mut Vec<RegionId>) {
+        let mut last: BTreeMap<String, u64> = BTreeMap::new();
+        for ((name, _), life) in &self.streams {
+            let newest = last.entry(name.clone()).or_default();
+            *newest = (*newest).max(life.last_put);
+        }
+        let past: Vec<_> = self
+            .streams
+            .extract_if(.., |(name, life), stream| {
+                let newest = last.get(name).is_some_and(|last| *last == stream.last_put);
+                let writes = *name == run.stream && *life == run.life;
+                !newest && !writes
+            })
+            .collect();
+        for (_, life) in past {
+            self.forget_all(life, drop);
+        }
+    }
+
+    fn forget_all(&mut self, life: OwnedStream, drop: &mut Vec<RegionId>) {
+        for step in life.steps.into_values() {
+            self.forget(step, drop);
+        }
+    }
+
     fn forget(&mut self, step: StepStore, drop: &mut Vec<RegionId>) {
         self.charged_bytes = self.charged_bytes.saturating_sub(step.charged_bytes);
         drop.extend(step.puts.into_values());
@@ -280,9 +316,11 @@ impl Owner {
     fn index(&mut self, put: Put, region: RegionId, drop: &mut Vec<RegionId>) {
         let charge = charge_of(&put);
         let Some(run) = put.run else { return };
-        let Some(stream) = self.streams.get_mut(&run.stream) else {
+        let Some(stream) = self.streams.get_mut(&key_of(&run)) else {
             return;
         };
+        self.puts += 1;
+        stream.last_put = self.puts;
         let step = stream.steps.entry((run.epoch, put.step)).or_default();
         if let Some(earlier) = step.puts.insert((put.slot, put.rank, put.sequence), region) {
             drop.push(earlier);
@@ -318,7 +356,7 @@ impl Owner {
         let Some(run) = watermark.run.as_ref() else {
             return;
         };
-        if !self.streams.contains_key(&run.stream)
+        if !self.streams.contains_key(&key_of(run))
             || self
                 .advance(run, watermark.base, watermark.oldest, drop)
                 .is_err()
@@ -327,7 +365,7 @@ impl Owner {
         }
         let aborted = watermark.aborted.and_then(|step| {
             self.streams
-                .get_mut(&run.stream)
+                .get_mut(&key_of(run))
                 .and_then(|stream| stream.steps.remove(&(run.epoch, step)))
         });
         if let Some(step) = aborted {
@@ -356,10 +394,15 @@ impl Owner {
                 ),
             ));
         }
-        let stream = self
-            .streams
-            .get_mut(&run.stream)
-            .filter(|stream| stream.life == run.life);
+        let others = (run.stream.clone(), 0)..=(run.stream.clone(), u64::MAX);
+        let other_lives = self.streams.range(others).next().is_some();
+        let stream = self.streams.get_mut(&key_of(run));
+        if stream.is_none() && other_lives && share.pieces > 0 {
+            return Err(Refused::new(
+                Reason::StreamLost,
+                "the stream was created anew at a restarted home; open it again",
+            ));
+        }
         let (epoch, oldest) = stream
             .as_ref()
             .map_or((0, 0), |stream| (stream.epoch, stream.oldest));
@@ -542,4 +585,8 @@ fn take(
 
 fn required(run: Option<&Run>) -> Result<&Run, Refused> {
     run.ok_or_else(|| Refused::new(Reason::Malformed, "no run"))
+}
+
+fn key_of(run: &Run) -> (String, u64) {
+    (run.stream.clone(), run.life)
 }

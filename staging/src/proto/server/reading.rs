@@ -2,9 +2,10 @@
 //! what they are done with.
 //!
 //! A group's position lives at the group; the home's copy only says what may
-//! be trimmed, and moves only forward. A step is claimed when it is handed
-//! out, and released by name, so that a repeated request for the next step
-//! gets the same step while it is claimed, and nothing when it is long done.
+//! be trimmed. A step is claimed when it is handed out, and released by name
+//! or by a later call that no longer holds it. Calls are numbered, so that a
+//! repeated one gets the same step while that is claimed, and a late copy gets
+//! and claims nothing.
 
 use super::super::ConnectionId;
 use super::super::limits;
@@ -82,6 +83,8 @@ impl Stream {
             claims: BTreeSet::new(),
             ranks: 1,
             released: BTreeMap::new(),
+            number: 0,
+            handed: None,
         };
         if let Some(replaced) = self.groups.insert(name.to_owned(), group) {
             self.retire(replaced.presence.instance);
@@ -236,6 +239,9 @@ impl Stream {
             ));
         }
         self.hear_group(&next.group, next.instance, Some(position), connection, now)?;
+        if let Some(outcome) = self.repeated(next, position) {
+            return Ok(outcome);
+        }
         if let Some(base) = self.ledger.rolled_back(position) {
             let to = Position {
                 epoch: self.ledger.epoch,
@@ -270,6 +276,55 @@ impl Stream {
             Some((step, record)) => self.hand_out(next, step, &record),
             None => Ok(self.nothing_next(next)),
         }
+    }
+
+    /// What a call that is not new comes to; a new one says where the group
+    /// stands and what it holds.
+    fn repeated(&mut self, next: &Next, position: Position) -> Option<Outcome> {
+        let group = self.groups.get_mut(&next.group)?;
+        if self.planted.has(Mutant::ClaimOnRepeatedNext) {
+            return None;
+        }
+        if next.number < group.number {
+            return Some(Outcome::Ignore);
+        }
+        if next.number > group.number {
+            (group.number, group.position, group.handed) = (next.number, position, None);
+            let gone: Vec<(u64, u64)> = group
+                .claims
+                .iter()
+                .filter(|(step, epoch)| {
+                    let claim = Position {
+                        epoch: *epoch,
+                        after: Some(*step),
+                    };
+                    !next.holds.contains(&claim)
+                })
+                .copied()
+                .collect();
+            for claim in gone {
+                if Some(claim.0) > position.after {
+                    // Handed out, and the answer never arrived.
+                    group.claims.remove(&claim);
+                } else {
+                    group.release(claim, next.rank);
+                }
+            }
+            return None;
+        }
+        let step = group.handed?;
+        let record = self
+            .ledger
+            .held
+            .get(&step)
+            .map(|held| held.record.clone())?;
+        if !group.claims.contains(&(step, record.epoch)) {
+            // Released long ago: this is a late copy.
+            return Some(Outcome::Ignore);
+        }
+        Some(Outcome::Answer(Kind::SealedStep(
+            self.ledger.record_for(&record, next.known_layouts),
+        )))
     }
 
     fn find_next(&self, after: Option<u64>, latest: bool) -> Option<(u64, SealedStep)> {
@@ -308,23 +363,21 @@ impl Stream {
         record: &SealedStep,
     ) -> Result<Outcome, Refused> {
         let epoch = self.ledger.epoch;
-        let careless = self.planted.has(Mutant::ClaimOnRepeatedNext);
         let Some(group) = self.groups.get_mut(&next.group) else {
             return Ok(Outcome::Ignore);
         };
-        let claim = (step, record.epoch);
-        if group.position.after >= Some(step) && !group.claims.contains(&claim) && !careless {
-            return Ok(Outcome::Ignore);
-        }
         if group.claims.len() >= limits::CLAIMS_LIMIT {
             return Err(Refused::new(
                 Reason::TooMany,
                 "too many steps are held; release some",
             ));
         }
-        group.claims.insert(claim);
-        group.position.after = group.position.after.max(Some(step));
-        group.position.epoch = epoch;
+        group.claims.insert((step, record.epoch));
+        group.position = Position {
+            epoch,
+            after: Some(step),
+        };
+        group.handed = Some(step);
         Ok(Outcome::Answer(Kind::SealedStep(
             self.ledger.record_for(record, next.known_layouts),
         )))

@@ -93,6 +93,9 @@ pub(super) struct Group {
     /// Ranks that release each for itself, and who has, of what is claimed.
     pub(super) ranks: u32,
     pub(super) released: BTreeMap<(u64, u64), BTreeSet<u32>>,
+    /// The newest call for a next step, and the step it was answered with.
+    pub(super) number: u64,
+    pub(super) handed: Option<u64>,
 }
 
 /// See the module.
@@ -263,11 +266,12 @@ impl Stream {
         self.retain_steps = or_default(open.retain_steps, limits::RETAIN_STEPS_DEFAULT);
         self.retain_bytes = or_default(open.retain_bytes, limits::RETAIN_BYTES_DEFAULT);
         self.ledger.apply(Entry::Fence { base });
-        // Claims on what was withdrawn hold nothing.
+        // Claims on what was withdrawn hold nothing, and nobody has passed it.
         for group in self.groups.values_mut() {
             group
                 .claims
                 .retain(|(step, _)| base.is_some_and(|base| *step <= base));
+            group.position.after = group.position.after.min(base);
         }
     }
 

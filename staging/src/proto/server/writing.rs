@@ -3,7 +3,8 @@
 //! A step's life: begun by a slot (`open`), ended by every declared slot, then
 //! sealed, in the order of the numbers. A slot goes only forward: when it
 //! begins a step, earlier ones it has not ended can never be whole and are
-//! withdrawn.
+//! withdrawn. When one of several closes, so are those it has not ended: the
+//! stream ends where the first of its writers does.
 
 use super::super::ConnectionId;
 use super::super::limits;
@@ -161,6 +162,16 @@ impl Stream {
                 begin.step
             )));
         }
+        let gone = self
+            .slots
+            .iter()
+            .find(|(_, slot)| slot.closed && slot.next_step <= begin.step);
+        if let Some((gone, _)) = gone {
+            return Err(wrong_state(&format!(
+                "writer {gone} has closed; step {} cannot become whole",
+                begin.step
+            )));
+        }
         self.withdraw_skipped(begin.slot, begin.step);
         self.reserve(begin, reserved_bytes)
     }
@@ -193,6 +204,8 @@ impl Stream {
         let more = begin.reserve_bytes.saturating_sub(reserved_bytes);
         if !self.make_room(more, u64::from(new_step)) {
             if new_step && self.policy != Policy::Block {
+                // Readers that wait while they hold what is in the way hear it.
+                self.blocked = Some((more, 1));
                 self.go_forward(begin.slot, begin.step);
                 self.ledger.apply(Entry::Withdraw {
                     step: begin.step,
@@ -378,13 +391,7 @@ impl Stream {
         let lenient =
             u32::from(self.planted.has(Mutant::SealWithoutOneWriter) && self.declared > 1);
         while let Some((&number, step)) = self.open.first_key_value() {
-            let ended = |slot: &u32| {
-                let closed_before = self
-                    .slots
-                    .get(slot)
-                    .is_some_and(|slot| slot.closed && slot.next_step <= number);
-                closed_before || step.parts.get(slot).is_some_and(|part| part.end.is_some())
-            };
+            let ended = |slot: &u32| step.parts.get(slot).is_some_and(|part| part.end.is_some());
             let missing = (0..self.declared).filter(|slot| !ended(slot)).count();
             if missing > lenient as usize {
                 return;
@@ -503,19 +510,9 @@ impl Stream {
         now: Time,
     ) -> Result<Kind, Refused> {
         self.check_run(close.run.as_ref())?;
-        let past = self
-            .open
-            .keys()
-            .next_back()
-            .map_or(0, |step| step.saturating_add(1));
-        let slot = self.hear_slot(close.slot, connection, now)?;
-        slot.closed = true;
-        let next_step = slot.next_step;
-        // Steps that others have open and this one has not begun are whole
-        // without it; those it has begun and not ended never will be.
-        if past > 0 {
-            self.withdraw_begun(close.slot, next_step);
-        }
+        self.hear_slot(close.slot, connection, now)?.closed = true;
+        // What it has not ended can never be whole.
+        self.withdraw_skipped(close.slot, u64::MAX);
         let all = u32::try_from(self.slots.values().filter(|slot| slot.closed).count())
             .unwrap_or(u32::MAX);
         self.seal_what_is_whole();
@@ -524,18 +521,6 @@ impl Stream {
             self.ledger.apply(Entry::Close);
         }
         Ok(Kind::Done(Done {}))
-    }
-
-    fn withdraw_begun(&mut self, slot: u32, next_step: u64) {
-        let begun: Vec<u64> = self
-            .open
-            .range(..next_step)
-            .filter(|(_, open)| open.parts.get(&slot).is_none_or(|part| part.end.is_none()))
-            .map(|(step, _)| *step)
-            .collect();
-        for step in begun {
-            self.withdraw(step);
-        }
     }
 }
 

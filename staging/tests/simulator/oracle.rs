@@ -1,0 +1,82 @@
+//! What must hold, watched from outside with knowledge that no machine has.
+
+use panta_staging::proto::message::{Kind, Message};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Default)]
+pub struct Oracle {
+    /// (life, epoch) → base, as homes have told writers.
+    fences: BTreeMap<(u64, u64), Option<u64>>,
+    /// (life, epoch, step) → writers that have called end.
+    ended: BTreeMap<(u64, u64, u64), BTreeSet<usize>>,
+    pub steps_whole: u64,
+    pub rolled_back: u64,
+    pub writer_lost: u64,
+    pub server_lost: u64,
+    pub fenced: u64,
+    pub trimmed: u64,
+    pub deadlines: u64,
+    pub discarded: u64,
+}
+
+impl Oracle {
+    /// A writer group has called end for a step.
+    pub fn ends(&mut self, life: u64, epoch: u64, step: u64, slot: usize) {
+        self.ended
+            .entry((life, epoch, step))
+            .or_default()
+            .insert(slot);
+    }
+
+    /// Whether a later epoch has withdrawn a step.
+    pub fn is_withdrawn(&self, life: u64, epoch: u64, step: u64) -> bool {
+        self.fences
+            .range((life, epoch + 1)..=(life, u64::MAX))
+            .any(|(_, base)| base.is_none_or(|base| step > base))
+    }
+
+    /// The lowest base of the fences after `from` up to `to`.
+    pub fn must_roll_back(&self, life: u64, from: u64, to: u64, seen: u64) -> bool {
+        from < to
+            && self
+                .fences
+                .range((life, from + 1)..=(life, to))
+                .any(|(_, base)| base.is_none_or(|base| seen > base))
+    }
+
+    /// Looks at what a server sends.
+    pub fn server_sends(
+        &mut self,
+        life: u64,
+        message: &Message,
+        writers: usize,
+    ) -> Result<(), String> {
+        match &message.kind {
+            Kind::WriterOpened(opened) => {
+                if let Some(run) = &opened.run {
+                    self.fences.insert((run.life, run.epoch), opened.base);
+                }
+            }
+            Kind::SealedStep(step) => {
+                if self.is_withdrawn(life, step.epoch, step.step) {
+                    return Err(format!(
+                        "step {} of epoch {} is shown after it was withdrawn",
+                        step.step, step.epoch
+                    ));
+                }
+                let ended = self
+                    .ended
+                    .get(&(life, step.epoch, step.step))
+                    .map_or(0, BTreeSet::len);
+                if ended < writers {
+                    return Err(format!(
+                        "step {} is shown with {ended} of {writers} writers",
+                        step.step
+                    ));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
