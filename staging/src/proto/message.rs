@@ -684,8 +684,8 @@ pub struct OpenReader {
     /// How long the home may wait for the stream to come into being.
     #[prost(uint64, tag = "9")]
     pub wait_ms: u64,
-    /// Ranks of the group that release steps each for itself; 0 and 1: the
-    /// root does for all.
+    /// Ranks of the group that release steps each for itself; 0: the root does
+    /// for all, and its calls for the next step list what it holds.
     #[prost(uint32, tag = "10")]
     pub ranks: u32,
 }
@@ -749,14 +749,13 @@ pub struct Next {
     /// and what is older than the newest is late.
     #[prost(uint64, tag = "10")]
     pub number: u64,
-    /// The steps the group holds, as (epoch, step); claims on others end,
-    /// also where a release or an answer was lost.
+    /// The steps the group holds, as (epoch, step): claims on others end, so
+    /// that a lost release does no harm.
     #[prost(message, repeated, tag = "9")]
     pub holds: Vec<Position>,
-    /// The asking rank, whose releases these are where ranks release each for
-    /// itself.
-    #[prost(uint32, tag = "11")]
-    pub rank: u32,
+    /// Whether `holds` says so; not where ranks release each for itself.
+    #[prost(bool, tag = "11")]
+    pub lists_holds: bool,
     /// How long the home may keep the request waiting.
     #[prost(uint64, tag = "8")]
     pub wait_ms: u64,

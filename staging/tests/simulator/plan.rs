@@ -69,6 +69,8 @@ pub struct Plan {
     pub stale_map: bool,
     pub encode: bool,
     pub hold_steps: usize,
+    /// Whether every rank of a reader group releases for itself.
+    pub ranks_release: bool,
     pub faults: Vec<(Time, Fault)>,
 }
 
@@ -98,6 +100,7 @@ impl Plan {
             stale_map: random.chance(30),
             encode: random.chance(20),
             hold_steps: random.between(0, 2) as usize,
+            ranks_release: random.chance(30),
             faults: Vec::new(),
         };
         let needed = (plan.retain_steps + 4) * plan.step_charge();

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 #[derive(Default)]
 pub struct ReaderState {
     life: u64,
+    instance: u64,
     /// The epoch it knows of and the last step it has passed.
     epoch: u64,
     last: Option<u64>,
@@ -43,9 +44,15 @@ impl World {
             cursor: format!("viz{number}"),
             lease_ms: 2_000,
             wait_ms: 0,
+            ranks: if self.plan.ranks_release {
+                self.plan.reader_ranks as u32
+            } else {
+                0
+            },
         };
         let quiet_whole = self.groups[group].reader.quiet_whole;
         self.groups[group].reader = ReaderState {
+            instance: open.instance,
             quiet_whole,
             ..ReaderState::default()
         };
@@ -92,9 +99,11 @@ impl World {
         }
         match (purpose, result) {
             (Purpose::Open, Ok(Answer::ReaderOpened(opened))) => {
+                let number = self.groups[group].number;
+                let instance = self.groups[group].reader.instance;
                 for rank in self.groups[group].ranks.clone().into_iter().skip(1) {
                     if let Some(AnyMachine::Reader(machine)) = self.ranks[rank].machine.as_mut() {
-                        machine.attach(opened.clone());
+                        machine.attach_as(opened.clone(), format!("viz{number}"), instance);
                     }
                 }
                 let position = opened.position.unwrap_or_default();
@@ -173,7 +182,7 @@ impl World {
                 self.log(&format_args!(
                     "group {group} would deadlock, holding {holding:?}"
                 ));
-                if self.groups[group].reader.holding.is_empty() {
+                if holding.is_empty() && !self.plan.ranks_release {
                     self.fail("a reader that holds nothing is told it would deadlock".to_owned());
                 }
                 self.release_all(group);
@@ -486,8 +495,17 @@ impl World {
 
     fn release_one(&mut self, group: usize) {
         if let Some((epoch, step)) = self.groups[group].reader.holding.pop_front() {
-            let call = ReaderCall::Release { epoch, step };
-            self.call(group, 0, AnyCall::Reader(call), Purpose::Release, 2_500);
+            let ranks = if self.plan.ranks_release {
+                self.plan.reader_ranks
+            } else {
+                1
+            };
+            for rank in 0..ranks {
+                if self.groups[group].up {
+                    let call = AnyCall::Reader(ReaderCall::Release { epoch, step });
+                    self.call(group, rank, call, Purpose::Release, 2_500);
+                }
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub struct ReaderMachine {
     known_layouts: u32,
     /// The steps handed out and not released, as (epoch, step).
     holds: BTreeSet<(u64, u64)>,
+    /// See [`OpenReader::ranks`].
+    ranks: u32,
     /// Calls for a next step so far.
     calls: u64,
     is_root: bool,
@@ -52,6 +54,7 @@ impl ReaderMachine {
             layouts: BTreeMap::new(),
             known_layouts: 0,
             holds: BTreeSet::new(),
+            ranks: 0,
             calls: 0,
             is_root: false,
             alive_at: None,
@@ -257,6 +260,7 @@ impl ReaderMachine {
 
     fn open(&mut self, open: &OpenReader) {
         self.group.clone_from(&open.group);
+        self.ranks = open.ranks;
         self.instance = open.instance;
         self.is_root = true;
     }
@@ -271,7 +275,7 @@ impl ReaderMachine {
             latest,
             known_layouts: self.known_layouts,
             number: self.calls,
-            rank: self.requests.config().rank,
+            lists_holds: self.ranks == 0,
             holds: self
                 .holds
                 .iter()
@@ -326,7 +330,9 @@ impl ReaderMachine {
                     epoch: self.position.epoch.max(step.epoch),
                     after: Some(step.step),
                 };
-                self.holds.insert((step.epoch, step.step));
+                if self.ranks == 0 {
+                    self.holds.insert((step.epoch, step.step));
+                }
                 self.learn(&step);
                 self.known_layouts = if self.layouts.len() > limits::LAYOUTS_LIMIT {
                     0

@@ -259,6 +259,9 @@ impl Home {
                 stream.began(Decision::Wait, waiting_for)
             }
             (Kind::AwaitSeal(wait), Some(stream)) => stream.fate_answer(StepFate::Open, wait.step),
+            (Kind::Next(next), Some(stream)) if next.wait_ms > 0 => {
+                stream.waited(next, waiting_for)
+            }
             (_, stream) => Kind::NoStep(NoStep {
                 reason: NoStepReason::NotYet as i32,
                 step: None,

@@ -274,7 +274,7 @@ impl Stream {
         }
         match self.find_next(position.after, next.latest) {
             Some((step, record)) => self.hand_out(next, step, &record),
-            None => Ok(self.nothing_next(next)),
+            None => Ok(self.nothing_next()),
         }
     }
 
@@ -290,26 +290,14 @@ impl Stream {
         }
         if next.number > group.number {
             (group.number, group.position, group.handed) = (next.number, position, None);
-            let gone: Vec<(u64, u64)> = group
-                .claims
-                .iter()
-                .filter(|(step, epoch)| {
-                    let claim = Position {
-                        epoch: *epoch,
-                        after: Some(*step),
-                    };
-                    !next.holds.contains(&claim)
-                })
-                .copied()
-                .collect();
-            for claim in gone {
-                if Some(claim.0) > position.after {
-                    // Handed out, and the answer never arrived.
-                    group.claims.remove(&claim);
-                } else {
-                    group.release(claim, next.rank);
-                }
-            }
+            // What lies ahead was handed out and the answer never arrived.
+            group.claims.retain(|(step, epoch)| {
+                let claim = Position {
+                    epoch: *epoch,
+                    after: Some(*step),
+                };
+                Some(*step) <= position.after && (!next.lists_holds || next.holds.contains(&claim))
+            });
             return None;
         }
         let step = group.handed?;
@@ -383,7 +371,7 @@ impl Stream {
         )))
     }
 
-    fn nothing_next(&self, next: &Next) -> Outcome {
+    fn nothing_next(&self) -> Outcome {
         if self.ledger.closed {
             return Outcome::Answer(self.no_step(NoStepReason::Closed, self.ledger.last_sealed));
         }
@@ -392,9 +380,6 @@ impl Stream {
                 self.no_step(NoStepReason::WriterLost, self.ledger.last_sealed),
             );
         }
-        if self.would_deadlock(&next.group) {
-            return Outcome::Answer(self.no_step(NoStepReason::WouldDeadlock, None));
-        }
         let open = self.open.first_key_value().map(|(step, _)| *step);
         Outcome::Wait(match open {
             Some(step) => format!(
@@ -402,6 +387,21 @@ impl Stream {
                 self.name, self.declared
             ),
             None => format!("a writer of {} to begin a step", self.name),
+        })
+    }
+
+    /// The answer to a group that has waited in vain: it would wait for ever
+    /// if what it holds is in the writer's way. Asked at the end of the wait,
+    /// since a release may be under way on another connection.
+    pub(super) fn waited(&self, next: &Next, waiting_for: String) -> Kind {
+        if self.would_deadlock(&next.group) {
+            return self.no_step(NoStepReason::WouldDeadlock, None);
+        }
+        Kind::NoStep(NoStep {
+            reason: NoStepReason::NotYet as i32,
+            step: None,
+            epoch: self.ledger.epoch,
+            waiting_for,
         })
     }
 
