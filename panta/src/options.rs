@@ -6,6 +6,7 @@ use panta_core::comm::{Comm, Procs, Solo, ThreadComm};
 use panta_core::engine::{Resume, Start};
 use panta_core::error::OpenError;
 use panta_core::session;
+use panta_transports::time::Interrupt;
 
 use crate::engines::registry;
 use crate::reader::Reader;
@@ -45,10 +46,11 @@ impl IntoComm for &mut dyn Comm {
 }
 
 /// How to open a stream for writing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct WriterBuilder {
     resume: Resume,
     deadline: Option<Duration>,
+    interrupt: Interrupt,
 }
 
 impl WriterBuilder {
@@ -66,6 +68,14 @@ impl WriterBuilder {
         self
     }
 
+    /// The flag that ends waits early, those of the opening too, instead of one of the
+    /// handle's own.
+    #[must_use]
+    pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
+        self.interrupt = interrupt.clone();
+        self
+    }
+
     /// Opens the stream; collective.
     ///
     /// # Errors
@@ -74,8 +84,9 @@ impl WriterBuilder {
         let options = session::WriterOptions {
             resume: self.resume,
         };
-        let mut session =
-            comm.with(|comm| session::Writer::open(name, comm, &registry(), options))?;
+        let mut session = comm.with(|comm| {
+            session::Writer::open_interruptible(name, comm, &registry(), options, &self.interrupt)
+        })?;
         if let Some(deadline) = self.deadline {
             session.set_deadline(deadline);
         }
@@ -87,6 +98,7 @@ impl WriterBuilder {
 #[derive(Clone, Debug, Default)]
 pub struct ReaderBuilder {
     start: Start,
+    interrupt: Interrupt,
 }
 
 impl ReaderBuilder {
@@ -97,13 +109,23 @@ impl ReaderBuilder {
         self
     }
 
+    /// The flag that ends waits early, those of the opening too, instead of one of the
+    /// handle's own.
+    #[must_use]
+    pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
+        self.interrupt = interrupt.clone();
+        self
+    }
+
     /// Opens the stream; collective. Waits for its writer up to the configured deadline.
     ///
     /// # Errors
     /// [`OpenError`], the same on every rank.
     pub fn open(self, name: &str, comm: impl IntoComm) -> Result<Reader, OpenError> {
         let options = session::ReaderOptions { start: self.start };
-        let session = comm.with(|comm| session::Reader::open(name, comm, &registry(), &options))?;
+        let session = comm.with(|comm| {
+            session::Reader::open_interruptible(name, comm, &registry(), &options, &self.interrupt)
+        })?;
         Ok(Reader { session })
     }
 }

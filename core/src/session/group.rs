@@ -29,14 +29,18 @@ pub(super) struct Group {
 
 impl Group {
     /// Resolves the name alike on every rank and builds the tree.
-    pub(super) fn form(name: &str, comm: &mut dyn Comm) -> Result<Self, OpenError> {
+    /// `interrupt` ends the waits of this opening and of the handle it makes.
+    pub(super) fn form(
+        name: &str,
+        comm: &mut dyn Comm,
+        interrupt: &Interrupt,
+    ) -> Result<Self, OpenError> {
         let config =
             |error: &dyn std::fmt::Display| OpenError::Config(format!("stream `{name}`: {error}"));
         let directory = std::env::current_dir().map_err(|error| config(&error));
         let target = directory.and_then(|directory| {
             resolve(name, &process_environment, &directory).map_err(|error| config(&error))
         });
-        let interrupt = Interrupt::default();
         let deadline = target
             .as_ref()
             .map_or(Duration::from_secs(60), |target| target.options.deadline);
@@ -47,7 +51,7 @@ impl Group {
                 .and_then(|target| target.options.interface.clone()),
             ..TreeOptions::default()
         };
-        let wait = Wait::new(deadline, &interrupt);
+        let wait = Wait::new(deadline, interrupt);
         let tree = ControlTree::connect(comm, &options, &wait)
             .map_err(|error| tree_fault(error).at(Place::stream(name)))?;
         let mut group = Self {
@@ -55,7 +59,7 @@ impl Group {
             target: target.clone().unwrap_or_else(|_| nowhere()),
             tree,
             deadline,
-            interrupt,
+            interrupt: interrupt.clone(),
             copies: CopyCounter::new(),
         };
         group.same_target(target)?;

@@ -67,7 +67,22 @@ impl Reader {
         engines: &[&dyn EngineFactory],
         options: &ReaderOptions,
     ) -> Result<Self, OpenError> {
-        let mut group = Group::form(name, comm)?;
+        Self::open_interruptible(name, comm, engines, options, &Interrupt::default())
+    }
+
+    /// The same with the flag that ends the handle's waits early, those of the opening
+    /// included.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_interruptible(
+        name: &str,
+        comm: &mut dyn Comm,
+        engines: &[&dyn EngineFactory],
+        options: &ReaderOptions,
+        interrupt: &Interrupt,
+    ) -> Result<Self, OpenError> {
+        let mut group = Group::form(name, comm, interrupt)?;
         let wait = group.wait();
         let factory = group.factory(engines);
         let start = &options.start;
