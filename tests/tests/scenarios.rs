@@ -179,6 +179,8 @@ matrix! {
         test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
     writer_killed_2x2: "every reader rank, blocked or polling, gets WriterLost with the last sealed step", death::writer_killed;
         test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+    writer_cut: "writers killed in the midst of their steps: whole steps only, for all readers the same; the next life goes on", death::writer_cut;
+        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
     precious_first_step: "every joiner sees step 0 first", nothing;
         (not_yet "the API has no precious step") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
     distribution: "all, round robin and on demand over three reader groups", nothing;

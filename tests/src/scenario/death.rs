@@ -42,12 +42,24 @@ pub fn readers_killed(stage: &mut Stage) {
 /// Writes until all its ranks have been told to stop.
 pub fn endless_writer(part: &Part) {
     let mut simulation = part.comm();
-    let mut out = part.writer();
+    let mut out = match part.has("last") {
+        false => part.writer(),
+        true => {
+            let options = Writer::options().resume(Resume::Last);
+            options.open(&part.url, part.comm()).unwrap()
+        }
+    };
+    part.say("opened");
+    let announced = if part.has("announce") {
+        part.number("announce")
+    } else {
+        50
+    };
     let mut early = None;
     let mut told = false;
     loop {
         let number = put_slab(&mut out, "u", part);
-        if number == 50 {
+        if number == announced {
             early = Some(resident_bytes());
             part.say("wrote");
         }
@@ -174,6 +186,61 @@ pub fn writer_killed(stage: &mut Stage) {
         stage.all_heard(reader, "lost Some(5)");
         stage.tell_all(reader, "quit");
         stage.all_ended();
+    }
+}
+
+/// Times that a writer is killed at no particular point of a step.
+const CUTS: u64 = 6;
+
+/// Writers are killed in the midst of their steps: readers that follow and
+/// readers that come later see whole steps only, and the next life goes on after them.
+pub fn writer_cut(stage: &mut Stage) {
+    let url = stage.url_with("cut", stage.keep_all());
+    let mut oldest = 0;
+    for cut in 0..CUTS {
+        let arguments = [("last", 1), ("announce", oldest + 5 + 3 * cut)];
+        let writer = stage.start("death::endless_writer", 3, &url, &arguments);
+        // Not before, or it hears that the life before is lost.
+        stage.heard(writer, 0, "opened");
+        let follower = stage.start("death::cut_reader", 2, &url, &[]);
+        stage.heard(writer, 0, "wrote");
+        // In what order the ranks die makes a difference to the last step.
+        for rank in 0..3 {
+            stage.kill(writer, (rank + cut as usize) % 3);
+        }
+        stage.ended(writer);
+        let seen = stage.all_heard(follower, "lost");
+        assert_eq!(seen[0], seen[1], "the ranks of a reader disagree");
+        let later = stage.start("death::cut_reader", 1, &url, &[]);
+        assert_eq!(
+            stage.heard(later, 0, "lost"),
+            seen[0],
+            "a later reader disagrees"
+        );
+        oldest = seen[0].parse().unwrap();
+    }
+    stage.all_ended();
+}
+
+/// Follows from the first step until the writer is lost; says which step was the last.
+pub fn cut_reader(part: &Part) {
+    let mut inp = part.reader();
+    let mut last = None;
+    loop {
+        match inp.next_step() {
+            Ok(Some(step)) => {
+                assert_eq!(step.number(), last.map_or(0, |last| last + 1));
+                last = Some(step.number());
+                let (start, count) = grid::slab(&SHAPE, 1, part.rank, part.size);
+                let read: ArrayD<f64> = step.get("u", (&start, &count)).unwrap();
+                cells::check("u", step.number(), &SHAPE, &start, read.view());
+            }
+            Err(NextError::WriterLost { last_sealed, .. }) => {
+                assert_eq!(last_sealed, last);
+                return part.say(format_args!("lost {}", last.unwrap()));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -4,9 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use ndarray::ArrayD;
-use panta::{Fault, NextError, OpenError, Reader, Shape, Start};
+use panta::{Fault, Interrupt, NextError, OpenError, Reader, Shape, Start};
 
-use super::groups::{SHAPE, get_slab, put_slab, try_put_slab};
+use super::groups::{SHAPE, get_slab, put_slab};
 use crate::cells;
 use crate::part::{Part, time};
 use crate::stage::{Engine, Stage};
@@ -226,41 +226,93 @@ pub fn slow_reader(part: &Part) {
     assert_eq!(get_slab(&mut inp, "u", part), None);
 }
 
-/// Whatever blocks can be interrupted, and goes on afterwards.
+/// Whatever blocks can be interrupted while it does; a reader goes on afterwards.
 pub fn interrupt(stage: &mut Stage) {
-    let url = stage.url_with("interrupt", stage.keep_all());
-    let writer = stage.start("late::interrupted_collective", 2, &url, &[]);
+    for (number, call) in ["begin", "end", "close"].into_iter().enumerate() {
+        let url = stage.url_with(&format!("interrupted-{call}"), stage.keep_all());
+        let arguments = [("call", number as u64)];
+        let writer = stage.start("late::interrupted_writer", 2, &url, &arguments);
+        stage.heard(writer, 0, "interrupted");
+        stage.tell(writer, 1, "come");
+        stage.ended(writer);
+    }
+    let url = stage.url_with("interrupted", stage.keep_all());
+    let writer = stage.start("late::poll_writer", 1, &url, &[]);
     let reader = stage.start("late::interrupted_reader", 1, &url, &[]);
-    stage.heard(writer, 0, "interrupted");
     stage.heard(reader, 0, "interrupted");
-    stage.tell(writer, 1, "come");
+    stage.tell(writer, 0, "write");
+    stage.heard(reader, 0, "saw");
+    stage.tell(writer, 0, "write");
+    stage.all_ended();
+    let url = stage.url("never");
+    stage.start("late::interrupted_opening", 1, &url, &[]);
     stage.all_ended();
 }
 
-/// Rank 0 begins a step that rank 1 does not come to, and is interrupted; the
-/// group then is of no use, and says so on both.
-pub fn interrupted_collective(part: &Part) {
-    let mut out = part.writer();
-    if part.rank == 0 {
-        let flag = out.interrupt();
-        let interrupter = thread::spawn(move || flag.set());
-        let error = try_put_slab(&mut out, "u", part).unwrap_err().to_string();
-        interrupter.join().unwrap();
-        assert!(error.contains("interrupted"), "{error}");
-        part.say("interrupted");
-        out.interrupt().clear();
-    } else {
-        let _come = part.hear();
-        try_put_slab(&mut out, "u", part).unwrap_err();
-    }
+/// Sets a flag once the caller has had time to block.
+fn interrupt_soon(flag: Interrupt) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        thread::sleep(SLOW);
+        flag.set();
+    })
 }
 
-/// Waits for a step, is interrupted, and can wait again.
+/// Rank 0 makes a collective call that rank 1 does not come to, and is
+/// interrupted; the group then is of no use, and rank 1 hears so too.
+pub fn interrupted_writer(part: &Part) {
+    const BEGIN: u64 = 0;
+    const END: u64 = 1;
+    let (mut out, call) = (part.writer(), part.number("call"));
+    if call != BEGIN && part.rank == 1 {
+        // Rank 0 needs company until its call.
+        let step = out.begin_step(time(0)).unwrap();
+        if call == END {
+            let _come = part.hear();
+            step.end().unwrap_err();
+            return;
+        }
+        step.end().unwrap();
+    }
+    if part.rank == 1 {
+        let _come = part.hear();
+        let outcome = match call {
+            BEGIN => out
+                .begin_step(time(0))
+                .map(drop)
+                .map_err(|error| error.to_string()),
+            _ => out.close().map_err(|error| error.to_string()),
+        };
+        outcome.unwrap_err();
+        return;
+    }
+    let flag = out.interrupt();
+    let (interrupter, error) = match call {
+        BEGIN => {
+            let interrupter = interrupt_soon(flag.clone());
+            let begun = out.begin_step(time(0)).map(drop);
+            (interrupter, begun.unwrap_err().to_string())
+        }
+        END => {
+            let step = out.begin_step(time(0)).unwrap();
+            let interrupter = interrupt_soon(flag.clone());
+            (interrupter, step.end().unwrap_err().to_string())
+        }
+        _ => {
+            out.begin_step(time(0)).unwrap().end().unwrap();
+            let interrupter = interrupt_soon(flag.clone());
+            (interrupter, out.close().unwrap_err().to_string())
+        }
+    };
+    interrupter.join().unwrap();
+    assert!(error.contains("interrupted"), "{error}");
+    part.say("interrupted");
+}
+
+/// Waits for a step, is interrupted twice, and then gets it.
 pub fn interrupted_reader(part: &Part) {
     let mut inp = part.reader();
     for _ in 0..2 {
-        let flag = inp.interrupt();
-        let interrupter = thread::spawn(move || flag.set());
+        let interrupter = interrupt_soon(inp.interrupt());
         match inp.next_step() {
             Err(NextError::Failed(failure)) => {
                 assert!(
@@ -274,6 +326,29 @@ pub fn interrupted_reader(part: &Part) {
         inp.interrupt().clear();
     }
     part.say("interrupted");
+    assert_eq!(get_slab(&mut inp, "u", part), Some(0));
+    part.say("saw");
+    assert_eq!(get_slab(&mut inp, "u", part), Some(1));
+    assert_eq!(get_slab(&mut inp, "u", part), None);
+}
+
+/// Waits for a writer that never comes, and is interrupted.
+pub fn interrupted_opening(part: &Part) {
+    let flag = Interrupt::default();
+    let interrupter = interrupt_soon(flag.clone());
+    let opened = Reader::options()
+        .interrupt(&flag)
+        .open(&part.url, part.comm());
+    match opened.map(drop) {
+        Err(OpenError::Failed(failure)) => {
+            assert!(
+                matches!(failure.fault, Fault::Interrupted { .. }),
+                "{failure}"
+            );
+        }
+        other => panic!("not interrupted: {other:?}"),
+    }
+    interrupter.join().unwrap();
 }
 
 /// Steps that a policy drops leave gaps in the numbers.

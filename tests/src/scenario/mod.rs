@@ -37,10 +37,10 @@ roles! {
     groups: plain_writer plain_reader early_reader dropping_writer dropping_reader
         two_streams_writer two_streams_reader both_ways;
     late: late_writer late_reader alone_writer awaiting_reader poll_writer polling_reader
-        latest_writer latest_reader slow_writer slow_reader interrupted_reader
-        interrupted_collective shedding_writer gap_reader;
+        latest_writer latest_reader slow_writer slow_reader interrupted_writer
+        interrupted_reader interrupted_opening shedding_writer gap_reader;
     death: endless_writer passing_reader told_writer told_reader
-        cursor_reader;
+        cursor_reader cut_reader;
     wrong: failing_writer failing_reader;
     replay: recorded_writer replay_reader trimmed_reader;
     many: churn;
