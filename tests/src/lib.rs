@@ -19,6 +19,7 @@
 )]
 
 pub mod cells;
+pub mod fuzz;
 pub mod grid;
 pub mod matrix;
 pub mod part;

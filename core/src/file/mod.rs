@@ -42,7 +42,7 @@ mod writer;
 
 pub use pages::{Commit, CommitKind, PartReference, SegmentReference, parse_page};
 pub use reader::{FileReader, ReadCounts};
-pub use sections::{Section, parse_part, parse_section};
+pub use sections::{PartKind, Section, SectionEntry, parse_part, parse_section};
 
 use std::sync::Arc;
 

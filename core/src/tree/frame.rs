@@ -85,6 +85,26 @@ impl Frame {
     }
 }
 
+/// Takes the frames in `bytes` apart, bodies included, as a link does; says how
+/// many there are. For whoever looks at what went over a link.
+///
+/// # Errors
+/// What is wrong with the first that is none.
+pub fn inspect(bytes: &[u8]) -> Result<usize, String> {
+    let mut rest = bytes.to_vec();
+    let mut frames = 0;
+    while let Some(frame) = Frame::take(&mut rest)? {
+        match frame.kind {
+            Kind::Up => drop(read_entries(&frame.body)?),
+            Kind::Down => {}
+            Kind::Awaiting => drop(read_ranks(&frame.body)?),
+            Kind::Poison => drop(read_error(&frame.body)?),
+        }
+        frames += 1;
+    }
+    Ok(frames)
+}
+
 fn operation_code(operation: Operation) -> u8 {
     match operation {
         Operation::Gather => 1,

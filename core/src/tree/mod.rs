@@ -32,6 +32,7 @@ mod tcp;
 mod watch;
 
 pub use error::{Failure, Operation, TreeError};
+pub use frame::inspect;
 
 pub(crate) use frame::{Fields, put_bytes};
 pub(crate) use group::Group;
