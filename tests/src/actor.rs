@@ -124,6 +124,13 @@ impl Actor {
         Err(format!("{} failed: {status}", self.name))
     }
 
+    /// Says how it ended, if it has, for one that should not; not if the test killed it.
+    pub(crate) fn has_ended(&mut self) -> Option<String> {
+        self.status = self.status.or(self.child.try_wait().unwrap());
+        let status = self.status.filter(|_| !self.killed)?;
+        Some(format!("{} has ended: {status}", self.name))
+    }
+
     /// What it said last, for a failure.
     pub(crate) fn last_words(&self) -> String {
         let said = self.said.0.lock().unwrap_or_else(PoisonError::into_inner);

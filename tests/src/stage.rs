@@ -4,9 +4,11 @@
 //! them one by one. When it goes, so do they.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,10 +49,33 @@ pub struct Stage {
     directory: tempfile::TempDir,
     deadline: Instant,
     sides: Vec<Vec<Actor>>,
+    servers: Option<Servers>,
+}
+
+/// The staging servers of a stage.
+#[derive(Debug)]
+struct Servers {
+    side: Side,
+    names: String,
+    key: PathBuf,
 }
 
 /// Arguments of a role, as `&[("steps", 10)]`.
 pub type Arguments<'a> = &'a [(&'a str, u64)];
+
+/// A port that nobody listens on. Below those that the system gives to
+/// connections, so that none takes it before a server does.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(61);
+    loop {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (next % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
 
 fn owned(arguments: Arguments<'_>) -> BTreeMap<String, String> {
     arguments
@@ -63,13 +88,38 @@ impl Stage {
     /// A stage for one scenario; `program` is `panta-scenario`.
     #[must_use]
     pub fn new(engine: Engine, program: &str) -> Self {
-        Self {
+        let mut stage = Self {
             engine,
             program: program.into(),
             directory: tempfile::tempdir().unwrap(),
             deadline: Instant::now() + SCENARIO_DEADLINE,
             sides: Vec::new(),
+            servers: None,
+        };
+        if let Engine::Staging(servers) = engine {
+            stage.start_servers(servers);
         }
+        stage
+    }
+
+    fn start_servers(&mut self, count: usize) {
+        let names: Vec<_> = (0..count)
+            .map(|_| format!("127.0.0.1:{}", free_port()))
+            .collect();
+        let (names, key) = (names.join(","), self.directory().join("key"));
+        let place = format!("{names} {}", key.display());
+        let side = self.start("servers::serve", count, &place, &[]);
+        self.all_heard(side, "serving");
+        self.servers = Some(Servers { side, names, key });
+    }
+
+    /// The side that the staging servers are.
+    ///
+    /// # Panics
+    /// Where there are none.
+    #[must_use]
+    pub fn servers(&self) -> Side {
+        self.servers.as_ref().expect("staging servers").side
     }
 
     /// A directory of the scenario's own.
@@ -97,7 +147,10 @@ impl Stage {
         match self.engine {
             Engine::File => format!("file:{}?{query}", self.file(name).display()),
             Engine::Stream => format!("stream:{name}?{query}"),
-            Engine::Staging(_) => format!("staging:{name}?{query}"),
+            Engine::Staging(_) => {
+                let Servers { names, key, .. } = self.servers.as_ref().expect("staging servers");
+                format!("staging:{name}@{names}?key={}&{query}", key.display())
+            }
         }
     }
 
@@ -220,10 +273,20 @@ impl Stage {
         }
     }
 
-    /// Waits until all sides have ended.
+    /// Waits until all sides have ended, and finds the servers still there.
     #[track_caller]
     pub fn all_ended(&mut self) {
-        (0..self.sides.len()).for_each(|side| self.ended(Side(side)));
+        let servers = self.servers.as_ref().map(|servers| servers.side);
+        let sides = (0..self.sides.len()).map(Side);
+        for side in sides.filter(|side| Some(*side) != servers) {
+            self.ended(side);
+        }
+        if let Some(Side(servers)) = servers {
+            let gone = self.sides[servers].iter_mut().find_map(Actor::has_ended);
+            if let Some(problem) = gone {
+                self.fail(&problem);
+            }
+        }
     }
 
     #[track_caller]

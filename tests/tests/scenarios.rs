@@ -90,97 +90,97 @@ fn nothing(_: &mut Stage) {}
 
 matrix! {
     types_1x1: "every type, 0 to 4 dimensions, 10 steps, cut otherwise on each side", |stage| layouts::types(stage, 1, 1);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     types_2x1: "the same, 2 writers", |stage| layouts::types(stage, 2, 1);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     types_1x2: "the same, 2 readers", |stage| layouts::types(stage, 1, 2);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     types_3x5: "the same, 3 writers, 5 readers", |stage| layouts::types(stage, 3, 5);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     types_5x3: "the same, 5 writers, 3 readers", |stage| layouts::types(stage, 5, 3);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     types_in_threads: "the same as threads of one process, 3 x 2", layouts::types_in_threads;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     get_modes: "get at once, deferred in a batch, both; buffers are free and valid when promised", layouts::modes;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     put_mixes: "every mix of absent, copied, lent and span for five variables: 1,024 steps", layouts::mixes;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     planes: "14 two-dimensional layouts up to 4x2 and 2x4; each block by itself", layouts::planes;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     early_exit: "a reader leaves after 5 of 50 steps; the writer finishes", groups::early_exit;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     writer_dropped: "a writer dropped without close ends the stream", groups::writer_dropped;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     reader_dropped: "a reader dropped without close, a step in hand, holds nobody up", groups::reader_dropped;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     joined_1x1: "rows of differing count join in rank order", |stage| arrays::joined(stage, 1);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     joined_5x1: "the same, 5 writers", |stage| arrays::joined(stage, 5);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     local_1x1: "local arrays, several blocks a rank, sizes varying by rank and step", |stage| arrays::local(stage, 1, 1);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     local_3x5: "the same, 3 x 5", |stage| arrays::local(stage, 3, 5);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     local_5x3: "the same, 5 x 3", |stage| arrays::local(stage, 5, 3);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     shape_changes: "a global array changes its shape between steps", arrays::shapes;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     attributes: "numbers, texts, arrays of both; set before the first step and between steps", arrays::attributes;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     ghost_cells_1x1: "memory selections on both sides", |stage| arrays::ghosts(stage, 1);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     ghost_cells_3x3: "the same, 3 x 3", |stage| arrays::ghosts(stage, 3);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     empty_steps: "empty steps, a rank with nothing, blocks of no cells, one rank with everything", blocks::empty;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     decomposition_a_b_a: "right data and blocks when the decomposition changes and comes back", blocks::again;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     locked_definitions: "an unchanged layout costs fewer bytes of metadata; A, B, A costs none the third time", nothing;
         (not_yet "the facade does not count bytes of metadata") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
     amr: "three levels, blocks that change every step, the level of each beside it", blocks::amr;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     ragged_particles: "counts vary by rank and step, some ranks have none", blocks::ragged;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     holes: "cells that no block covers: the fill value, or an error that names a box", blocks::holes;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     overlaps: "the highest (rank, put order) wins; checked, an error that names both blocks", blocks::overlap;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     two_streams: "two streams of the same variables in one program do not mix", groups::two_streams;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     bidirectional_3x5: "two programs write to and read from each other", groups::bidirectional;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     threads: "writer and readers as threads of one process", groups::threads;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     languages: "C, Fortran, Rust and Python read each other; dimensions reversed where the language does", nothing;
         (not_yet "no bindings but C's version yet") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
     compression: "exact, or within the bound that was asked for", nothing;
         (not_yet "no operators yet") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
     delayed_reader: "a reader that comes after half of the steps", late::delayed_reader;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     delayed_writer: "a writer that comes after its reader", late::delayed_writer;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     no_reader: "a writer without readers runs through in bounded memory", late::no_reader;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     no_writer: "open with no writer: at the deadline an error that names what was awaited", late::no_writer;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     poll: "a deadline of 0 gives \"not ready\" at least once, then data", late::poll;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     latest_only: "readers that open at the latest step skip some, and never go back", late::latest;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     drop_oldest: "the reader sees gaps, and by the numbers which", |stage| late::shedding(stage, "drop-oldest");
-        (never "a file keeps every step") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        (never "a file keeps every step") test test (not_yet NO_ENGINE)
     drop_newest: "the reader sees gaps, and by the numbers which", |stage| late::shedding(stage, "drop-newest");
-        (never "a file keeps every step") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        (never "a file keeps every step") test test (not_yet NO_ENGINE)
     slow_writer: "every step comes", late::slow_writer_play;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     slow_reader: "every step comes", late::slow_reader_play;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     readers_killed: "readers killed again and again, 1 and 3 at a time: the writer neither fails nor grows", death::readers_killed;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     writer_killed_2x2: "every reader rank, blocked or polling, gets WriterLost with the last sealed step", death::writer_killed;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     writer_cut: "writers killed in the midst of their steps: whole steps only, for all readers the same; the next life goes on", death::writer_cut;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     precious_first_step: "every joiner sees step 0 first", nothing;
         (not_yet "the API has no precious step") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
     distribution: "all, round robin and on demand over three reader groups", nothing;
@@ -188,25 +188,25 @@ matrix! {
     bad_names: "bad names, keys and values: errors that name them and the nearest good one", wrong::names;
         test (never "the parameters are common to all engines") (never "the parameters are common to all engines") (never "the parameters are common to all engines")
     wrong_order: "a put outside a step, a begin within one, a second definition: clear errors", wrong::order;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     step_too_large: "a step above the limit is an error before anything is written", wrong::too_large;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     failed_put: "one rank's put fails, or it drops its step: end fails alike everywhere, the next step works", wrong::failed_put;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     mpi_launches: "one launch sim : ana, sub-communicators, MPI_COMM_NULL, MPI_Finalize before close", nothing;
         (not_yet MPI) (not_yet MPI) (not_yet MPI) (not_yet MPI)
     two_mpis: "a writer under Open MPI, a reader under MPICH, the same libpanta.so", nothing;
         (not_yet MPI) (not_yet MPI) (not_yet MPI) (not_yet MPI)
     restart_2: "a simulation restarts from 40 after 57: RolledBack, then the new steps", |stage| death::restart(stage, 2);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     restart_3: "the same with another number of ranks", |stage| death::restart(stage, 3);
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     writer_rank_killed: "one writer rank dies: the others get the error, the readers WriterLost", death::writer_rank_killed;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     reader_rank_killed: "one reader rank dies: the others get the error, the writer goes on", death::reader_rank_killed;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     cursor: "a reader killed inside a step comes back under its cursor: that step again, then the rest", death::cursor;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     dead_reader_blocks: "policy block: a dead reader frees the writer within the lease", nothing;
         (never "a file never blocks on its readers") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
     spans_are_free: "span over staging and stream: zero copies counted", nothing;
@@ -214,15 +214,15 @@ matrix! {
     memory_ceiling: "a reader 100 times slower: writer and servers stay within the limit plus 10 %", nothing;
         (never "a file holds no steps for its readers") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
     many_streams: "100 (1,000 in a soak) streams in one process: no thread, descriptor or memory stays", many::streams;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     replay: "late joiners from Oldest, At, After, AtTime, Latest: exactly those steps", replay::replay;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     trimmed: "a step that is no longer kept: an error that names the oldest", replay::trimmed;
-        (never "a file keeps every step") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        (never "a file keeps every step") test test (not_yet NO_ENGINE)
     interrupt: "every blocking call can be interrupted, and goes on afterwards", late::interrupt;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     stopped_writer: "SIGSTOP of a writer rank: readers hear \"not ready\"; after SIGCONT the stream goes on", death::stopped_writer;
-        test (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        test test test (not_yet NO_ENGINE)
     fenced: "SIGSTOP beyond the lease: fenced, finds out, nothing it wrote late is shown", nothing;
         (never "the lock of a stopped writer stays held; nobody else can write") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
     long_silence: "a simulation that computes for long without a call is not held dead", nothing;

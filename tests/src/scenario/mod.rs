@@ -12,6 +12,7 @@ pub mod late;
 pub mod layouts;
 pub mod many;
 pub mod replay;
+pub mod servers;
 pub mod wrong;
 
 macro_rules! roles {
@@ -44,4 +45,5 @@ roles! {
     wrong: failing_writer failing_reader;
     replay: recorded_writer replay_reader trimmed_reader;
     many: churn;
+    servers: serve;
 }
