@@ -151,9 +151,10 @@ impl EngineFactory for StagingEngine {
             .map_err(|error| failed(Fault::corrupt("the root's opening", &error), arguments))?;
         let map = map(ticket.opened.map.as_ref(), arguments)?;
         let lease = Duration::from_millis(ticket.opened.lease_ms);
-        let own = lock(&self.writers).remove(&ticket.instance);
         let is_root = arguments.rank == 0;
-        let driver = match own.filter(|_| is_root) {
+        // The root's alone, also where the other ranks are threads of its process.
+        let own = is_root.then(|| lock(&self.writers).remove(&ticket.instance));
+        let driver = match own.flatten() {
             Some(driver) => driver,
             None => {
                 let options = &arguments.target.options;
@@ -223,10 +224,13 @@ impl EngineFactory for StagingEngine {
         let options = &arguments.target.options;
         let map = map(ticket.opened.map.as_ref(), arguments)?;
         let lease = Duration::from_millis(ticket.opened.lease_ms);
-        let own = lock(&self.readers).remove(&ticket.instance);
-        let control = own
-            .filter(|_| arguments.rank == 0)
-            .map(|driver| Arc::new(Mutex::new(driver)));
+        let control = if arguments.rank == 0 {
+            let own = lock(&self.readers).remove(&ticket.instance);
+            let driver = own.ok_or_else(|| unexpected(arguments))?;
+            Some(Arc::new(Mutex::new(driver)))
+        } else {
+            None
+        };
         let dialer = match &control {
             Some(control) => lock(control).dialer().clone(),
             None => Dialer::new(arguments.stream, options, Role::Reader)?,

@@ -18,7 +18,7 @@ use panta_core::error::{Failure, Fault, GetError, NextError, Place};
 use panta_core::model::{BlockId, StepHead, StepMeta};
 use panta_core::plan::BlockIndex;
 use panta_transports::copy::CopyCounter;
-use panta_transports::time::Wait;
+use panta_transports::time::{Wait, WaitError};
 
 use super::alive::Keeper;
 use super::driver::Driver;
@@ -37,6 +37,8 @@ const RELEASE_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 /// The longest a goodbye is waited for.
 const CLOSE_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How long the root waits before it asks again for a step that others hold up.
+const ASK_AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
 /// How long a poll's answer may take.
 const POLL_ANSWER_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -62,8 +64,14 @@ pub(super) struct State {
     unpacker: Announcer,
     router: Mutex<Router>,
     plans: Mutex<Option<(u64, u64, Arc<Plans>)>>,
-    /// Bytes of the steps that this root was given and not told to release.
-    claimed_bytes: Mutex<u64>,
+    /// The steps that this root was given and has not let go of.
+    claimed: Mutex<Claimed>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Claimed {
+    steps: u64,
+    bytes: u64,
 }
 
 /// What is worked out once for a schema and layout, as needed: for each entry
@@ -134,8 +142,10 @@ impl StagingReader {
         let document = |number| machine.layout(number).map(|layout| &layout.shape[..]);
         let told = read_step(step, document).map_err(|error| self.corrupt(&error))?;
         let bytes: u64 = step.owners.iter().map(|share| share.bytes).sum();
-        let mut claimed = lock(&self.state.claimed_bytes);
-        *claimed = claimed.saturating_add(bytes);
+        let mut claimed = lock(&self.state.claimed);
+        claimed.steps += 1;
+        claimed.bytes = claimed.bytes.saturating_add(bytes);
+        drop(claimed);
         let engine = told.holding.to_bytes();
         Ok(self
             .state
@@ -147,6 +157,18 @@ impl StagingReader {
         Fault::corrupt("what the stream's home said of a step", error)
             .at(self.place())
             .into()
+    }
+
+    fn ended(&self, error: WaitError) -> NextError {
+        match error {
+            WaitError::Deadline(after) => NextError::NotReady {
+                stream: self.stream.clone(),
+                after,
+            },
+            WaitError::Interrupted => Fault::wait(error, "the other ranks to release a step")
+                .at(self.place())
+                .into(),
+        }
     }
 
     fn no_step(&self, error: CallError) -> NextError {
@@ -169,6 +191,14 @@ impl StagingReader {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a slice of a wait that has a deadline and an interrupt"
+)]
+fn pause(slice: std::time::Duration) {
+    std::thread::sleep(slice);
+}
+
 impl ReaderEngine for StagingReader {
     fn info(&self) -> EngineInfo {
         EngineInfo {
@@ -180,7 +210,11 @@ impl ReaderEngine for StagingReader {
 
     fn next(&self, wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
         let Some(control) = &self.control else {
-            return Ok(None);
+            let fault = Fault::Refused {
+                peer: "this engine".into(),
+                why: "only the root asks for the next step".into(),
+            };
+            return Err(fault.at(self.place().on_rank(self.rank)).into());
         };
         let stream = self.stream.clone();
         let mut driver = lock(control);
@@ -196,8 +230,21 @@ impl ReaderEngine for StagingReader {
             latest: false,
             poll,
         };
-        let answer = driver.call(call, &answer_by);
-        match answer.map_err(|error| self.no_step(error))? {
+        let answer = loop {
+            let answer = driver.call(call.clone(), &answer_by);
+            let answer = answer.map_err(|error| self.no_step(error))?;
+            let held = *lock(&self.state.claimed);
+            if !matches!(answer, Answer::Next(NextAnswer::WouldDeadlock)) || held.steps > 0 {
+                break answer;
+            }
+            // What the home misses is on its way, or with a rank that is still at it.
+            if poll {
+                return Err(NextError::NotReady { stream, after });
+            }
+            let slice = wait.slice().map_err(|error| self.ended(error))?;
+            pause(slice.min(ASK_AGAIN));
+        };
+        match answer {
             Answer::Next(NextAnswer::Step(step)) => {
                 self.announce(&step, driver.machine()).map(Some)
             }
@@ -214,7 +261,7 @@ impl ReaderEngine for StagingReader {
                 Err(NextError::Trimmed { stream, oldest })
             }
             Answer::Next(NextAnswer::WouldDeadlock) => {
-                let held_bytes = *lock(&self.state.claimed_bytes);
+                let held_bytes = lock(&self.state.claimed).bytes;
                 Err(NextError::WouldDeadlock {
                     stream,
                     held_bytes,
@@ -301,8 +348,9 @@ impl ReaderEngine for StagingReader {
         };
         let holding = &parts.holding;
         let bytes: u64 = holding.shares.iter().map(|share| share.bytes).sum();
-        let mut claimed = lock(&self.state.claimed_bytes);
-        *claimed = claimed.saturating_sub(bytes);
+        let mut claimed = lock(&self.state.claimed);
+        claimed.steps = claimed.steps.saturating_sub(1);
+        claimed.bytes = claimed.bytes.saturating_sub(bytes);
         drop(claimed);
         let call = ReaderCall::Release {
             epoch: holding.epoch,
