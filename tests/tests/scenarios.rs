@@ -22,6 +22,11 @@ fn play(engine: Engine, scenario: impl FnOnce(&mut Stage)) {
 }
 
 const NO_ENGINE: &str = "this build has no such engine";
+const UNCOUNTED: &str = "the facade does not count bytes of metadata";
+const ONE_LANGUAGE: &str = "the other languages have tests of their own, not against each other";
+const NO_OPERATORS: &str = "there are no operators";
+const NOT_PRECIOUS: &str = "the API has no precious step";
+const ALL_TO_ALL: &str = "every reader group gets every step; there is no other distribution";
 const NO_RELAY: &str = "needs a server or a direct stream between the sides";
 const ON_DISK: &str = "is about files";
 const MPI: &str = "runs under mpirun, with the examples";
@@ -136,7 +141,7 @@ matrix! {
     decomposition_a_b_a: "right data and blocks when the decomposition changes and comes back", blocks::again;
         test test test (not_yet NO_ENGINE)
     locked_definitions: "an unchanged layout costs fewer bytes of metadata; A, B, A costs none the third time", nothing;
-        (not_yet "the facade does not count bytes of metadata") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        (not_yet UNCOUNTED) (not_yet UNCOUNTED) (not_yet UNCOUNTED) (not_yet NO_ENGINE)
     amr: "three levels, blocks that change every step, the level of each beside it", blocks::amr;
         test test test (not_yet NO_ENGINE)
     ragged_particles: "counts vary by rank and step, some ranks have none", blocks::ragged;
@@ -152,9 +157,9 @@ matrix! {
     threads: "writer and readers as threads of one process", groups::threads;
         test test test (not_yet NO_ENGINE)
     languages: "C, Fortran, Rust and Python read each other; dimensions reversed where the language does", nothing;
-        (not_yet "no bindings but C's version yet") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE) (not_yet NO_ENGINE)
     compression: "exact, or within the bound that was asked for", nothing;
-        (not_yet "no operators yet") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_ENGINE)
     delayed_reader: "a reader that comes after half of the steps", late::delayed_reader;
         test test test (not_yet NO_ENGINE)
     delayed_writer: "a writer that comes after its reader", late::delayed_writer;
@@ -182,9 +187,9 @@ matrix! {
     writer_cut: "writers killed in the midst of their steps: whole steps only, for all readers the same; the next life goes on", death::writer_cut;
         test test test (not_yet NO_ENGINE)
     precious_first_step: "every joiner sees step 0 first", nothing;
-        (not_yet "the API has no precious step") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        (not_yet NOT_PRECIOUS) (not_yet NOT_PRECIOUS) (not_yet NOT_PRECIOUS) (not_yet NO_ENGINE)
     distribution: "all, round robin and on demand over three reader groups", nothing;
-        (never "a file is read by all") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+        (never "a file is read by all") (not_yet ALL_TO_ALL) (not_yet ALL_TO_ALL) (not_yet NO_ENGINE)
     bad_names: "bad names, keys and values: errors that name them and the nearest good one", wrong::names;
         test (never "the parameters are common to all engines") (never "the parameters are common to all engines") (never "the parameters are common to all engines")
     wrong_order: "a put outside a step, a begin within one, a second definition: clear errors", wrong::order;

@@ -351,44 +351,79 @@ pub fn interrupted_opening(part: &Part) {
     interrupter.join().unwrap();
 }
 
-/// Steps that a policy drops leave gaps in the numbers.
+/// A reader holds step 0 while ten are written and three kept: a policy drops
+/// the others, and their numbers tell which.
 pub fn shedding(stage: &mut Stage, policy: &str) {
     assert!(matches!(stage.engine, Engine::Staging(_) | Engine::Stream));
     let query = format!("policy={policy}&retain_steps=3");
     let url = stage.url_with("shed", &query);
-    let oldest = u64::from(policy == "drop-oldest");
     let writer = stage.start("late::shedding_writer", 1, &url, &[]);
-    stage.heard(writer, 0, "wrote");
-    let reader = stage.start("late::gap_reader", 1, &url, &[("oldest", oldest)]);
-    stage.ended(reader);
+    let reader = stage.start("late::gap_reader", 1, &url, &[]);
+    stage.heard(reader, 0, "holding 0");
+    stage.tell(writer, 0, "write");
+    let sealed = stage.heard(writer, 0, "sealed");
+    stage.tell(reader, 0, "go on");
     stage.tell(writer, 0, "close");
+    let seen = stage.heard(reader, 0, "saw");
     stage.all_ended();
+    let numbers = |text: &str| -> Vec<u64> {
+        let words = text.split(' ').filter(|word| !word.is_empty());
+        words.map(|word| word.parse().unwrap()).collect()
+    };
+    let (sealed, seen) = (numbers(&sealed), numbers(&seen));
+    assert!(
+        seen.is_sorted() && seen.len() < 10,
+        "saw {seen:?} of {sealed:?}"
+    );
+    assert!(
+        seen.iter().all(|step| sealed.contains(step)),
+        "saw {seen:?} of {sealed:?}"
+    );
+    if policy == "drop-newest" {
+        assert!(sealed.len() < 10, "all were sealed: {sealed:?}");
+        assert_eq!(seen, sealed, "a sealed step was not shown");
+    } else {
+        assert_eq!(seen.first(), Some(&0), "{seen:?}");
+        assert_eq!(seen.last(), sealed.last(), "the newest was not shown");
+    }
 }
 
-/// Writes more than is kept.
+/// Writes step 0; then nine more, whatever is kept of them.
 pub fn shedding_writer(part: &Part) {
     let mut out = part.writer();
-    for _ in 0..10 {
-        put_slab(&mut out, "u", part);
+    let mut sealed = vec![put_slab(&mut out, "u", part)];
+    let _write = part.hear();
+    for number in 1..10 {
+        let own = cells::block::<f64>("u", number, &SHAPE, &[0, 0], &SHAPE);
+        let u = out.define::<f64>("u", Shape::global(SHAPE)).unwrap();
+        let step = out.begin_step(time(number)).unwrap();
+        assert_eq!(step.number(), number, "dropped steps keep their numbers");
+        if !step.is_discarded() {
+            step.put(u, &[0, 0], &own).unwrap();
+        }
+        let ended = step.end().unwrap();
+        if !ended.discarded {
+            sealed.push(number);
+        }
     }
-    part.say("wrote");
+    let words: Vec<_> = sealed.iter().map(ToString::to_string).collect();
+    part.say(format_args!("sealed {}", words.join(" ")));
     let _close = part.hear();
     out.close().unwrap();
 }
 
-/// Sees fewer steps than were written, in order.
+/// Holds step 0 until it is told to go on; says which steps it saw.
 pub fn gap_reader(part: &Part) {
     let mut inp = part.reader();
-    let mut numbers = Vec::new();
-    loop {
-        match inp.next_step_within(Duration::ZERO) {
-            Ok(Some(step)) => numbers.push(step.number()),
-            Err(NextError::NotReady { .. }) if !numbers.is_empty() => break,
-            Err(NextError::NotReady { .. }) => {}
-            other => panic!("{other:?}"),
-        }
+    let step = inp.next_step().unwrap().unwrap();
+    part.say(format_args!("holding {}", step.number()));
+    let mut seen = vec![step.number().to_string()];
+    let _go_on = part.hear();
+    let read: ArrayD<f64> = step.get("u", ..).unwrap();
+    cells::check("u", 0, &SHAPE, &[0, 0], read.view());
+    drop(step);
+    while let Some(number) = get_slab(&mut inp, "u", part) {
+        seen.push(number.to_string());
     }
-    assert!(numbers.len() < 10 && numbers.is_sorted(), "{numbers:?}");
-    let wanted = if part.number("oldest") == 1 { 9 } else { 0 };
-    assert!(numbers.contains(&wanted), "{numbers:?}");
+    part.say(format_args!("saw {}", seen.join(" ")));
 }
