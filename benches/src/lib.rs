@@ -13,6 +13,7 @@
 //!
 //! ```text
 //! run ── pair      processes that put and get, see `pair`
+//!     ├─ staging   whole arrays and small boxes through servers
 //!     ├─ routing   boxes to servers, in this process
 //!     └─ copy      strided copies, in this process
 //! run_role         what a process does that a workload started
@@ -28,6 +29,9 @@ mod relay;
 mod role;
 mod routing;
 mod row;
+mod server;
+mod space;
+mod staging;
 mod statistics;
 
 use std::path::PathBuf;
@@ -41,6 +45,8 @@ pub use row::Row;
 pub enum Workload {
     /// One writer process to one reader process.
     Pair,
+    /// Whole arrays and small boxes through servers.
+    Staging,
     /// Finding the servers of boxes.
     Routing,
     /// Strided copies by the length of their runs.
@@ -61,6 +67,8 @@ pub struct Request {
     pub bytes: Option<u64>,
     /// Steps, or calls, of one measurement.
     pub steps: Option<u64>,
+    /// How many servers share the space of `staging`.
+    pub servers: usize,
     /// When checksums are verified: `get`, `always` or `never`.
     pub verify: String,
     /// Only this way to put and get.
@@ -78,8 +86,14 @@ pub fn run(request: &Request, report: &mut dyn FnMut(&Row)) -> Result<(), BenchE
     if request.rounds == 0 {
         return Err(BenchError::request("rounds must be at least 1"));
     }
+    if !["get", "always", "never"].contains(&request.verify.as_str()) {
+        let other = &request.verify;
+        let what = format!("verify is get, always or never, not `{other}`");
+        return Err(BenchError::request(what));
+    }
     match request.workload {
         Workload::Pair => pair::run(request, report),
+        Workload::Staging => staging::run(request, report),
         Workload::Routing => routing::run(request, report),
         Workload::Copy => copying::run(request, report),
     }

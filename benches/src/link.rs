@@ -72,12 +72,13 @@ pub(crate) fn sender(side: &Side) -> Result<Box<dyn Sender>, BenchError> {
         Link::Panta { url, span, .. } => Box::new(PantaSender::open(url, *span, elements)?),
         Link::File { path } => Box::new(BareFile {
             file: File::create(path).doing("create the bare file")?,
-            buffer: Buffer::new(side),
+            buffer: Buffer::new(side.bytes, side.verify),
         }),
-        Link::Tcp { relay } => Box::new(BareTcp {
-            stream: connect(relay, b'w')?,
-            buffer: Buffer::new(side),
-        }),
+        Link::Tcp { relay } => Box::new(BareTcp::new(
+            relay,
+            b'w',
+            Buffer::new(side.bytes, side.verify),
+        )?),
     })
 }
 
@@ -92,12 +93,13 @@ pub(crate) fn receiver(side: &Side) -> Result<Box<dyn Receiver>, BenchError> {
         }),
         Link::File { path } => Box::new(BareFile {
             file: File::open(path).doing("open the bare file")?,
-            buffer: Buffer::new(side),
+            buffer: Buffer::new(side.bytes, side.verify),
         }),
-        Link::Tcp { relay } => Box::new(BareTcp {
-            stream: connect(relay, b'r')?,
-            buffer: Buffer::new(side),
-        }),
+        Link::Tcp { relay } => Box::new(BareTcp::new(
+            relay,
+            b'r',
+            Buffer::new(side.bytes, side.verify),
+        )?),
     })
 }
 
@@ -193,18 +195,18 @@ impl Receiver for PantaReceiver {
 }
 
 /// A step of the bare links: values and a checksum for each tile of them.
-struct Buffer {
-    values: Vec<f64>,
+pub(crate) struct Buffer {
+    pub(crate) values: Vec<f64>,
     crcs: Vec<u32>,
     verify: bool,
 }
 
 impl Buffer {
-    fn new(side: &Side) -> Self {
+    pub(crate) fn new(bytes: u64, verify: bool) -> Self {
         Self {
-            values: vec![0.0; side.bytes as usize / 8],
-            crcs: vec![0; (side.bytes as usize).div_ceil(TILE_BYTES)],
-            verify: side.verify,
+            values: vec![0.0; bytes as usize / 8],
+            crcs: vec![0; (bytes as usize).div_ceil(TILE_BYTES)],
+            verify,
         }
     }
 
@@ -213,18 +215,27 @@ impl Buffer {
         (self.values.len() * 8 + self.crcs.len() * 4) as u64
     }
 
-    /// Makes the values and sums them, as a put does.
-    fn make(&mut self, step: u64) {
+    /// Makes the values.
+    pub(crate) fn make(&mut self, step: u64) {
         pattern::fill(&mut self.values, step, 0);
+    }
+
+    /// Sums the values, as a put does.
+    fn sum(&mut self) {
         self.crcs.clear();
         checksum_tiles(values(&self.values), &mut self.crcs, &mut |_| {});
     }
 
-    /// Checks what was received, as a get and its user do.
-    fn check(&self, step: u64) -> Result<(), BenchError> {
-        if self.verify {
-            verify_tiles(values(&self.values), &self.crcs).doing("verify a bare step")?;
+    /// Verifies what was received, as a get does.
+    pub(crate) fn verify(&self) -> Result<(), BenchError> {
+        match self.verify {
+            true => verify_tiles(values(&self.values), &self.crcs).doing("verify a bare step"),
+            false => Ok(()),
         }
+    }
+
+    /// Looks at every element, as a user does.
+    pub(crate) fn check(&self, step: u64) -> Result<(), BenchError> {
         pattern::check(&self.values, step, 0, "the bare buffer")
     }
 }
@@ -263,6 +274,7 @@ impl Sender for BareFile {
     fn send(&mut self, step: u64, channel: &mut UnixStream) -> Result<(), BenchError> {
         let stamp_ns = wall_clock_ns();
         self.buffer.make(step);
+        self.buffer.sum();
         let at = step * self.buffer.step_bytes();
         let data = values(&self.buffer.values);
         self.file.write_all_at(data, at).doing("write bare")?;
@@ -296,6 +308,7 @@ impl Receiver for BareFile {
         let behind = at + data.len() as u64;
         let crcs = sums_mut(&mut self.buffer.crcs);
         self.file.read_exact_at(crcs, behind).doing("read bare")?;
+        self.buffer.verify()?;
         self.buffer.check(step)?;
         Ok(u64::from_le_bytes(stamp_ns))
     }
@@ -316,19 +329,20 @@ fn connect(relay: &str, side: u8) -> Result<TcpStream, BenchError> {
 }
 
 /// Sends a step to the relay, or asks it for one.
-struct BareTcp {
+pub(crate) struct BareTcp {
     stream: TcpStream,
-    buffer: Buffer,
+    pub(crate) buffer: Buffer,
 }
 
-impl Sender for BareTcp {
-    fn transport(&self) -> String {
-        "bare tcp".to_owned()
+impl BareTcp {
+    pub(crate) fn new(relay: &str, side: u8, buffer: Buffer) -> Result<Self, BenchError> {
+        let stream = connect(relay, side)?;
+        Ok(Self { stream, buffer })
     }
 
-    fn send(&mut self, step: u64, _channel: &mut UnixStream) -> Result<(), BenchError> {
-        let stamp_ns = wall_clock_ns();
-        self.buffer.make(step);
+    /// Sums what the buffer holds, sends it, and waits until the relay holds it.
+    pub(crate) fn put(&mut self, stamp_ns: u64) -> Result<(), BenchError> {
+        self.buffer.sum();
         let mut head = [0; 16];
         head[..8].copy_from_slice(&stamp_ns.to_le_bytes());
         head[8..].copy_from_slice(&self.buffer.step_bytes().to_le_bytes());
@@ -345,17 +359,8 @@ impl Sender for BareTcp {
             .doing("hear that the relay holds a step")
     }
 
-    fn copied_bytes(&self) -> u64 {
-        0
-    }
-
-    fn close(self: Box<Self>) -> Result<(), BenchError> {
-        Ok(())
-    }
-}
-
-impl Receiver for BareTcp {
-    fn receive(&mut self, step: u64, _channel: &mut UnixStream) -> Result<u64, BenchError> {
+    /// Asks for the next step, takes it in and verifies it; gives its stamp.
+    pub(crate) fn get(&mut self) -> Result<u64, BenchError> {
         self.stream.write_all(b"?").doing("ask the relay")?;
         let mut stamp_ns = [0; 8];
         self.stream
@@ -367,8 +372,49 @@ impl Receiver for BareTcp {
         self.stream
             .read_exact(sums_mut(&mut self.buffer.crcs))
             .doing("receive bare")?;
-        self.buffer.check(step)?;
+        self.buffer.verify()?;
         Ok(u64::from_le_bytes(stamp_ns))
+    }
+
+    /// Asks for as many bytes as the buffer has, sums and takes them.
+    pub(crate) fn echo(&mut self) -> Result<(), BenchError> {
+        let bytes = size_of_val(self.buffer.values.as_slice()) as u64;
+        let mut request = [0; 64];
+        request[..8].copy_from_slice(&bytes.to_le_bytes());
+        self.stream.write_all(&request).doing("ask the relay")?;
+        self.stream
+            .read_exact(values_mut(&mut self.buffer.values))
+            .doing("receive bare")?;
+        self.buffer.sum();
+        Ok(())
+    }
+}
+
+impl Sender for BareTcp {
+    fn transport(&self) -> String {
+        "bare tcp".to_owned()
+    }
+
+    fn send(&mut self, step: u64, _channel: &mut UnixStream) -> Result<(), BenchError> {
+        let stamp_ns = wall_clock_ns();
+        self.buffer.make(step);
+        self.put(stamp_ns)
+    }
+
+    fn copied_bytes(&self) -> u64 {
+        0
+    }
+
+    fn close(self: Box<Self>) -> Result<(), BenchError> {
+        Ok(())
+    }
+}
+
+impl Receiver for BareTcp {
+    fn receive(&mut self, step: u64, _channel: &mut UnixStream) -> Result<u64, BenchError> {
+        let stamp_ns = self.get()?;
+        self.buffer.check(step)?;
+        Ok(stamp_ns)
     }
 
     fn copied_bytes(&self) -> u64 {

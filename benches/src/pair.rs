@@ -11,8 +11,10 @@ use crate::Request;
 use crate::error::{BenchError, Doing};
 use crate::link::{Link, bare_path};
 use crate::process::Process;
+use crate::relay::Listening;
 use crate::role::{Measured, Ready, Role, Side};
 use crate::row::{Row, rounded};
+use crate::server::Servers;
 use crate::statistics::{Memcpy, median, set_percentiles};
 
 /// Bytes of a step, in the whole suite.
@@ -47,12 +49,6 @@ pub(crate) fn run(request: &Request, report: &mut dyn FnMut(&Row)) -> Result<(),
             )));
         }
     };
-    if !["get", "always", "never"].contains(&request.verify.as_str()) {
-        let other = &request.verify;
-        return Err(BenchError::request(format!(
-            "verify is get, always or never, not `{other}`"
-        )));
-    }
     let sizes = request
         .bytes
         .map_or(SIZES_BYTES.to_vec(), |bytes| vec![bytes]);
@@ -74,7 +70,7 @@ fn engines(request: &Request) -> Result<Vec<Engine>, BenchError> {
         .iter()
         .map(|factory| factory.engine())
         .collect();
-    let measured = [Engine::File]
+    let measured = [Engine::File, Engine::Staging]
         .into_iter()
         .filter(|engine| there.contains(engine));
     let measured: Vec<Engine> = measured.collect();
@@ -125,16 +121,14 @@ fn measure(
         memcpys.push(memcpy.gb_per_s());
         for (mode, rounds) in modes.iter().zip(&mut ours) {
             let place = Directory::new()?;
-            let link = link_of(engine, mode, &place, request);
+            let (mut servers, link) = ours_over(engine, mode, &place, request)?;
             let side = place.side(link, bytes, (paced, streamed), request);
-            pair(request, &side, rounds)?;
+            pair(request, &side, &mut servers, rounds)?;
         }
         let place = Directory::new()?;
-        let link = Link::File {
-            path: bare_path(place.0.path()),
-        };
+        let (mut servers, link) = bare_over(engine, &place, request)?;
         let side = place.side(link, bytes, (paced, streamed), request);
-        pair(request, &side, &mut bare)?;
+        pair(request, &side, &mut servers, &mut bare)?;
     }
     let speed = |rounds: &Rounds| (bytes * streamed) as f64 / median(&rounds.seconds) / 1e9;
     for (mode, rounds) in modes.iter().zip(ours) {
@@ -161,25 +155,51 @@ fn measure(
     Ok(())
 }
 
-fn link_of(engine: Engine, mode: &str, place: &Directory, request: &Request) -> Link {
-    let path = place.0.path().join("pair.panta");
-    Link::Panta {
-        url: format!(
-            "{}:{}?verify={}",
-            engine.scheme(),
-            path.display(),
-            request.verify
-        ),
-        span: mode.starts_with("span"),
-        view: mode.ends_with("view"),
+/// A fresh stream, and the servers that carry it.
+fn ours_over(
+    engine: Engine,
+    mode: &str,
+    place: &Directory,
+    request: &Request,
+) -> Result<(Vec<Process>, Link), BenchError> {
+    let verify = &request.verify;
+    let (servers, url) = match engine {
+        Engine::Staging => {
+            let space = Servers::start(&request.executable, 1, place.0.path())?;
+            let url = space.url("pair", verify);
+            (space.servers, url)
+        }
+        _ => {
+            let path = place.0.path().join("pair.panta");
+            let url = format!("{}:{}?verify={verify}", engine.scheme(), path.display());
+            (Vec::new(), url)
+        }
+    };
+    let span = mode.starts_with("span");
+    let view = mode.ends_with("view");
+    Ok((servers, Link::Panta { url, span, view }))
+}
+
+/// The bare movement of the same bytes, and the relay that carries them.
+fn bare_over(
+    engine: Engine,
+    place: &Directory,
+    request: &Request,
+) -> Result<(Vec<Process>, Link), BenchError> {
+    if engine != Engine::Staging {
+        let path = bare_path(place.0.path());
+        return Ok((Vec::new(), Link::File { path }));
     }
+    let mut relay = Process::start("relay", &request.executable, &Role::Relay)?;
+    let Listening { address } = relay.hear()?;
+    Ok((vec![relay], Link::Tcp { relay: address }))
 }
 
 /// Where one round leaves its files; gone with it.
-struct Directory(TempDir);
+pub(crate) struct Directory(pub(crate) TempDir);
 
 impl Directory {
-    fn new() -> Result<Self, BenchError> {
+    pub(crate) fn new() -> Result<Self, BenchError> {
         let builder = tempfile::Builder::new().prefix("panta-bench-").to_owned();
         let made = match Path::new(MEMORY).is_dir() {
             true => builder.tempdir_in(MEMORY),
@@ -201,21 +221,28 @@ impl Directory {
 }
 
 /// Runs a writer and a reader once.
-fn pair(request: &Request, side: &Side, rounds: &mut Rounds) -> Result<(), BenchError> {
+fn pair(
+    request: &Request,
+    side: &Side,
+    servers: &mut [Process],
+    rounds: &mut Rounds,
+) -> Result<(), BenchError> {
     let start = |name, role| Process::start(name, &request.executable, &role);
     let mut writer = start("writer", Role::Writer(side.clone()))?;
     let ready: Ready = writer.hear()?;
     let mut reader = start("reader", Role::Reader(side.clone()))?;
     let read: Measured = reader.hear()?;
     let written: Measured = writer.hear()?;
+    let mut pss_bytes = read.pss_bytes + written.pss_bytes;
+    for server in servers {
+        pss_bytes += server.ask()?.pss_bytes;
+    }
     writer.finish()?;
     reader.finish()?;
     rounds.transport = ready.transport;
     rounds.seconds.push(read.streamed_seconds);
     rounds.latencies_us.extend(read.latencies_us);
-    rounds
-        .pss_bytes
-        .push((read.pss_bytes + written.pss_bytes) as f64);
+    rounds.pss_bytes.push(pss_bytes as f64);
     rounds.copied_bytes += read.copied_bytes + written.copied_bytes;
     Ok(())
 }

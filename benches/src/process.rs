@@ -72,6 +72,24 @@ impl Process {
         serde_json::from_str(&line).map_err(|error| failed(error.to_string()))
     }
 
+    /// Lets the process go on.
+    pub(crate) fn tell(&mut self) -> Result<(), BenchError> {
+        let input = self
+            .child
+            .stdin
+            .as_mut()
+            .map(|input| writeln!(input, "go on"));
+        input
+            .unwrap_or(Ok(()))
+            .doing(&format!("tell the {}", self.name))
+    }
+
+    /// Asks a server or relay for its counts.
+    pub(crate) fn ask(&mut self) -> Result<crate::server::Counts, BenchError> {
+        self.tell()?;
+        self.hear()
+    }
+
     /// Lets the process end, and waits for it.
     pub(crate) fn finish(mut self) -> Result<(), BenchError> {
         drop(self.child.stdin.take());
@@ -118,11 +136,11 @@ pub(crate) fn say(word: &impl serde::Serialize) -> Result<(), BenchError> {
     out.flush().doing("say what was measured")
 }
 
-/// Waits until the process that started this one lets it end, or is gone.
-pub(crate) fn wait_for_end() {
+/// Waits for a word of the process that started this one; `false` when it is gone or
+/// lets this one end.
+pub(crate) fn wait_for_word() -> bool {
     let mut line = String::new();
-    // Whatever comes means the same.
-    let _ = std::io::stdin().lock().read_line(&mut line);
+    matches!(std::io::stdin().lock().read_line(&mut line), Ok(length) if length > 0)
 }
 
 /// The proportional set size of this process; 0 where the system does not tell.

@@ -12,20 +12,21 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BenchError, Doing};
-use crate::process::{say, wait_for_end};
+use crate::process::say;
+use crate::server::{Counts, answer_until_end};
 
 /// Steps held at most, as many as servers keep by default.
 const HELD_LIMIT: usize = 4;
 /// The largest step, in bytes.
 const STEP_LIMIT_BYTES: u64 = 1 << 32;
+/// The longest answer to a request, in bytes.
+const ECHO_LIMIT_BYTES: u64 = 1 << 24;
 
 /// What a relay says first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Listening {
     /// Where it listens.
     pub(crate) address: String,
-    /// Its share of memory before anything was moved.
-    pub(crate) pss_bytes: u64,
 }
 
 #[derive(Default)]
@@ -44,10 +45,7 @@ struct Shelf {
 pub(crate) fn run() -> Result<(), BenchError> {
     let listener = TcpListener::bind("127.0.0.1:0").doing("listen")?;
     let address = listener.local_addr().doing("listen")?.to_string();
-    say(&Listening {
-        address,
-        pss_bytes: crate::process::pss_bytes(),
-    })?;
+    say(&Listening { address })?;
     let shelf = Arc::new(Shelf::default());
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
@@ -55,8 +53,7 @@ pub(crate) fn run() -> Result<(), BenchError> {
             std::thread::spawn(move || serve(stream, &shelf));
         }
     });
-    wait_for_end();
-    Ok(())
+    answer_until_end(Counts::default)
 }
 
 /// Serves a connection until its other end closes it.
@@ -67,8 +64,25 @@ fn serve(mut stream: TcpStream, shelf: &Shelf) -> std::io::Result<()> {
     loop {
         match side[0] {
             b'w' => shelf.take_in(&mut stream)?,
+            b'e' => echo(&mut stream)?,
             _ => shelf.hand_out(&mut stream)?,
         }
+    }
+}
+
+/// Answers a request of 64 bytes, the first 8 of which say how many bytes to answer.
+fn echo(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut answer = Vec::new();
+    loop {
+        let mut request = [0; 64];
+        stream.read_exact(&mut request)?;
+        let (length, _) = request.split_at(8);
+        let length = u64::from_le_bytes(length.try_into().unwrap_or_default());
+        if length > ECHO_LIMIT_BYTES {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+        answer.resize(length as usize, 0);
+        stream.write_all(&answer)?;
     }
 }
 

@@ -20,8 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{BenchError, Doing};
 use crate::link::{self, Link};
-use crate::process::{pss_bytes, say, wait_for_end};
+use crate::process::{pss_bytes, say, wait_for_word};
 use crate::relay;
+use crate::server::{self, ServerRole};
+use crate::space::{self, Space};
 
 /// How long one side of a measurement may keep the other waiting.
 pub(crate) const SIDE_DEADLINE: Duration = Duration::from_secs(120);
@@ -41,6 +43,12 @@ pub(crate) enum Role {
     Reader(Side),
     /// Stands between a bare writer and a bare reader.
     Relay,
+    /// Is a staging server.
+    Server(ServerRole),
+    /// Puts whole arrays and blocks.
+    SpaceWriter(Space),
+    /// Gets whole arrays and boxes.
+    SpaceReader(Space),
 }
 
 /// One side of a pair.
@@ -90,10 +98,13 @@ pub fn run_role(role: &str) -> Result<(), BenchError> {
         Role::Writer(side) => write(&side),
         Role::Reader(side) => read(&side),
         Role::Relay => relay::run(),
+        Role::Server(role) => server::run(&role),
+        Role::SpaceWriter(space) => space::write(&space),
+        Role::SpaceReader(space) => space::read(&space),
     }
 }
 
-fn side_channel(stream: UnixStream) -> Result<UnixStream, BenchError> {
+pub(crate) fn side_channel(stream: UnixStream) -> Result<UnixStream, BenchError> {
     stream
         .set_read_timeout(Some(SIDE_DEADLINE))
         .doing("meet the other side")?;
@@ -132,7 +143,7 @@ fn write(side: &Side) -> Result<(), BenchError> {
         pss_bytes: pss_bytes(),
         ..Measured::default()
     })?;
-    wait_for_end();
+    wait_for_word();
     sender.close()
 }
 
@@ -157,6 +168,6 @@ fn read(side: &Side) -> Result<(), BenchError> {
     measured.copied_bytes = receiver.copied_bytes();
     measured.pss_bytes = pss_bytes();
     say(&measured)?;
-    wait_for_end();
+    wait_for_word();
     Ok(())
 }

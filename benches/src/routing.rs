@@ -47,9 +47,19 @@ const BOXES: [Boxes; 3] = [
 ];
 
 /// Repeatable numbers: S. Vigna, *splitmix64*.
-struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
+    /// Numbers that `seed` decides.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `limit`, which is small beside 2^64.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -76,11 +86,11 @@ pub(crate) fn run(request: &Request, report: &mut dyn FnMut(&Row)) -> Result<(),
 fn route(boxes: &Boxes, map: &ShardMap, calls: u64) -> Result<Row, BenchError> {
     let curve = Curve::new(&[boxes.bits; 3]).doing("curve")?;
     let places = (1 << boxes.bits) - boxes.side + 1;
-    let mut numbers = Numbers(1);
+    let mut numbers = Numbers::new(1);
     let mut router = Router::new();
     let (mut nodes, mut found, mut times) = (0, 0, Vec::new());
     for _ in 0..calls {
-        let mut place = || boxes.at.unwrap_or_else(|| numbers.next() % places);
+        let mut place = || boxes.at.unwrap_or_else(|| numbers.below(places));
         let start = [place(), place(), place()];
         // Another variable each time: nothing that was found before helps.
         let rotation = Rotation(numbers.next());

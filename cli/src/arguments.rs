@@ -85,7 +85,10 @@ pub(crate) struct ServeArguments {
 }
 
 fn byte_size(text: &str) -> Result<ByteSize, String> {
-    <ByteSize as Value>::parse(text)
+    ByteSize::parse(text).map_err(|why| match why.as_str() {
+        "" => format!("it is {}", ByteSize::expected()),
+        why => format!("{why}; it is {}", ByteSize::expected()),
+    })
 }
 
 /// Lists the steps and variables of a stream.
@@ -218,8 +221,8 @@ pub(crate) struct PlotArguments {
     /// Draws the Hilbert curve and the owners of the chunks over the plane.
     #[arg(long)]
     pub(crate) curve: bool,
-    /// Sides of a chunk for --curve, of the whole variable; those it was defined with,
-    /// or a sixteenth of each side, if not given.
+    /// Sides of a chunk for --curve, in cells of the whole variable; those it was defined
+    /// with, else those that servers would choose, if not given.
     #[arg(long, value_delimiter = ',', value_name = "A,B,C", requires = "curve")]
     pub(crate) chunk: Vec<u64>,
     /// How many servers share the curve.
@@ -249,14 +252,17 @@ pub(crate) struct BenchArguments {
     #[arg(long)]
     pub(crate) engine: Option<String>,
     /// Bytes of a step, or of what is copied, as `64KiB`.
-    #[arg(long)]
-    pub(crate) bytes: Option<String>,
+    #[arg(long, value_parser = byte_size)]
+    pub(crate) bytes: Option<ByteSize>,
     /// Steps, or calls, of each measurement.
     #[arg(long)]
     pub(crate) steps: Option<u64>,
     /// When checksums are verified: `get`, `always` or `never`.
     #[arg(long, default_value = "get")]
     pub(crate) verify: String,
+    /// How many servers share the space, in `staging`.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) servers: usize,
     /// Only this way to put and get, as `put+get`, `span+get`.
     #[arg(long)]
     pub(crate) mode: Option<String>,
@@ -270,6 +276,8 @@ pub(crate) struct BenchArguments {
 pub(crate) enum Workload {
     /// One writer process to one reader process.
     Pair,
+    /// Servers: whole puts and gets, and small boxes.
+    Staging,
     /// Finding the servers of a box.
     Routing,
     /// Strided copies, by the length of their runs.

@@ -11,8 +11,6 @@ use panta_core::session::{Reader, ReaderOptions, Step};
 
 use crate::error::CommandError;
 
-/// How long servers have to say that there is no further step. A file is asked once.
-const POLL: Duration = Duration::from_millis(500);
 /// The deadline of a stream that is only looked at, where none is configured.
 const LOOK_DEADLINE: &str = "deadline=10s";
 
@@ -46,7 +44,6 @@ impl FromStr for StepChoice {
 #[derive(Debug)]
 pub(crate) struct Source {
     stream: String,
-    poll: Duration,
 }
 
 impl Source {
@@ -69,10 +66,6 @@ impl Source {
                 true => stream.to_owned(),
                 false => format!("{stream}{separator}{LOOK_DEADLINE}"),
             },
-            poll: match target.engine {
-                Engine::File | Engine::Null => Duration::ZERO,
-                Engine::Stream | Engine::Staging => POLL,
-            },
         })
     }
 
@@ -89,7 +82,7 @@ impl Source {
 
     /// The next step, if it is there already.
     pub(crate) fn poll(&self, reader: &mut Reader) -> Result<Option<Step>, NextError> {
-        reader.next_step_within(self.poll)
+        reader.next_step_within(Duration::ZERO)
     }
 
     /// The step that is meant, with the reader that holds it.

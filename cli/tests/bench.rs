@@ -51,7 +51,7 @@ fn pair_moves_steps_between_processes_beside_a_bare_loop() {
     let rows = rows(&["pair", "--bytes", "16KiB", "--steps", "5"], &keys);
     let named =
         |key: &str| -> Vec<&str> { rows.iter().filter_map(|row| row[key].as_str()).collect() };
-    assert!(named("engine").contains(&"file"));
+    assert!(named("engine").contains(&"file") && named("engine").contains(&"staging"));
     assert!(named("mode").contains(&"put+get") && named("mode").contains(&"span+get"));
     for row in &rows {
         assert_eq!(
@@ -59,6 +59,47 @@ fn pair_moves_steps_between_processes_beside_a_bare_loop() {
             (Some(16 << 10), Some(5))
         );
         assert!(row["copies"].is_number(), "{row}");
+    }
+}
+
+#[test]
+fn staging_moves_whole_arrays_and_boxes() {
+    let timed = [
+        "workload",
+        "engine",
+        "transport",
+        "mode",
+        "verify",
+        "bytes",
+        "steps",
+        "p50_us",
+    ];
+    for servers in ["1", "2"] {
+        let arguments = [
+            "staging",
+            "--bytes",
+            "256KiB",
+            "--steps",
+            "20",
+            "--servers",
+            servers,
+        ];
+        let rows = rows(&arguments, &timed);
+        let modes: Vec<&str> = rows.iter().filter_map(|row| row["mode"].as_str()).collect();
+        assert_eq!(modes, ["put", "whole", "cold", "warm"]);
+        for row in &rows[..2] {
+            for key in ["gb_per_s", "memcpy_ratio", "bare_ratio", "pss_bytes"] {
+                assert!(
+                    row[key].as_f64().is_some_and(|value| value > 0.0),
+                    "{key} in {row}"
+                );
+            }
+        }
+        assert!(
+            rows[3]["round_trips"]
+                .as_f64()
+                .is_some_and(|trips| trips >= 1.0)
+        );
     }
 }
 
@@ -102,6 +143,8 @@ fn requests_that_make_no_sense_are_refused() {
     bad(1, &["pair", "--bytes", "7"], "multiple of 8");
     bad(1, &["copy", "--bytes", "1000"], "multiple of 65536");
     bad(1, &["routing", "--rounds", "0"], "at least 1");
+    bad(1, &["staging", "--bytes", "100000"], "power of two");
+    bad(1, &["staging", "--servers", "0"], "at least 1");
     bad(2, &["pair", "--bytes", "many"], "--bytes");
     bad(2, &["speed"], "possible values");
 }

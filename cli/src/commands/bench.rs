@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use panta_benches::Request;
-use panta_core::config::{ByteSize, Value as _};
 use serde_json::Value;
 
 use crate::arguments::{BenchArguments, Workload};
@@ -57,24 +56,19 @@ pub(crate) fn run_role(role: &str) -> Result<(), CommandError> {
 }
 
 fn request(arguments: &BenchArguments) -> Result<Request, CommandError> {
-    let bytes = match &arguments.bytes {
-        None => None,
-        Some(text) => Some(ByteSize::parse(text).map_err(|why| {
-            let expected = ByteSize::expected();
-            CommandError::Usage(format!("--bytes `{text}`: {why} it is {expected}"))
-        })?),
-    };
     let executable = std::env::current_exe()
         .map_err(|error| CommandError::failed(format!("where this program is: {error}")))?;
     Ok(Request {
         workload: match arguments.workload {
             Workload::Pair => panta_benches::Workload::Pair,
+            Workload::Staging => panta_benches::Workload::Staging,
             Workload::Routing => panta_benches::Workload::Routing,
             Workload::Copy => panta_benches::Workload::Copy,
         },
         executable,
         engine: arguments.engine.clone(),
-        bytes: bytes.map(|bytes| bytes.0),
+        bytes: arguments.bytes.map(|bytes| bytes.0),
+        servers: arguments.servers,
         steps: arguments.steps,
         verify: arguments.verify.clone(),
         mode: arguments.mode.clone(),

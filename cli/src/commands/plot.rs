@@ -3,6 +3,7 @@
 use panta_cli::plot::{self, Canvas, Curve, Curves, Image, Overlay, PlotError, Stretch};
 use panta_core::model::{BlockId, Definition, Entry, Region, Selection, ShapeKind};
 use panta_core::session::Step;
+use panta_staging::client::default_chunk;
 use panta_staging::curve;
 use panta_staging::shard::{Rotation, Server, ShardMap};
 use panta_transports::copy::StridedMut;
@@ -14,8 +15,6 @@ use crate::source::{Source, resolve};
 
 /// The most chunks of a plane through which the curve is drawn.
 const CHUNKS_LIMIT: u64 = 1 << 14;
-/// Into how many chunks each side is cut where nobody says.
-const CHUNKS_A_SIDE: u64 = 16;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &PlotArguments) -> Result<(), CommandError> {
@@ -307,10 +306,7 @@ impl<'s> Plane<'s> {
         let chunk = match (&arguments.chunk, &self.definition().chunk) {
             (given, _) if !given.is_empty() => given.clone(),
             (_, Some(defined)) => defined.clone(),
-            _ => shape
-                .iter()
-                .map(|side| side.div_ceil(CHUNKS_A_SIDE).max(1))
-                .collect(),
+            _ => default_chunk(shape, self.definition().dtype.size_bytes() as u64),
         };
         if chunk.len() != shape.len() || chunk.contains(&0) {
             return Err(format!(
