@@ -1,7 +1,9 @@
 //! `panta bench`: runs a workload and prints its rows.
 
 use std::io::Write;
+use std::time::Duration;
 
+use indicatif::ProgressBar;
 use panta_benches::Request;
 use serde_json::Value;
 
@@ -36,13 +38,18 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), CommandError> {
     let request = request(arguments)?;
     let mut rows = Vec::new();
     let mut printed = Ok(());
+    // Shows on a terminal only.
+    let progress = ProgressBar::new_spinner().with_message("measuring");
+    progress.enable_steady_tick(Duration::from_millis(200));
     panta_benches::run(&request, &mut |row| {
         let line = serde_json::to_value(row).unwrap_or_default();
         if arguments.json && printed.is_ok() {
             printed = writeln!(std::io::stdout().lock(), "{line}");
         }
         rows.push(line);
+        progress.set_message(format!("measuring; {} rows so far", rows.len()));
     })?;
+    progress.finish_and_clear();
     printed?;
     if !arguments.json {
         print_table(&rows)?;

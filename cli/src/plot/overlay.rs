@@ -20,7 +20,7 @@ pub struct Stretch {
 pub struct Overlay<'a> {
     /// The lines.
     pub stretches: &'a [Stretch],
-    /// The owners' names; colours repeat after the sixth.
+    /// The owners' names; colours repeat after the twelfth.
     pub legend: &'a [String],
 }
 
@@ -28,8 +28,14 @@ const TEXT_SIZE: f32 = 16.0;
 /// Height of one line of the legend.
 const LINE: i64 = 26;
 
+/// The colours of curves, and after them darker ones.
 fn colour(owner: usize) -> Colour {
-    CURVES[owner % CURVES.len()]
+    let Colour(red, green, blue) = CURVES[owner % CURVES.len()];
+    let darker = |part: u8| part / 5 * 2;
+    match owner / CURVES.len() % 2 {
+        0 => Colour(red, green, blue),
+        _ => Colour(darker(red), darker(green), darker(blue)),
+    }
 }
 
 /// Rows of the legend: which names stand in each.
@@ -88,5 +94,27 @@ pub(super) fn draw_legend(canvas: &mut Canvas, legend: &[String], left: i64, top
             );
             x += text_width(&legend[owner], TEXT_SIZE) + 44.0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twelve_owners_have_colours_of_their_own() {
+        let mut seen = Vec::new();
+        for owner in 0..12 {
+            assert!(!seen.contains(&colour(owner)), "{owner}");
+            seen.push(colour(owner));
+        }
+    }
+
+    #[test]
+    fn a_legend_is_broken_into_rows_that_fit() {
+        let legend: Vec<String> = (0..20).map(|id| format!("server {id}")).collect();
+        let rows = rows(&legend, 600);
+        assert!(rows.len() > 1);
+        assert_eq!(rows.concat(), (0..20).collect::<Vec<_>>());
     }
 }
