@@ -1,9 +1,33 @@
-//! `libpanta`: Panta's C interface, described for its users in
-//! `include/panta.h`, which is written by hand.
+//! `libpanta`: Panta's C interface. `include/panta.h` is generated from this
+//! crate and tells its users what they need.
 //!
-//! What is here today is the version of the library. No function of this crate
-//! lets a panic out, prints, exits or keeps a pointer it was lent; every
-//! exported name begins with `panta_`.
+//! ```text
+//! C  ->  caller      arguments read and checked, panics caught
+//!        handles     numbers in the shape of pointers, looked up
+//!        comm, writer, define, reader, step, get      one function, one call of a session
+//!        failed      a status out, the rest for panta_error_*
+//! ```
+//! No function lets a panic out, prints, exits, or keeps a pointer it was lent
+//! beyond what the header says; every exported name begins with `panta_`.
+//! What the layer below checks is not checked again here.
+
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "what callers must keep stands once, in the header's prose"
+)]
+
+mod caller;
+pub mod comm;
+pub mod define;
+pub mod failed;
+pub mod get;
+mod handles;
+mod info;
+pub mod interrupts;
+pub mod reader;
+pub mod step;
+pub mod types;
+pub mod writer;
 
 use std::ffi::{CStr, c_char};
 
@@ -31,14 +55,16 @@ const fn number(digits: &str) -> u32 {
     value
 }
 
-/// The version of the library that runs; see `panta.h`.
+/// The version of the library that runs, such as "0.1.0". The library's own,
+/// for good; never NULL. May be called from a signal handler.
 // SAFETY: the name begins with panta_, which no other library defines.
 #[unsafe(no_mangle)]
 pub extern "C" fn panta_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The version of the library that runs, as one number; see `panta.h`.
+/// The same as one number, counted as PANTA_VERSION_NUMBER is: differs from it
+/// when header and library do not belong together.
 // SAFETY: the name begins with panta_, which no other library defines.
 #[unsafe(no_mangle)]
 pub extern "C" fn panta_version_number() -> u32 {

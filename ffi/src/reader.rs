@@ -1,0 +1,241 @@
+//! Reading a stream: open, step by step, commit, close.
+
+use std::ffi::c_char;
+use std::sync::{Arc, Weak};
+
+use panta_core::engine::Start;
+use panta_core::session::{Reader, ReaderOptions};
+
+use crate::caller::{Caller, milliseconds};
+use crate::comm::with_comm;
+use crate::failed::Failed;
+use crate::handles::{Exclusive, Handle, Object};
+use crate::info::EngineTexts;
+use crate::interrupts;
+use crate::step::StepObject;
+use crate::types::*;
+
+/// A reader behind a handle.
+pub(crate) struct ReaderObject(Exclusive<State>);
+
+impl Object for ReaderObject {
+    type Handle = panta_reader;
+    const KIND: u8 = 3;
+    const NAME: &'static str = "reader";
+}
+
+struct State {
+    session: Reader,
+    /// The step it is at, which ends with the next one unless it was detached.
+    current: Option<(Handle<StepObject>, Weak<StepObject>)>,
+    info: EngineTexts,
+}
+
+impl State {
+    fn let_go_of_current(&mut self) {
+        let Some((handle, step)) = self.current.take() else {
+            return;
+        };
+        if step.upgrade().is_some_and(|step| !step.is_detached()) {
+            // It may have been closed in between, which is as good.
+            drop(handle.close());
+        }
+    }
+}
+
+fn with_reader<R>(
+    reader: *const panta_reader,
+    act: impl FnOnce(&mut State) -> Result<R, Failed>,
+) -> Result<R, Failed> {
+    let object = Handle::<ReaderObject>::from_pointer(reader).get()?;
+    let mut guard = object.0.enter(ReaderObject::NAME)?;
+    act(guard.state()?)
+}
+
+fn start(caller: &Caller, options: &panta_reader_options) -> Result<Start, Failed> {
+    let step = || {
+        u64::try_from(options.start_step)
+            .map_err(|_| Failed::argument("`options.start_step` is negative"))
+    };
+    Ok(match options.start {
+        PANTA_START_OLDEST => Start::Oldest,
+        PANTA_START_LATEST => Start::Latest,
+        PANTA_START_AT => Start::At(step()?),
+        PANTA_START_AFTER => Start::After(step()?),
+        PANTA_START_AT_TIME => Start::AtTime(options.start_time),
+        PANTA_START_CURSOR => {
+            Start::Cursor(caller.text(options.cursor, "options.cursor")?.to_owned())
+        }
+        other => {
+            return Err(Failed::argument(format!(
+                "`options.start` is {other}; it is one of PANTA_START_OLDEST to PANTA_START_CURSOR"
+            )));
+        }
+    })
+}
+
+/// Opens a stream for reading, by name or URL as panta_writer_open does;
+/// collective over `comm` (NULL: this process alone), which may be closed
+/// afterwards. Waits for the writer up to the configured deadline. `options`
+/// may be NULL: from the oldest step on.
+// SAFETY: the name begins with panta_, which no other library defines.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn panta_reader_open(
+    name: *const c_char,
+    comm: *mut panta_comm,
+    options: *const panta_reader_options,
+    reader: *mut *mut panta_reader,
+) -> panta_status {
+    // SAFETY: as panta.h asks of callers.
+    let caller = unsafe { Caller::of("panta_reader_open") };
+    caller.answer(|| {
+        caller.check_place(reader, "reader")?;
+        let name = caller.text(name, "name")?;
+        let mut session_options = ReaderOptions::default();
+        if !options.is_null() {
+            session_options.start = start(&caller, &caller.input(options, "options")?)?;
+        }
+        let session = with_comm(comm, |comm| {
+            Ok(Reader::open(
+                name,
+                comm,
+                &panta::registry(),
+                &session_options,
+            )?)
+        })?;
+        let interrupt = session.interrupt();
+        let state = State {
+            session,
+            current: None,
+            info: EngineTexts::default(),
+        };
+        let handle = Handle::open(Arc::new(ReaderObject(Exclusive::new(state))))?;
+        interrupts::arm(handle.number(), interrupt);
+        caller.give(reader, handle.to_pointer(), "reader")
+    })
+}
+
+/// Leaves the stream. The writer goes on without this reader. The step it is at
+/// is let go; detached ones and views stay.
+// SAFETY: as for panta_reader_open.
+#[unsafe(no_mangle)]
+pub extern "C" fn panta_reader_close(reader: *mut panta_reader) -> panta_status {
+    // SAFETY: no pointer is read through.
+    let caller = unsafe { Caller::of("panta_reader_close") };
+    caller.answer(|| {
+        let handle = Handle::<ReaderObject>::from_pointer(reader);
+        let taken = handle.get()?.0.take(ReaderObject::NAME)?;
+        handle.close()?;
+        if let Some(mut state) = taken {
+            state.let_go_of_current();
+            state.session.close();
+        }
+        interrupts::disarm(handle.number());
+        Ok(())
+    })
+}
+
+/// The next step; collective, so that every rank sees the same ones. Waits
+/// `deadline_ms` at most (PANTA_CONFIGURED: as the stream is configured; 0: polls).
+/// The step before is let go, unless it was detached.
+///
+/// PANTA_END_OF_STREAM: the writer has closed and every step was seen.
+/// PANTA_NOT_READY, PANTA_ERROR_ROLLED_BACK: go on calling. In both cases, and
+/// after an error, `*step` is NULL.
+// SAFETY: as for panta_reader_open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn panta_next_step(
+    reader: *mut panta_reader,
+    deadline_ms: i64,
+    step: *mut *mut panta_step,
+) -> panta_status {
+    // SAFETY: as panta.h asks of callers.
+    let caller = unsafe { Caller::of("panta_next_step") };
+    caller.answer_with(|| {
+        caller.give(step, std::ptr::null_mut(), "step")?;
+        let deadline = milliseconds(deadline_ms, "deadline_ms")?;
+        let found = with_reader(reader, |state| {
+            state.let_go_of_current();
+            let found = match deadline {
+                Some(deadline) => state.session.next_step_within(deadline),
+                None => state.session.next_step(),
+            }?;
+            let Some(found) = found else { return Ok(None) };
+            let object = Arc::new(StepObject::new(found));
+            let handle = Handle::open(Arc::clone(&object))?;
+            state.current = Some((handle, Arc::downgrade(&object)));
+            Ok(Some(handle.to_pointer()))
+        })?;
+        match found {
+            None => Ok(PANTA_END_OF_STREAM),
+            Some(found) => caller.give(step, found, "step").map(|()| PANTA_OK),
+        }
+    })
+}
+
+/// Remembers under `cursor` that the group is done with everything up to
+/// `step`; collective. PANTA_START_CURSOR goes on after it.
+// SAFETY: as for panta_reader_open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn panta_commit(
+    reader: *mut panta_reader,
+    step: *mut panta_step,
+    cursor: *const c_char,
+) -> panta_status {
+    // SAFETY: as panta.h asks of callers.
+    let caller = unsafe { Caller::of("panta_commit") };
+    caller.answer(|| {
+        let cursor = caller.text(cursor, "cursor")?;
+        let head = Handle::<StepObject>::from_pointer(step).get()?.step.head();
+        with_reader(reader, |state| Ok(state.session.commit(&head, cursor)?))
+    })
+}
+
+/// What carries the stream, and why.
+// SAFETY: as for panta_reader_open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn panta_reader_engine(
+    reader: *mut panta_reader,
+    info: *mut panta_engine_info,
+) -> panta_status {
+    // SAFETY: as panta.h asks of callers.
+    let caller = unsafe { Caller::of("panta_reader_engine") };
+    caller.answer(|| {
+        with_reader(reader, |state| {
+            state.info = EngineTexts::of(&state.session.info());
+            caller.fill(info, &state.info.as_c(), "info")
+        })
+    })
+}
+
+/// The copies of payload that this reader and its steps have made so far.
+// SAFETY: as for panta_reader_open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn panta_reader_copies(
+    reader: *mut panta_reader,
+    copies: *mut panta_copies,
+) -> panta_status {
+    // SAFETY: as panta.h asks of callers.
+    let caller = unsafe { Caller::of("panta_reader_copies") };
+    caller.answer(|| {
+        let counter = with_reader(reader, |state| Ok(state.session.copies()))?;
+        caller.fill(copies, &crate::info::copies(&counter), "copies")
+    })
+}
+
+/// This rank and the number of ranks of the reader's group. Either may be NULL.
+// SAFETY: as for panta_reader_open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn panta_reader_group(
+    reader: *mut panta_reader,
+    rank: *mut i32,
+    size_of_group: *mut i32,
+) -> panta_status {
+    // SAFETY: as panta.h asks of callers.
+    let caller = unsafe { Caller::of("panta_reader_group") };
+    caller.answer(|| {
+        let (own, size) = with_reader(reader, |state| Ok(state.session.rank_and_size()))?;
+        caller.give_if_wanted(rank, own as i32, "rank")?;
+        caller.give_if_wanted(size_of_group, size as i32, "size_of_group")
+    })
+}
