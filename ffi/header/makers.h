@@ -108,8 +108,8 @@ static inline panta_definition panta_local_value(const char *name,
 
 /* A box of `count` cells that begins at cell `first` of an array of
  * `memory_count` cells in memory: a field without its ghost cells. To be put,
- * or got into; what is put is not written to. */
-static inline panta_buffer panta_ghosted(const void *memory, panta_dtype dtype,
+ * or got into. */
+static inline panta_buffer panta_ghosted(void *memory, panta_dtype dtype,
                                          int32_t dimensions,
                                          const int64_t *memory_count,
                                          const int64_t *first,
@@ -128,16 +128,36 @@ static inline panta_buffer panta_ghosted(const void *memory, panta_dtype dtype,
         offset += first ? first[i] * stride : 0;
         stride *= memory_count[i];
     }
-    buffer.data = memory ? (void *)((uintptr_t)memory + (uintptr_t)offset) : NULL;
+    buffer.data = memory ? (char *)memory + offset : NULL;
     return buffer;
 }
 
 /* A whole array, one element after the other, the last dimension fastest. */
-static inline panta_buffer panta_dense(const void *data, panta_dtype dtype,
+static inline panta_buffer panta_dense(void *data, panta_dtype dtype,
                                        int32_t dimensions,
                                        const int64_t *count)
 {
     return panta_ghosted(data, dtype, dimensions, count, NULL, count);
+}
+
+/* The same two of memory that is only read: to be put, and not got into. */
+static inline panta_buffer panta_ghosted_const(const void *memory,
+                                               panta_dtype dtype,
+                                               int32_t dimensions,
+                                               const int64_t *memory_count,
+                                               const int64_t *first,
+                                               const int64_t *count)
+{
+    return panta_ghosted((void *)(uintptr_t)memory, dtype, dimensions,
+                         memory_count, first, count);
+}
+
+static inline panta_buffer panta_dense_const(const void *data,
+                                             panta_dtype dtype,
+                                             int32_t dimensions,
+                                             const int64_t *count)
+{
+    return panta_ghosted_const(data, dtype, dimensions, count, NULL, count);
 }
 
 /* Everything: as NULL in place of a selection, but to be changed. */

@@ -15,6 +15,9 @@ use crate::handles::{Handle, Object};
 use crate::info::stats;
 use crate::types::*;
 
+/// The texts of a variable, and how long they are whatever zero bytes they hold.
+type Texts = Arc<[(CString, usize)]>;
+
 /// A step behind a handle. Several threads may read from it at once.
 pub(crate) struct StepObject {
     pub(crate) step: Step,
@@ -22,7 +25,7 @@ pub(crate) struct StepObject {
     variables: OnceLock<Vec<VariableTexts>>,
     attributes: OnceLock<Vec<AttributeTexts>>,
     /// Texts that were asked for, by variable; they live as long as the step.
-    texts: Mutex<BTreeMap<String, Arc<[(CString, usize)]>>>,
+    texts: Mutex<BTreeMap<String, Texts>>,
 }
 
 impl Object for StepObject {
@@ -196,12 +199,12 @@ impl StepObject {
     }
 
     /// The texts of a variable, made once.
-    fn texts(&self, variable: &str) -> Result<Arc<[(CString, usize)]>, Failed> {
+    fn texts(&self, variable: &str) -> Result<Texts, Failed> {
         let mut known = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(texts) = known.get(variable) {
             return Ok(Arc::clone(texts));
         }
-        let texts: Arc<[_]> = self
+        let texts: Texts = self
             .step
             .texts(variable)?
             .iter()

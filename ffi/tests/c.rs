@@ -1,84 +1,117 @@
-//! Uses `libpanta` as C and C++ programs do: compiles against `panta.h`, links
-//! the shared library under its public name, runs; and looks at what the
-//! library exports and links.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+//! Uses `libpanta` as C and C++ programs do, and looks at what the library
+//! exports and links.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod support;
 
-/// Runs `command` to its end; `None` if the tool is not installed, which is a
-/// skip that says so, and a failure where `PANTA_CI` is set.
-fn run(command: &mut Command) -> Option<Output> {
-    match command.output() {
-        Ok(output) => Some(output),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let tool = command.get_program().to_string_lossy().into_owned();
-            assert!(
-                std::env::var_os("PANTA_CI").is_none(),
-                "{tool} is not installed"
-            );
-            eprintln!("skipped: {tool} is not installed");
-            None
+use std::process::Command;
+
+use support::{Workshop, built_library, check, has, here, run};
+
+const C99: [&str; 3] = ["-std=c99", "-x", "c"];
+const CPP17: [&str; 3] = ["-std=c++17", "-x", "c++"];
+
+#[test]
+fn header_and_library_agree_about_the_version() {
+    let shop = Workshop::new();
+    let version = [env!("CARGO_PKG_VERSION")];
+    shop.runs("cc", &C99, "version.c", &version);
+    shop.runs("c++", &CPP17, "version.c", &version);
+}
+
+#[test]
+fn every_dtype_and_kind_comes_back_as_it_was_put_from_c() {
+    let shop = Workshop::new();
+    shop.runs("cc", &C99, "round.c", &[&shop.url("run.panta")]);
+}
+
+#[test]
+fn misuse_from_c_is_an_error_by_name() {
+    let shop = Workshop::new();
+    shop.runs("cc", &C99, "misuse.c", &[&shop.url("run.panta")]);
+}
+
+#[test]
+fn ranks_in_threads_and_behind_a_table_of_functions_write_together() {
+    let shop = Workshop::new();
+    shop.runs(
+        "cc",
+        &["-std=gnu99", "-x", "c"],
+        "group.c",
+        &[&shop.url("run.panta")],
+    );
+}
+
+#[test]
+fn every_struct_has_the_layout_that_the_library_gives_it() {
+    let shop = Workshop::new();
+    let source = shop.path("layout.c");
+    std::fs::write(&source, support_layout::program()).unwrap();
+    for (compiler, flags) in [("cc", C99), ("c++", CPP17)] {
+        if let Some(built) = shop.compile(compiler, &flags, &source) {
+            check(&shop.command(built).output().unwrap(), "layout.c");
         }
-        Err(error) => panic!("{command:?}: {error}"),
     }
 }
 
-fn check(output: &Output, what: &str) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{what}: {}\n{text}", output.status);
+#[test]
+fn cpp_programs_write_and_read_with_exceptions_and_with_results() {
+    let shop = Workshop::new();
+    let url = shop.url("run.panta");
+    shop.runs("c++", &["-std=c++17"], "throwing.cpp", &[&url]);
+    shop.runs(
+        "c++",
+        &["-std=c++17", "-fno-exceptions"],
+        "results.cpp",
+        &[&url],
+    );
 }
 
-/// The shared library that cargo built for this test, beside the test itself.
-fn built_library() -> PathBuf {
-    let library = std::env::current_exe()
-        .unwrap()
-        .with_file_name("libpanta_c.so");
-    assert!(library.exists(), "{} was not built", library.display());
-    library
-}
-
-/// Lays the library out under the names its users see.
-fn lay_out(directory: &Path) {
-    std::fs::copy(built_library(), directory.join("libpanta.so.0")).unwrap();
-    std::os::unix::fs::symlink("libpanta.so.0", directory.join("libpanta.so")).unwrap();
-}
-
-fn compiles_links_and_runs(compiler: &str, language: &str, standard: &str) {
-    let directory = tempfile::tempdir().unwrap();
-    lay_out(directory.path());
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = directory.path().join("program");
-    let mut compile = Command::new(compiler);
-    compile
-        .args([standard, "-Wall", "-Wextra", "-pedantic", "-Werror", "-I"])
-        .arg(here.join("../include"))
-        .args(["-x", language])
-        .arg(here.join("tests/version.c"))
-        .args(["-x", "none", "-o"])
-        .arg(&program)
-        .arg("-L")
-        .arg(directory.path())
-        .arg("-lpanta");
-    let Some(output) = run(&mut compile) else {
+/// Runs a program under valgrind, which fails it for any access it should not make and
+/// for memory that nobody can give back any more.
+fn clean_under_valgrind(program: &str) {
+    if !has("valgrind") {
+        return;
+    }
+    let shop = Workshop::new();
+    let source = here().join("tests/programs").join(program);
+    let Some(built) = shop.compile("cc", &["-std=gnu99", "-g"], &source) else {
         return;
     };
-    check(&output, "compiling");
-    let mut started = Command::new(&program);
-    started
-        .arg(env!("CARGO_PKG_VERSION"))
-        .env("LD_LIBRARY_PATH", directory.path());
-    check(&started.output().unwrap(), "running");
+    let mut command = shop.command("valgrind");
+    command
+        .args(["--quiet", "--error-exitcode=9", "--leak-check=full"])
+        .args([
+            "--errors-for-leak-kinds=definite",
+            "--child-silent-after-fork=yes",
+        ])
+        .arg(built)
+        .arg(shop.url("run.panta"));
+    check(&command.output().unwrap(), program);
 }
 
 #[test]
-fn a_c99_program_compiles_links_and_runs() {
-    compiles_links_and_runs("cc", "c", "-std=c99");
+fn a_round_touches_no_memory_it_should_not_and_loses_none() {
+    clean_under_valgrind("round.c");
 }
 
 #[test]
-fn a_cpp17_program_compiles_links_and_runs() {
-    compiles_links_and_runs("c++", "c++", "-std=c++17");
+fn misuse_touches_no_memory_it_should_not_and_loses_none() {
+    clean_under_valgrind("misuse.c");
+}
+
+#[test]
+fn the_callers_memory_is_not_touched_outside_what_its_buffers_say() {
+    let shop = Workshop::new();
+    let flags = [
+        "-std=gnu99",
+        "-g",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+    ];
+    for program in ["round.c", "misuse.c", "group.c"] {
+        shop.runs("cc", &flags, program, &[&shop.url(program)]);
+    }
 }
 
 #[test]
@@ -96,6 +129,13 @@ fn only_names_beginning_with_panta_are_exported() {
         .filter(|name| !name.starts_with("panta_"))
         .collect();
     assert!(foreign.is_empty(), "exported besides panta_*: {foreign:?}");
+    let header = std::fs::read_to_string(here().join("../include/panta.h")).unwrap();
+    let declared = |name: &&str| header.contains(&format!("{name}("));
+    let silent: Vec<_> = names.iter().filter(|name| !declared(name)).collect();
+    assert!(
+        silent.is_empty(),
+        "exported, but not in panta.h: {silent:?}"
+    );
 }
 
 #[test]
@@ -125,5 +165,71 @@ fn the_library_has_its_public_name_and_links_no_mpi() {
             !needed.iter().any(|name| name.contains(unwanted)),
             "{needed:?}"
         );
+    }
+}
+
+/// Writes a C program that compares sizes and offsets with those in Rust.
+mod support_layout {
+    use panta_c::types::*;
+    use std::fmt::Write;
+    use std::mem::offset_of;
+
+    macro_rules! layouts {
+        ($($name:ident { $($field:ident),* $(,)? })*) => {
+            &[$((stringify!($name), size_of::<$name>(), &[
+                $((stringify!($field), offset_of!($name, $field)),)*
+            ] as &[(&str, usize)]),)*]
+        };
+    }
+
+    const LAYOUTS: &[(&str, usize, &[(&str, usize)])] = layouts! {
+        panta_comm_vtable { size, context, rank, size_of_group, allgather, release }
+        panta_writer_options { size, resume, reserved, resume_step, deadline_ms }
+        panta_reader_options { size, start, reserved, start_step, start_time, cursor }
+        panta_definition {
+            size, name, dtype, kind, dimensions, joined_dimension, shape, dimension_names,
+            unit, coordinates, coordinates_count, fill, chunk,
+        }
+        panta_buffer {
+            size, data, dtype, space, device, dimensions, count, strides_bytes,
+        }
+        panta_selection { size, block, dimensions, reserved, start, count, stride }
+        panta_step_info { size, number, epoch, time, wall_clock_ns, variables, attributes }
+        panta_sealed { size, step, discarded, reserved }
+        panta_number { dtype, reserved, i64, u64, f64 }
+        panta_stats { known, reserved, min, max, nans }
+        panta_variable_info {
+            size, name, dtype, kind, dimensions, joined_dimension, shape, dimension_names,
+            unit, coordinates, coordinates_count, fill, chunk, blocks, stats,
+        }
+        panta_block_info { size, rank, order, dimensions, reserved, start, count, stats }
+        panta_attribute { size, variable, name, dtype, is_array, count, i64s, u64s, f64s, texts }
+        panta_engine_info { size, engine, transport, why }
+        panta_copies { size, bytes, calls }
+    };
+
+    pub(super) fn program() -> String {
+        let mut text = String::from("#include <panta.h>\n#include <stddef.h>\nint main(void)\n{\n");
+        for (name, size, fields) in LAYOUTS {
+            writeln!(text, "if (sizeof({name}) != {size}) return 1;").unwrap();
+            for (field, offset) in *fields {
+                writeln!(text, "if (offsetof({name}, {field}) != {offset}) return 2;").unwrap();
+            }
+        }
+        text.push_str("return 0;\n}\n");
+        text
+    }
+
+    /// The sizes of the first version that programs were built against: they may grow,
+    /// and never shrink.
+    #[test]
+    fn no_struct_has_shrunk_since_it_was_published() {
+        let published = [
+            40, 32, 40, 208, 288, 408, 56, 24, 32, 80, 296, 360, 72, 32, 24,
+        ];
+        assert_eq!(LAYOUTS.len(), published.len());
+        for ((name, size, _), published) in LAYOUTS.iter().zip(published) {
+            assert!(*size >= published, "{name}: {size} bytes, once {published}");
+        }
     }
 }

@@ -1,0 +1,42 @@
+// The C++ interface without exceptions: results URL.
+#include <panta.hpp>
+
+#include <cstdio>
+
+#define THAT(condition)                                                        \
+    do {                                                                       \
+        if (!(condition)) {                                                    \
+            std::fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__,  \
+                         #condition);                                          \
+            std::exit(1);                                                      \
+        }                                                                      \
+    } while (0)
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return 2;
+    auto refused = panta::Writer::open("fiel:x");
+    THAT(!refused && refused.error().status == PANTA_ERROR_CONFIG);
+    THAT(refused.error().message.find("file") != std::string::npos);
+    panta::Writer out = panta::Writer::open(argv[1]).value();
+    auto u = out.define<std::int64_t>("u", panta::Shape::global({5})).value();
+    std::vector<std::int64_t> data{1, 2, 3, 4, 5};
+    panta::WriterStep step = out.begin_step().value();
+    auto put = step.put(u, {1}, data);
+    THAT(!put && put.error().status == PANTA_ERROR_SHAPE && put.error().rank == 0);
+    THAT(put.error().variable == "u");
+    THAT(!step.end());
+    panta::WriterStep next = out.begin_step().value();
+    THAT(next.put(u, {0}, data));
+    THAT(next.end().value());
+    THAT(out.close());
+    panta::Reader in = panta::Reader::open(argv[1]).value();
+    auto found = in.next_step();
+    THAT(found && found.value());
+    THAT(found.value()->get<std::int64_t>("u").value() == data);
+    auto end = in.next_step();
+    THAT(end && !end.value() && in.is_at_end());
+    THAT(in.close());
+    return 0;
+}

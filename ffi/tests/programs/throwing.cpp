@@ -1,0 +1,139 @@
+// The C++ interface with exceptions: throwing URL.
+#include <panta.hpp>
+
+#include <cstdio>
+#include <functional>
+
+#define THAT(condition)                                                        \
+    do {                                                                       \
+        if (!(condition)) {                                                    \
+            std::fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__,  \
+                         #condition);                                          \
+            std::exit(1);                                                      \
+        }                                                                      \
+    } while (0)
+
+// What std::mdspan has, as far as panta.hpp needs it; column-major here.
+template <typename T> struct Columns {
+    using element_type = T;
+    T *data;
+    long rows, columns;
+    static constexpr std::size_t rank() { return 2; }
+    T *data_handle() const { return data; }
+    long extent(std::size_t i) const { return i ? columns : rows; }
+    long stride(std::size_t i) const { return i ? rows : 1; }
+};
+
+static panta_status status_of(const std::function<void()> &act)
+{
+    try {
+        act();
+    } catch (const panta::Error &error) {
+        THAT(*error.what());
+        return error.status();
+    }
+    return PANTA_OK;
+}
+
+static void write(const std::string &url)
+{
+    panta::Writer out = panta::Writer::open(url);
+    THAT(out.engine().engine == "file");
+    auto u = out.define<double>("u", panta::Shape::global({4, 6}).dims({"y", "x"}).unit("K").fill(-1.0));
+    auto owned = out.define<float>("owned", panta::Shape::local(1));
+    auto rows = out.define<std::int32_t>("rows", panta::Shape::joined(0, {0, 2}));
+    auto flags = out.define<bool>("flags", panta::Shape::global({3}));
+    auto z = out.define<std::complex<double>>("z", panta::Shape::global_value());
+    auto name = out.define<std::string>("name", panta::Shape::local_value());
+    out.set_attribute("author", "n.n.");
+    out.set_attribute("sizes", std::vector<int>{1, -2});
+    out.set_attribute(u, "limits", std::vector<double>{0.5, 1.5});
+    out.set_attribute(u, "words", std::vector<std::string>{"a", "b"});
+    for (int n = 0; n < 2; n++) {
+        panta::WriterStep step = out.begin_step(0.5 * n);
+        THAT(step.number() == n && !step.is_discarded());
+        // The middle of a field with one ghost cell on each side.
+        std::vector<double> field(4 * 8);
+        for (std::size_t i = 0; i < field.size(); i++)
+            field[i] = static_cast<double>(i) + n;
+        step.put(u, {0, 0}, panta::View(field.data(), {4, 8}).part({0, 1}, {2, 6}));
+        auto span = step.span(u, {2, 0}, {1, 6});
+        for (int x = 0; x < 6; x++)
+            span(0, x) = 100 + x;
+        step.put_owned(owned, {}, std::vector<float>{1, 2, 3}, {3});
+        std::vector<std::int32_t> columns{1, 2, 3, 4, 5, 6};
+        step.put(rows, {}, panta::View<std::int32_t>(Columns<std::int32_t>{columns.data(), 3, 2}));
+        const bool flag[3] = {true, false, true};
+        step.put(flags, {0}, panta::View(flag, {3}));
+        step.put_value(z, {1.5, -2.5});
+        step.put_value<std::string>(name, "first");
+        step.put_value<std::string>(name, "second");
+        THAT(step.end());
+    }
+    {
+        panta::WriterStep step = out.begin_step();
+        step.put_value(z, {0, 0});
+    } // given up
+    THAT(status_of([&] { out.begin_step().put(u, {9, 9}, panta::View<const double>(nullptr, {0, 0})); }) ==
+         PANTA_ERROR_SHAPE);
+    THAT(status_of([&] { out.define<float>("u", panta::Shape::global({4, 6})); }) == PANTA_ERROR_REDEFINED);
+    THAT(status_of([&] { out.define<float>("w", panta::Shape::global({4}).fill(1)); }) ==
+         PANTA_ERROR_DEFINITION);
+    out.close();
+}
+
+static void read(const std::string &url)
+{
+    panta::Reader in = panta::Reader::open(url);
+    std::optional<panta::Step> kept;
+    int n = 0;
+    while (auto step = in.next_step(std::chrono::seconds(30))) {
+        panta_step_info info = step->info();
+        THAT(info.number == n && info.time == 0.5 * n);
+        auto u = step->get<double>("u");
+        THAT(u.size() == 24 && u[0] == 1 + n && u[6] == 9 + n && u[12] == 100 && u[23] == -1);
+        auto part = step->get<double>("u", panta::strided({1, 0}, {2, 3}, {1, 2}));
+        THAT(part.size() == 6 && part[1] == 11 + n && part[5] == 104);
+        std::vector<double> columns(24);
+        step->get_into("u", panta::everything(), panta::View<double>(Columns<double>{columns.data(), 4, 6}));
+        THAT(columns[1] == u[6] && columns[4] == u[1]);
+        THAT(step->selected("u", panta::box({1, 1}, {})) == (panta::Extents{3, 5}));
+        THAT((step->get<float>("owned", panta::block(0)) == std::vector<float>{1, 2, 3}));
+        THAT((step->get<std::int32_t>("rows") == std::vector<std::int32_t>{1, 4, 2, 5, 3, 6}));
+        bool flag[3] = {};
+        step->get_into("flags", panta::everything(), panta::View<bool>(flag, {3}));
+        THAT(flag[0] && !flag[1] && flag[2]);
+        THAT(step->get_value<std::complex<double>>("z") == std::complex<double>(1.5, -2.5));
+        THAT((step->get_texts("name") == std::vector<std::string>{"first", "second"}));
+        THAT(step->get_value<std::string>("name") == "first");
+        THAT(std::string(step->attribute("author").texts[0]) == "n.n.");
+        THAT(step->attribute("sizes").i64s[1] == -2);
+        THAT(step->attribute("u", "limits").f64s[1] == 1.5);
+        THAT(std::string(step->variable("u").unit) == "K");
+        THAT(step->block("u", 1).start[0] == 2);
+        std::vector<double> row(6);
+        panta::Batch batch = step->batch();
+        batch.get_into("u", panta::box({2, 0}, {1, 6}), panta::View<double>(row.data(), {1, 6}));
+        batch.finish();
+        THAT(row[5] == 105);
+        THAT(status_of([&] { step->get<float>("u"); }) == PANTA_ERROR_DTYPE);
+        THAT(status_of([&] { step->get<float>("w"); }) == PANTA_ERROR_UNKNOWN_VARIABLE);
+        THAT(status_of([&] { step->view<double>("u", 0); }) == PANTA_ERROR_UNSUPPORTED);
+        if (n++ == 0) {
+            step->detach();
+            kept = std::move(step);
+        }
+    }
+    THAT(n == 2 && in.is_at_end());
+    in.close();
+    THAT(kept->get<double>("u")[0] == 1);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return 2;
+    write(argv[1]);
+    read(argv[1]);
+    return 0;
+}
