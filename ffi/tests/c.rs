@@ -178,11 +178,14 @@ mod support_layout {
         ($($name:ident { $($field:ident),* $(,)? })*) => {
             &[$((stringify!($name), size_of::<$name>(), &[
                 $((stringify!($field), offset_of!($name, $field)),)*
-            ] as &[(&str, usize)]),)*]
+            ]),)*]
         };
     }
 
-    const LAYOUTS: &[(&str, usize, &[(&str, usize)])] = layouts! {
+    /// A struct's name, its size, and the offsets of its fields.
+    type Layout = (&'static str, usize, &'static [(&'static str, usize)]);
+
+    const LAYOUTS: &[Layout] = layouts! {
         panta_comm_vtable { size, context, rank, size_of_group, allgather, release }
         panta_writer_options { size, resume, reserved, resume_step, deadline_ms }
         panta_reader_options { size, start, reserved, start_step, start_time, cursor }

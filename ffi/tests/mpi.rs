@@ -1,0 +1,137 @@
+//! `panta_mpi.h` with whichever MPIs there are: the same `libpanta.so` serves
+//! all of them, and a writer under one is followed by a reader under another.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use support::{Workshop, check, has, here, skip};
+
+/// An MPI: its compiler, its launcher, and what that needs to start two ranks here.
+struct Mpi {
+    compiler: &'static str,
+    launcher: &'static str,
+    arguments: &'static [&'static str],
+}
+
+const OPEN_MPI: Mpi = Mpi {
+    compiler: "mpicc.openmpi",
+    launcher: "mpirun.openmpi",
+    arguments: &[
+        "--oversubscribe",
+        "--allow-run-as-root",
+        "--mca",
+        "btl",
+        "self,vader",
+    ],
+};
+
+const MPICH: Mpi = Mpi {
+    compiler: "mpicc.mpich",
+    launcher: "mpirun.mpich",
+    arguments: &[],
+};
+
+impl Mpi {
+    /// Compiles the test program with this MPI; `None`, noted as a skip, without it.
+    fn compile(&self, shop: &Workshop) -> Option<PathBuf> {
+        if !(has(self.compiler) && has(self.launcher)) {
+            return None;
+        }
+        let source = here().join("tests/programs/mpi.c");
+        shop.compile(self.compiler, &["-std=c99", "-x", "c"], &source)
+    }
+
+    fn launch(&self, shop: &Workshop, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = shop.command(self.launcher);
+        command
+            .args(self.arguments)
+            .args(["-n", "2"])
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn writes_and_reads(&self) {
+        let shop = Workshop::new();
+        let Some(program) = self.compile(&shop) else {
+            return;
+        };
+        let url = shop.url("run.panta");
+        let output = self.launch(&shop, &program, &[&url]).output().unwrap();
+        check(&output, self.launcher);
+    }
+}
+
+#[test]
+fn ranks_of_open_mpi_write_and_read_together() {
+    OPEN_MPI.writes_and_reads();
+}
+
+#[test]
+fn ranks_of_mpich_write_and_read_together() {
+    MPICH.writes_and_reads();
+}
+
+fn start(mut command: Command) -> Child {
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn couple(writer: &Mpi, reader: &Mpi) {
+    let shop = Workshop::new();
+    let (Some(writes), Some(reads)) = (writer.compile(&shop), reader.compile(&shop)) else {
+        return;
+    };
+    let url = shop.url("live.panta");
+    // The reader first: it waits for the stream, so that the two run at the same time.
+    let read = start(reader.launch(&shop, &reads, &[&url, "read"]));
+    let write = start(writer.launch(&shop, &writes, &[&url, "write"]));
+    check(&write.wait_with_output().unwrap(), "the writer");
+    check(&read.wait_with_output().unwrap(), "the reader");
+}
+
+#[test]
+fn a_writer_under_open_mpi_is_followed_by_a_reader_under_mpich_and_back() {
+    couple(&OPEN_MPI, &MPICH);
+    couple(&MPICH, &OPEN_MPI);
+}
+
+#[test]
+fn the_two_mpis_make_programs_that_need_the_same_library() {
+    let shop = Workshop::new();
+    let needed = |mpi: &Mpi| -> Option<Vec<String>> {
+        let mut list = Command::new("objdump");
+        list.arg("--private-headers").arg(mpi.compile(&shop)?);
+        let Ok(output) = list.output() else {
+            skip("objdump");
+            return None;
+        };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = text.lines().filter(|line| line.contains("NEEDED"));
+        Some(lines.map(str::to_owned).collect())
+    };
+    let (Some(one), Some(other)) = (needed(&OPEN_MPI), needed(&MPICH)) else {
+        return;
+    };
+    for names in [&one, &other] {
+        assert!(
+            names.iter().any(|name| name.contains("libpanta.so.0")),
+            "{names:?}"
+        );
+    }
+    let mpi = |names: &[String]| -> Vec<String> {
+        names
+            .iter()
+            .filter(|name| name.contains("mpi"))
+            .cloned()
+            .collect()
+    };
+    assert_ne!(mpi(&one), mpi(&other), "the two are one MPI");
+}
