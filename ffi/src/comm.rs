@@ -2,8 +2,8 @@
 //! caller's table of functions reaches.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use panta_core::comm::{Comm, CommError, Procs, Solo, Threads};
 use panta_transports::time::Wait;
@@ -146,6 +146,13 @@ pub extern "C" fn panta_comm_close(comm: *mut panta_comm) -> panta_status {
     })
 }
 
+/// Keeps memory for good, known to whoever looks for memory that nobody knows.
+fn leave_in_place(memory: [*mut u8; 2]) {
+    static LEFT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    left.extend(memory.map(|first| first as usize));
+}
+
 /// A communicator of the caller's making.
 struct Foreign {
     table: panta_comm_vtable,
@@ -191,6 +198,7 @@ impl Foreign {
             return Ok(all.into_vec());
         }
         // Both boxes are left in place: a message may still be under way.
+        leave_in_place([mine.cast::<u8>(), all.cast::<u8>()]);
         why[WHY_BYTES - 1] = 0;
         // SAFETY: it ends in a zero byte, as just made sure.
         let why = unsafe { CStr::from_ptr(why.as_ptr()) }.to_string_lossy();

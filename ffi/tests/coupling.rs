@@ -35,8 +35,8 @@ macro_rules! every_dtype {
         $call!($($context,)* 8, u64, |n: i64| u64::MAX - n as u64);
         $call!($($context,)* 9, f32, |n: i64| 0.5 * n as f32);
         $call!($($context,)* 10, f64, |n: i64| 0.1 * n as f64);
-        $call!($($context,)* 11, Complex32, |n: i64| Complex32::new(n as f32, -n as f32));
-        $call!($($context,)* 12, Complex64, |n: i64| Complex64::new(n as f64, -n as f64));
+        $call!($($context,)* 11, Complex32, |n: i64| Complex32::new(n as f32, -(n as f32)));
+        $call!($($context,)* 12, Complex64, |n: i64| Complex64::new(n as f64, -(n as f64)));
         $call!($($context,)* 13, bool, |n: i64| n % 2 == 1);
     };
 }

@@ -61,7 +61,7 @@ static void *rank_main(void *argument)
     task *own = (task *)argument;
     int64_t shape[2] = {RANKS * ROWS, COLUMNS}, start[2] = {own->rank * ROWS, 0};
     int64_t count[2] = {ROWS, COLUMNS};
-    int32_t field[ROWS][COLUMNS], all[RANKS * ROWS][COLUMNS];
+    int32_t field[ROWS * COLUMNS], all[RANKS * ROWS * COLUMNS];
     panta_writer *out;
     panta_reader *in;
     panta_step *step;
@@ -71,7 +71,7 @@ static void *rank_main(void *argument)
     CHECK(panta_define(out, &definition, &u));
     for (int number = 0; number < 3; number++) {
         for (int i = 0; i < ROWS * COLUMNS; i++)
-            field[0][i] = number + own->rank * ROWS * COLUMNS + i;
+            field[i] = number + own->rank * ROWS * COLUMNS + i;
         panta_buffer buffer = panta_dense(field, PANTA_I32, 2, count);
         CHECK(panta_begin_step(out, number, NULL));
         if (number == 1 && own->rank == 1)
@@ -93,7 +93,7 @@ static void *rank_main(void *argument)
         CHECK(panta_next_step(in, PANTA_CONFIGURED, &step));
         CHECK(panta_get(step, "u", NULL, &buffer));
         for (int i = 0; i < RANKS * ROWS * COLUMNS; i++)
-            THAT(all[0][i] == number + i);
+            THAT(all[i] == number + i);
         CHECK(panta_commit(in, step, "both"));
     }
     EXPECT(PANTA_END_OF_STREAM, panta_next_step(in, PANTA_CONFIGURED, &step));

@@ -15,7 +15,7 @@ static void write_stream(const char *url, panta_comm *comm)
     panta_variable u;
     int64_t shape[2] = {size * ROWS, COLUMNS}, start[2] = {rank * ROWS, 0};
     int64_t count[2] = {ROWS, COLUMNS};
-    double field[ROWS][COLUMNS];
+    double field[ROWS * COLUMNS];
     int own = -1, group = -1;
     panta_definition definition = panta_global("u", PANTA_F64, 2, shape);
     CHECK(panta_writer_open(url, comm, NULL, &out));
@@ -24,7 +24,7 @@ static void write_stream(const char *url, panta_comm *comm)
     CHECK(panta_define(out, &definition, &u));
     for (int step = 0; step < STEPS; step++) {
         for (int i = 0; i < ROWS * COLUMNS; i++)
-            field[0][i] = 1000.0 * step + rank * ROWS * COLUMNS + i;
+            field[i] = 1000.0 * step + rank * ROWS * COLUMNS + i;
         panta_buffer buffer = panta_dense(field, PANTA_F64, 2, count);
         CHECK(panta_begin_step(out, 0.1 * step, NULL));
         CHECK(panta_put(out, u, start, &buffer));

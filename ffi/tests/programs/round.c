@@ -25,8 +25,8 @@ static void element(panta_dtype dtype, int i, int step, void *into)
         ((float *)into)[1] = -(float)n;
         break;
     case PANTA_COMPLEX128:
-        ((double *)into)[0] = n;
-        ((double *)into)[1] = -n;
+        ((double *)into)[0] = (double)n;
+        ((double *)into)[1] = -(double)n;
         break;
     default: *(uint8_t *)into = (uint8_t)(n % 2); break;
     }
