@@ -51,6 +51,8 @@ struct Link {
     channel: Option<Channel>,
     /// Answers that are on their way.
     awaited: usize,
+    /// It has answered: what is asked now goes out at once.
+    answered: bool,
 }
 
 /// See the module.
@@ -128,9 +130,15 @@ where
         self.finish(id, &NoBodies, wait)
     }
 
-    /// A call whose answer is not waited for.
+    /// A call whose answer is not waited for. It is on its way when this returns: over
+    /// a new connection it goes only when the server has introduced itself, and
+    /// another call that would drive it there may never come.
     pub(super) fn tell(&mut self, call: Call, wait: &Wait) {
         let id = self.start(call, &NoBodies, wait);
+        let is_new = |link: &Link| link.channel.is_some() && !link.answered;
+        while self.links.iter().any(is_new) && wait.slice().is_ok() {
+            self.turn(&NoBodies, wait);
+        }
         if self.finished.remove(&id).is_none() {
             self.detached.insert(id);
         }
@@ -289,6 +297,7 @@ where
             Err(detail) => return self.lose(server, detail),
         };
         link.awaited = link.awaited.saturating_sub(1);
+        link.answered = true;
         let body = if announced > 0 {
             // Below the limit of a body, which the channel has checked.
             let mut buffer = self.idle.pop().unwrap_or_default();
@@ -354,6 +363,7 @@ where
                 self.links[place] = Link {
                     channel: Some(channel),
                     awaited: 0,
+                    answered: false,
                 };
                 self.feed(ClientEvent::Connected { server });
             }
