@@ -122,6 +122,16 @@ impl Stage {
         self.servers.as_ref().expect("staging servers").side
     }
 
+    /// Where the staging servers listen.
+    ///
+    /// # Panics
+    /// Where there are none.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        let servers = self.servers.as_ref().expect("staging servers");
+        servers.names.split(',').map(str::to_owned).collect()
+    }
+
     /// A directory of the scenario's own.
     #[must_use]
     pub fn directory(&self) -> &Path {

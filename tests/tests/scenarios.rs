@@ -11,7 +11,7 @@
 
 use panta_tests::matrix::{Cell, ENGINES, Row, page};
 use panta_tests::scenario::{
-    arrays, blocks, death, disk, groups, late, layouts, many, replay, wrong,
+    arrays, blocks, death, disk, groups, late, layouts, many, replay, servers, wrong,
 };
 use panta_tests::stage::{Engine, Stage};
 
@@ -212,12 +212,12 @@ matrix! {
         test test test (not_yet NO_ENGINE)
     cursor: "a reader killed inside a step comes back under its cursor: that step again, then the rest", death::cursor;
         test test test (not_yet NO_ENGINE)
-    dead_reader_blocks: "policy block: a dead reader frees the writer within the lease", nothing;
-        (never "a file never blocks on its readers") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
-    spans_are_free: "span over staging and stream: zero copies counted", nothing;
-        (never "pages go to the disk") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
-    memory_ceiling: "a reader 100 times slower: writer and servers stay within the limit plus 10 %", nothing;
-        (never "a file holds no steps for its readers") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+    dead_reader_blocks: "policy block: a dead reader frees the writer within the lease", servers::dead_reader_blocks;
+        (never "a file never blocks on its readers") test test (not_yet NO_ENGINE)
+    spans_are_free: "span over staging and stream: zero copies counted", servers::spans_are_free;
+        (never "pages go to the disk") test test (not_yet NO_ENGINE)
+    memory_ceiling: "a reader 100 times slower: writer and servers stay within the limit plus 10 %", servers::memory_ceiling;
+        (never "a file holds no steps for its readers") test test (not_yet NO_ENGINE)
     many_streams: "100 (1,000 in a soak) streams in one process: no thread, descriptor or memory stays", many::streams;
         test test test (not_yet NO_ENGINE)
     replay: "late joiners from Oldest, At, After, AtTime, Latest: exactly those steps", replay::replay;
@@ -228,14 +228,14 @@ matrix! {
         test test test (not_yet NO_ENGINE)
     stopped_writer: "SIGSTOP of a writer rank: readers hear \"not ready\"; after SIGCONT the stream goes on", death::stopped_writer;
         test test test (not_yet NO_ENGINE)
-    fenced: "SIGSTOP beyond the lease: fenced, finds out, nothing it wrote late is shown", nothing;
-        (never "the lock of a stopped writer stays held; nobody else can write") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
-    long_silence: "a simulation that computes for long without a call is not held dead", nothing;
-        (never "a writer of a file is dead when its lock is free, and not before") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
-    views_to_the_limit: "a reader that keeps views to its limit, then waits: WouldDeadlock", nothing;
-        (never "views of a file are of no limited memory") (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
-    strangers: "wrong key, wrong version, a port scanner's bytes: errors on both sides, the server goes on", nothing;
-        (never NO_RELAY) (not_yet NO_ENGINE) (not_yet NO_ENGINE) (not_yet NO_ENGINE)
+    fenced: "SIGSTOP beyond the lease: fenced, finds out, nothing it wrote late is shown", servers::fenced;
+        (never "the lock of a stopped writer stays held; nobody else can write") test test (not_yet NO_ENGINE)
+    long_silence: "a simulation that computes for long without a call is not held dead", servers::long_silence;
+        (never "a writer of a file is dead when its lock is free, and not before") test test (not_yet NO_ENGINE)
+    views_to_the_limit: "a reader that keeps views to its limit, then waits: WouldDeadlock", servers::views_to_the_limit;
+        (never "views of a file are of no limited memory") test test (not_yet NO_ENGINE)
+    strangers: "wrong key, wrong version, a port scanner's bytes: errors on both sides, the server goes on", servers::strangers;
+        (never NO_RELAY) test test (not_yet NO_ENGINE)
     disk_full: "an error that names it; the steps sealed before still read", disk::full;
         test (never ON_DISK) (never ON_DISK) (never ON_DISK)
     disk_read_only: "an error that names it", disk::read_only;

@@ -43,7 +43,7 @@ roles! {
     death: endless_writer passing_reader told_writer told_reader
         cursor_reader cut_reader;
     wrong: failing_writer failing_reader;
-    replay: recorded_writer replay_reader trimmed_reader;
+    replay: recorded_writer replay_reader trimmed_reader fenced_reader;
     many: churn;
-    servers: serve;
+    servers: serve keeping_reader silent_writer span_writer large_writer crawling_reader;
 }

@@ -88,3 +88,12 @@ pub fn trimmed_reader(part: &Part) {
     };
     assert!(error.contains("oldest") && error.contains('7'), "{error}");
 }
+
+/// Sees 0 to 6, each once, written by two lives of a writer.
+pub fn fenced_reader(part: &Part) {
+    let mut inp = part.reader();
+    for number in 0..=6 {
+        assert_eq!(get_slab(&mut inp, "u", part), Some(number));
+    }
+    assert_eq!(get_slab(&mut inp, "u", part), None);
+}
