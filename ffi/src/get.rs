@@ -9,7 +9,8 @@ use panta_core::model::{DType, Selection};
 use panta_core::session::{Batch, Resolved};
 use panta_transports::copy::StridedMut;
 
-use crate::caller::{Buffer, Caller, block_of, dtype};
+use crate::buffer::Buffer;
+use crate::caller::{Caller, block_of, dtype};
 use crate::failed::Failed;
 use crate::handles::{Exclusive, Handle, Object};
 use crate::step::{StepObject, padded, step_of};

@@ -171,7 +171,8 @@ impl<T: Object> Handle<T> {
         Ok(slot)
     }
 
-    fn closed(self) -> Failed {
+    /// What who uses a handle that was closed is told.
+    pub(crate) fn closed(self) -> Failed {
         Failed::new(
             PANTA_ERROR_CLOSED_HANDLE,
             format!("the {} was closed", T::NAME),

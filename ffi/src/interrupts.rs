@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use panta_transports::time::Interrupt;
 
-use crate::handles::{SLOT_LIMIT, slot_of};
+use crate::handles::{Handle, Object, SLOT_LIMIT, slot_of};
 use crate::types::*;
 
 const CHUNK: usize = 1024;
@@ -82,6 +82,16 @@ pub(crate) fn disarm(handle: u64) {
     }
     // SAFETY: the handle is gone from the slot and nobody is counted in.
     unsafe { *flag.interrupt.get() = None };
+}
+
+/// Takes the flag away and then the handle back, when dropped: also after a panic.
+pub(crate) struct AtEnd<T: Object>(pub(crate) Handle<T>);
+
+impl<T: Object> Drop for AtEnd<T> {
+    fn drop(&mut self) {
+        disarm(self.0.number());
+        drop(self.0.close());
+    }
 }
 
 fn with_flag(handle: *const c_void, act: impl FnOnce(&Interrupt)) -> panta_status {

@@ -16,6 +16,7 @@
     reason = "what callers must keep stands once, in the header's prose"
 )]
 
+mod buffer;
 mod caller;
 pub mod comm;
 pub mod define;

@@ -125,12 +125,13 @@ pub extern "C" fn panta_reader_close(reader: *mut panta_reader) -> panta_status 
     caller.answer(|| {
         let handle = Handle::<ReaderObject>::from_pointer(reader);
         let taken = handle.get()?.0.take(ReaderObject::NAME)?;
-        handle.close()?;
-        if let Some(mut state) = taken {
-            state.let_go_of_current();
-            state.session.close();
-        }
-        interrupts::disarm(handle.number());
+        let Some(mut state) = taken else {
+            return Err(handle.closed());
+        };
+        // The slot is free for others only when nobody can interrupt this any more.
+        let _last = interrupts::AtEnd(handle);
+        state.let_go_of_current();
+        state.session.close();
         Ok(())
     })
 }

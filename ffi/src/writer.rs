@@ -15,7 +15,8 @@ use panta_core::error::{EndError, Failure, Fault};
 use panta_core::model::{DType, StepTime};
 use panta_core::session::{Put, Writer, WriterOptions};
 
-use crate::caller::{Buffer, Caller, dtype, milliseconds, signed};
+use crate::buffer::Buffer;
+use crate::caller::{Caller, dtype, milliseconds, signed};
 use crate::comm::with_comm;
 use crate::failed::Failed;
 use crate::handles::{Exclusive, Handle, Object};
@@ -222,18 +223,15 @@ pub extern "C" fn panta_writer_close(writer: *mut panta_writer) -> panta_status 
     caller.answer(|| {
         let handle = Handle::<WriterObject>::from_pointer(writer);
         let taken = handle.get()?.0.take(WriterObject::NAME)?;
-        handle.close()?;
-        let outcome = match taken {
-            Some(mut state) => {
-                let step = state.take_step();
-                let outcome = state.session.close();
-                drop(step);
-                outcome.map_err(Failed::from)
-            }
-            None => Ok(()),
+        let Some(mut state) = taken else {
+            return Err(handle.closed());
         };
-        interrupts::disarm(handle.number());
-        outcome
+        // The slot is free for others only when nobody can interrupt this any more.
+        let _last = interrupts::AtEnd(handle);
+        let step = state.take_step();
+        let outcome = state.session.close();
+        drop(step);
+        Ok(outcome?)
     })
 }
 

@@ -32,6 +32,12 @@ fn misuse_from_c_is_an_error_by_name() {
 }
 
 #[test]
+fn writers_go_on_and_readers_begin_where_their_options_say() {
+    let shop = Workshop::new();
+    shop.runs("cc", &C99, "resume.c", &[&shop.url("run.panta")]);
+}
+
+#[test]
 fn ranks_in_threads_and_behind_a_table_of_functions_write_together() {
     let shop = Workshop::new();
     shop.runs(
