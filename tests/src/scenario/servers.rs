@@ -283,11 +283,7 @@ pub fn strangers(stage: &mut Stage) {
     let other_key = stage.directory().join("other-key");
     std::fs::copy(stage.directory().join("key"), &other_key).unwrap();
     let mut secret = std::fs::read(&other_key).unwrap();
-    let digit = secret
-        .iter_mut()
-        .rfind(|byte| byte.is_ascii_hexdigit())
-        .unwrap();
-    *digit = if *digit == b'0' { b'1' } else { b'0' };
+    *secret.last_mut().unwrap() ^= 1;
     std::fs::write(&other_key, secret).unwrap();
     let key = |path: &std::path::Path| format!("key={}&", path.display());
     let locked_out = url.replace(&key(&stage.directory().join("key")), &key(&other_key));
