@@ -193,3 +193,37 @@ fn a_step_stays_until_every_rank_of_the_group_has_let_it_go() {
         });
     });
 }
+
+#[test]
+fn a_step_stays_for_the_other_ranks_when_the_root_has_left() {
+    within_deadline(|| {
+        let space = Space::start(1);
+        let url = space.url("leaving", "&retain_steps=2&policy=drop-oldest");
+        let mut writer = open_writer(&url, &mut Solo).unwrap();
+        let u = writer.define(global("u", &[8])).unwrap();
+        write_step(&mut writer, 0, u, &[0], &[8], &[8]);
+        let writer = std::sync::Mutex::new(writer);
+        let gate = std::sync::Barrier::new(2);
+        group(2, |rank, comm| {
+            let mut reader = open_reader(&url, comm).unwrap();
+            let step = next(&mut reader);
+            if rank == 0 {
+                drop(step);
+                reader.close();
+                let mut writer = writer.lock().unwrap();
+                for number in 1..4 {
+                    let head = writer.begin_step(StepTime::default(), None).unwrap();
+                    let data = bytes(&block(number, &[0], &[8], &[8]));
+                    let put = put(&writer, u, &[0], &[8], &data);
+                    writer.end_step(vec![put]).unwrap();
+                    assert_eq!(head.step, number);
+                }
+                gate.wait();
+            } else {
+                gate.wait();
+                let got = get(&step, "u", &Selection::all()).unwrap();
+                assert_eq!(got, block(0, &[0], &[8], &[8]));
+            }
+        });
+    });
+}

@@ -83,6 +83,7 @@ impl Stream {
             claims: BTreeSet::new(),
             ranks: 1,
             released: BTreeMap::new(),
+            closing: false,
             number: 0,
             handed: None,
         };
@@ -435,6 +436,10 @@ impl Stream {
         if self.groups.contains_key(&release.group) {
             let group = self.hear_rank(&release.group, release.instance, connection, now)?;
             group.release((release.step, run.epoch), release.rank);
+            if group.closing && group.claims.is_empty() {
+                self.groups.remove(&release.group);
+                self.retire(release.instance);
+            }
         }
         Ok(Kind::Done(Done {}))
     }
@@ -476,13 +481,19 @@ impl Stream {
         Ok(Kind::Done(Done {}))
     }
 
-    /// A group leaves.
+    /// A group leaves; where ranks release each for itself, what the others
+    /// still read stays claimed until they have, or are gone.
     pub(super) fn close_reader(&mut self, close: &CloseReader) -> Result<Kind, Refused> {
         self.check_life(close.life)?;
         let mine = self
             .groups
             .get(&close.group)
             .is_some_and(|group| group.presence.instance == close.instance);
+        let others_read = |group: &&mut Group| mine && group.ranks > 1 && !group.claims.is_empty();
+        if let Some(group) = self.groups.get_mut(&close.group).filter(others_read) {
+            group.closing = true;
+            return Ok(Kind::Done(Done {}));
+        }
         if mine {
             self.groups.remove(&close.group);
         }

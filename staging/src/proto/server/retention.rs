@@ -117,6 +117,6 @@ impl Group {
 
     /// Whether the group has read past `step`.
     fn has_passed(&self, step: u64) -> bool {
-        self.position.after >= Some(step)
+        self.closing || self.position.after >= Some(step)
     }
 }

@@ -93,6 +93,8 @@ pub(super) struct Group {
     /// Ranks that release each for itself, and who has, of what is claimed.
     pub(super) ranks: u32,
     pub(super) released: BTreeMap<(u64, u64), BTreeSet<u32>>,
+    /// Its root has left; other ranks still hold what is claimed.
+    pub(super) closing: bool,
     /// The newest call for a next step, and the step it was answered with.
     pub(super) number: u64,
     pub(super) handed: Option<u64>,
