@@ -175,7 +175,7 @@ fn a_step_stays_until_every_rank_of_the_group_has_let_it_go() {
             let step = next(&mut reader);
             if rank == 0 {
                 drop(step);
-                // The release is on its way before these steps press on the first.
+                // The release is in before these steps press on the first.
                 let mut writer = writer.lock().unwrap();
                 for number in 1..4 {
                     let head = writer.begin_step(StepTime::default(), None).unwrap();

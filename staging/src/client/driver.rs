@@ -9,7 +9,7 @@
 //! lends them for the time of each call ([`Bodies`]); bodies that are received
 //! lie in buffers that are used again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -51,8 +51,6 @@ struct Link {
     channel: Option<Channel>,
     /// Answers that are on their way.
     awaited: usize,
-    /// It has answered: what is asked now goes out at once.
-    answered: bool,
 }
 
 /// See the module.
@@ -63,8 +61,6 @@ pub(super) struct Driver<M> {
     links: Vec<Link>,
     actions: VecDeque<ClientAction>,
     finished: BTreeMap<CallId, Result<Answer, ClientError>>,
-    /// Calls whose answers nobody waits for.
-    detached: BTreeSet<CallId>,
     /// A channel that can never be had, and whose.
     hopeless: Option<(String, ChannelError)>,
     received: BTreeMap<u64, Vec<u8>>,
@@ -85,7 +81,6 @@ where
             dialer,
             actions: VecDeque::new(),
             finished: BTreeMap::new(),
-            detached: BTreeSet::new(),
             hopeless: None,
             received: BTreeMap::new(),
             idle: Vec::new(),
@@ -128,20 +123,6 @@ where
     pub(super) fn call(&mut self, call: Call, wait: &Wait) -> Result<Answer, CallError> {
         let id = self.start(call, &NoBodies, wait);
         self.finish(id, &NoBodies, wait)
-    }
-
-    /// A call whose answer is not waited for. It is on its way when this returns: over
-    /// a new connection it goes only when the server has introduced itself, and
-    /// another call that would drive it there may never come.
-    pub(super) fn tell(&mut self, call: Call, wait: &Wait) {
-        let id = self.start(call, &NoBodies, wait);
-        let is_new = |link: &Link| link.channel.is_some() && !link.answered;
-        while self.links.iter().any(is_new) && wait.slice().is_ok() {
-            self.turn(&NoBodies, wait);
-        }
-        if self.finished.remove(&id).is_none() {
-            self.detached.insert(id);
-        }
     }
 
     /// Drives until a call has finished.
@@ -297,7 +278,6 @@ where
             Err(detail) => return self.lose(server, detail),
         };
         link.awaited = link.awaited.saturating_sub(1);
-        link.answered = true;
         let body = if announced > 0 {
             // Below the limit of a body, which the channel has checked.
             let mut buffer = self.idle.pop().unwrap_or_default();
@@ -341,9 +321,7 @@ where
                     body,
                 } => self.send(server, &message, body, bodies, wait),
                 ClientAction::Finished { id, result } => {
-                    if !self.detached.remove(&id) {
-                        self.finished.insert(id, result);
-                    }
+                    self.finished.insert(id, result);
                 }
                 ClientAction::Drop { region } => {
                     let buffer = self.take_body(region);
@@ -363,7 +341,6 @@ where
                 self.links[place] = Link {
                     channel: Some(channel),
                     awaited: 0,
-                    answered: false,
                 };
                 self.feed(ClientEvent::Connected { server });
             }

@@ -252,6 +252,7 @@ impl EngineFactory for StagingEngine {
             keeper: Mutex::new(keeper),
             verify: options.verify != Verify::Never,
             copies: arguments.copies.clone(),
+            interrupt: arguments.interrupt.clone(),
             state: reader::State::default(),
         }))
     }

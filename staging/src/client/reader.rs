@@ -18,7 +18,7 @@ use panta_core::error::{Failure, Fault, GetError, NextError, Place};
 use panta_core::model::{BlockId, StepHead, StepMeta};
 use panta_core::plan::BlockIndex;
 use panta_transports::copy::CopyCounter;
-use panta_transports::time::{Wait, WaitError};
+use panta_transports::time::{Interrupt, Wait, WaitError};
 
 use super::alive::Keeper;
 use super::driver::Driver;
@@ -32,8 +32,8 @@ use crate::proto::message::{Reason, SealedStep};
 use crate::routing::Router;
 use crate::shard::ShardMap;
 
-/// The longest a release may take to be sent.
-const RELEASE_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+/// The longest a release is waited for.
+const RELEASE_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
 /// The longest a goodbye is waited for.
 const CLOSE_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -54,6 +54,7 @@ pub(super) struct StagingReader {
     pub(super) keeper: Mutex<Option<Keeper>>,
     pub(super) verify: bool,
     pub(super) copies: CopyCounter,
+    pub(super) interrupt: Interrupt,
     pub(super) state: State,
 }
 
@@ -356,7 +357,9 @@ impl ReaderEngine for StagingReader {
             epoch: holding.epoch,
             step: holding.step,
         };
-        lock(&self.data).tell(call, &Wait::for_at_most(RELEASE_LIMIT));
+        let wait = Wait::new(RELEASE_LIMIT, &self.interrupt);
+        // What cannot be said now ends with the group.
+        let _ = lock(&self.data).call(call, &wait);
     }
 
     fn commit(&self, step: &StepHead, cursor: &str, wait: &Wait) -> Result<(), Failure> {
