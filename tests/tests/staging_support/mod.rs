@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::TcpListener;
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -125,6 +125,12 @@ pub fn group<T: Send>(ranks: usize, work: impl Fn(usize, &mut ThreadComm) -> T +
             })
             .collect()
     })
+}
+
+/// One engine for all threads, as a program has it.
+fn engine() -> &'static StagingEngine {
+    static ENGINE: OnceLock<StagingEngine> = OnceLock::new();
+    ENGINE.get_or_init(StagingEngine::new)
 }
 
 pub fn open_writer(url: &str, comm: &mut dyn Comm) -> Result<Writer, OpenError> {
