@@ -138,12 +138,7 @@ pub fn open_writer(url: &str, comm: &mut dyn Comm) -> Result<Writer, OpenError> 
 }
 
 pub fn resume_writer(url: &str, comm: &mut dyn Comm, resume: Resume) -> Result<Writer, OpenError> {
-    Writer::open(
-        url,
-        comm,
-        &[&StagingEngine::new()],
-        WriterOptions { resume },
-    )
+    Writer::open(url, comm, &[engine()], WriterOptions { resume })
 }
 
 pub fn open_reader(url: &str, comm: &mut dyn Comm) -> Result<Reader, OpenError> {
@@ -151,12 +146,7 @@ pub fn open_reader(url: &str, comm: &mut dyn Comm) -> Result<Reader, OpenError> 
 }
 
 pub fn open_reader_at(url: &str, comm: &mut dyn Comm, start: Start) -> Result<Reader, OpenError> {
-    Reader::open(
-        url,
-        comm,
-        &[&StagingEngine::new()],
-        &ReaderOptions { start },
-    )
+    Reader::open(url, comm, &[engine()], &ReaderOptions { start })
 }
 
 pub fn definition(name: &str, kind: ShapeKind, shape: &[u64]) -> Definition {
