@@ -12,12 +12,14 @@ use support::{Workshop, check, has, here, skip};
 /// An MPI: its compiler, its launcher, and what that needs to start two ranks here.
 struct Mpi {
     compiler: &'static str,
+    cpp_compiler: &'static str,
     launcher: &'static str,
     arguments: &'static [&'static str],
 }
 
 const OPEN_MPI: Mpi = Mpi {
     compiler: "mpicc.openmpi",
+    cpp_compiler: "mpicxx.openmpi",
     launcher: "mpirun.openmpi",
     arguments: &[
         "--oversubscribe",
@@ -30,6 +32,7 @@ const OPEN_MPI: Mpi = Mpi {
 
 const MPICH: Mpi = Mpi {
     compiler: "mpicc.mpich",
+    cpp_compiler: "mpicxx.mpich",
     launcher: "mpirun.mpich",
     arguments: &[],
 };
@@ -63,6 +66,25 @@ impl Mpi {
         let url = shop.url("run.panta");
         let output = self.launch(&shop, &program, &[&url]).output().unwrap();
         check(&output, self.launcher);
+    }
+}
+
+#[test]
+fn cpp_programs_make_a_group_of_an_mpi_communicator() {
+    for mpi in [OPEN_MPI, MPICH] {
+        if !(has(mpi.cpp_compiler) && has(mpi.launcher)) {
+            continue;
+        }
+        let shop = Workshop::new();
+        let source = here().join("tests/programs/mpi.cpp");
+        // The bindings to C++ that Open MPI once had do not compile without warnings.
+        let flags = ["-std=c++17", "-DOMPI_SKIP_MPICXX", "-DMPICH_SKIP_MPICXX"];
+        let Some(program) = shop.compile(mpi.cpp_compiler, &flags, &source) else {
+            continue;
+        };
+        let url = shop.url("run.panta");
+        let output = mpi.launch(&shop, &program, &[&url]).output().unwrap();
+        check(&output, mpi.launcher);
     }
 }
 
