@@ -38,6 +38,13 @@ fn writers_go_on_and_readers_begin_where_their_options_say() {
 }
 
 #[test]
+fn many_streams_leave_nothing_behind_and_two_threads_on_one_handle_are_told_so() {
+    let shop = Workshop::new();
+    let flags = ["-std=gnu99", "-x", "c"];
+    shop.runs("cc", &flags, "many.c", &[&shop.url("run.panta")]);
+}
+
+#[test]
 fn ranks_in_threads_and_behind_a_table_of_functions_write_together() {
     let shop = Workshop::new();
     shop.runs(
@@ -115,7 +122,7 @@ fn the_callers_memory_is_not_touched_outside_what_its_buffers_say() {
         "-fsanitize=address,undefined",
         "-fno-sanitize-recover=all",
     ];
-    for program in ["round.c", "misuse.c", "group.c"] {
+    for program in ["round.c", "misuse.c", "group.c", "many.c", "resume.c"] {
         shop.runs("cc", &flags, program, &[&shop.url(program)]);
     }
 }
