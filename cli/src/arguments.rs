@@ -91,9 +91,10 @@ fn byte_size(text: &str) -> Result<ByteSize, String> {
     })
 }
 
-/// Lists the steps and variables of a stream.
+/// Lists the steps and variables of a stream, or the streams of servers.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  panta ls staging:@node7:7400            # the streams that servers hold
   panta ls run42                          # by name, as programs open it
   panta ls file:run42.panta --long        # attributes and every step, too
   panta ls file:run42.panta --json | jq '.variables[].name'
@@ -101,7 +102,7 @@ fn byte_size(text: &str) -> Result<ByteSize, String> {
 Smallest and largest values are those of all steps still held; they were made when
 the data were put, so listing reads no data.")]
 pub(crate) struct LsArguments {
-    /// The stream: a URL or a name.
+    /// The stream: a URL or a name; or servers alone, as staging:@host:port.
     pub(crate) stream: String,
     /// Lists attributes and every step, too.
     #[arg(short, long)]

@@ -106,6 +106,34 @@ fn a_stream_that_is_written_on_a_server_is_live() {
     out.close().unwrap();
     let closed = said(directory.path(), &["ls", &url]);
     assert!(closed.contains("  closed, 3 steps"), "{closed}");
+    let other = Writer::open(&url.replace("staging:run@", "staging:other@"), Solo).unwrap();
+    let servers = url.replace("staging:run@", "staging:@");
+    let streams = said(directory.path(), &["ls", &servers]);
+    let words = |line: usize| {
+        streams
+            .lines()
+            .nth(line)
+            .unwrap()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        words(1)[..6],
+        ["other", "live", "1", "0", "-", "-"],
+        "{streams}"
+    );
+    assert_eq!(
+        words(2)[..6],
+        ["run", "closed", "1", "3", "0", "2"],
+        "{streams}"
+    );
+    other.close().unwrap();
+    let nobody = refused(
+        directory.path(),
+        1,
+        &["ls", "staging:@127.0.0.1:1?deadline=100ms"],
+    );
+    assert!(nobody.contains("127.0.0.1:1"), "{nobody}");
     signal(&server, "-INT");
     assert_eq!(server.0.wait().unwrap().code(), Some(0));
 }

@@ -18,6 +18,9 @@ use crate::table::{self, Side};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &LsArguments) -> Result<(), CommandError> {
+    if let Some(servers) = arguments.stream.strip_prefix("staging:@") {
+        return super::streams::run(servers, arguments.json);
+    }
     let source = Source::find(&arguments.stream)?;
     let listing = Listing::gather(&source, arguments)?;
     let mut out = BufWriter::new(std::io::stdout().lock());

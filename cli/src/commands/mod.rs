@@ -6,3 +6,4 @@ pub(crate) mod ls;
 pub(crate) mod plot;
 pub(crate) mod serve;
 pub(crate) mod show;
+pub(crate) mod streams;

@@ -157,8 +157,8 @@ pub(super) fn find_servers(
     loop {
         let mut problems = Vec::new();
         for seed in seeds {
-            match ask(seed, dialer, wait) {
-                Ok(names) => return Ok(names),
+            match ask(seed, dialer, None, wait) {
+                Ok((names, _)) => return Ok(names),
                 Err(DialError::Passing(problem)) => problems.push(problem),
                 Err(DialError::Lasting(error)) => {
                     let fault = Fault::Refused {
@@ -195,30 +195,51 @@ fn pause(slice: Duration) {
     let _ = poll(&mut [], Some(&timeout));
 }
 
-/// One seed's list.
-fn ask(seed: &str, dialer: &mut Dialer, wait: &Wait) -> Result<Vec<String>, DialError> {
-    let mut channel = dialer.dial(seed, wait)?;
+/// One server's list of all servers, and its answer to one more question.
+pub(super) fn ask(
+    server: &str,
+    dialer: &mut Dialer,
+    question: Option<Kind>,
+    wait: &Wait,
+) -> Result<(Vec<String>, Option<Kind>), DialError> {
+    let mut channel = dialer.dial(server, wait)?;
     let hello = Hello {
         version: limits::PROTOCOL_VERSION,
         space: 0,
     };
-    let head = codec::encode(&Message::new(0, Kind::Hello(hello)));
-    channel.send(&head, &[], wait).map_err(DialError::passing)?;
-    let answer = channel.receive_head(wait).map_err(DialError::passing)?;
-    let passing = |problem: String| DialError::Passing(format!("{seed}: {problem}"));
-    let answer = codec::decode(answer.bytes).map_err(|error| passing(error.to_string()))?;
-    match answer.kind {
-        Kind::Welcome(welcome) => {
-            let map = welcome.map.unwrap_or_default();
-            let map = ShardMap::decode(&map.bytes).map_err(|error| passing(error.to_string()))?;
-            Ok(map
-                .servers()
-                .iter()
-                .map(|server| server.address.clone())
-                .collect())
+    let passing = |problem: String| DialError::Passing(format!("{server}: {problem}"));
+    let mut answers = Vec::new();
+    for (request, kind) in [Some(Kind::Hello(hello)), question]
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        let head = codec::encode(&Message::new(request as u64, kind));
+        channel.send(&head, &[], wait).map_err(DialError::passing)?;
+        let answer = channel.receive_head(wait).map_err(DialError::passing)?;
+        let answer = codec::decode(answer.bytes).map_err(|error| passing(error.to_string()))?;
+        if let Kind::Refused(refused) = answer.kind {
+            return Err(passing(refused.detail));
         }
-        Kind::Refused(refused) => Err(passing(refused.detail)),
-        _ => Err(passing("it did not answer a hello".into())),
+        answers.push(answer.kind);
+    }
+    let mut answers = answers.into_iter();
+    let Some(Kind::Welcome(welcome)) = answers.next() else {
+        return Err(passing("it did not answer a hello".into()));
+    };
+    let map = welcome.map.unwrap_or_default();
+    let map = ShardMap::decode(&map.bytes).map_err(|error| passing(error.to_string()))?;
+    let names = map.servers().iter();
+    let names = names.map(|server| server.address.clone()).collect();
+    Ok((names, answers.next()))
+}
+
+impl std::fmt::Display for DialError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Passing(problem) => formatter.write_str(problem),
+            Self::Lasting(error) => error.fmt(formatter),
+        }
     }
 }
 

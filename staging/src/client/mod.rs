@@ -28,6 +28,7 @@ mod reader;
 mod record;
 mod shared;
 mod spans;
+mod streams;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ use panta_transports::random;
 
 pub use connect::default_key_path;
 pub use grid::{CHUNK_BYTES, PIECE_LIMIT_BYTES, default_chunk};
+pub use streams::{State, StreamListing, list_streams};
 
 use alive::Keeper;
 use connect::{Dialer, find_servers};
