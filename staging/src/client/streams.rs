@@ -9,6 +9,9 @@ use super::connect::{Dialer, ask, find_servers};
 use super::fault::peer;
 use crate::proto::message::{Kind, ListStreams, StreamState};
 
+/// How errors name what is asked for.
+const ALL: &str = "*";
+
 /// How a stream's writers stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -43,8 +46,8 @@ pub struct StreamListing {
 /// # Errors
 /// [`OpenError`] naming the first server that cannot be asked.
 pub fn list_streams(options: &Options, wait: &Wait) -> Result<Vec<StreamListing>, OpenError> {
-    let mut dialer = Dialer::new("", options, Role::Reader)?;
-    let servers = find_servers("", &options.servers.0, &mut dialer, wait)?;
+    let mut dialer = Dialer::new(ALL, options, Role::Reader)?;
+    let servers = find_servers(ALL, &options.servers.0, &mut dialer, wait)?;
     let mut listed = Vec::new();
     for server in &servers {
         let answer = ask(
@@ -81,5 +84,5 @@ fn lost(server: &str, why: String) -> OpenError {
         peer: peer(server),
         why,
     };
-    fault.at(Place::stream("")).into()
+    fault.at(Place::stream(ALL)).into()
 }
