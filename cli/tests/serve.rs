@@ -128,11 +128,9 @@ fn a_stream_that_is_written_on_a_server_is_live() {
         "{streams}"
     );
     other.close().unwrap();
-    let nobody = refused(
-        directory.path(),
-        1,
-        &["ls", "staging:@127.0.0.1:1?deadline=100ms"],
-    );
+    let (_, key) = url.split_once('?').unwrap();
+    let nobody = format!("staging:@127.0.0.1:1?{key}&deadline=100ms");
+    let nobody = refused(directory.path(), 1, &["ls", &nobody]);
     assert!(nobody.contains("127.0.0.1:1"), "{nobody}");
     signal(&server, "-INT");
     assert_eq!(server.0.wait().unwrap().code(), Some(0));
