@@ -11,6 +11,7 @@
 //! not to cut. [`statistics`] measures, [`report`] draws and writes.
 
 mod options;
+mod progress;
 mod report;
 mod statistics;
 
@@ -25,6 +26,7 @@ use panta::mpi::MpiComm;
 use panta::{GetError, NextError, Reader, Start, StepView};
 
 use options::Options;
+use progress::Progress;
 use report::{Measured, Report, ReportError};
 use statistics::Statistics;
 
@@ -85,19 +87,12 @@ fn complain(why: &str) {
     eprintln!("analysis: {why}");
 }
 
-#[allow(
-    clippy::print_stdout,
-    reason = "a program speaks; only libraries are silent"
-)]
-fn say(line: &str) {
-    println!("{line}");
-}
-
 fn run(world: &SimpleCommunicator, options: &Options) -> Result<(), Failure> {
     let mut report = match world.rank() {
         0 => Some(Report::new(&options.output, options.threshold)?),
         _ => None,
     };
+    let progress = Progress::new(world.rank() == 0);
     let comm = MpiComm::from_communicator(world);
     let mut stream = Reader::open(&options.stream, comm, Start::Oldest)?;
     let mut shape = [0; 3];
@@ -123,12 +118,12 @@ fn run(world: &SimpleCommunicator, options: &Options) -> Result<(), Failure> {
                 time: step.time().unwrap_or(step.number() as f64),
                 statistics,
             };
-            draw(report, measured, &step, shape)?;
+            progress.step(draw(report, measured, &step, shape)?);
         }
     }
     if let Some(report) = &report {
         report.finish(&options.stream, shape)?;
-        say(&format!(
+        progress.finish(&format!(
             "the stream has ended; see {}",
             options.output.display()
         ));
@@ -178,13 +173,13 @@ fn measure(
     ))
 }
 
-/// Draws the middle plane, which this rank reads on its own, and tells of it.
+/// Draws the middle plane, which this rank reads on its own; gives the step in a line.
 fn draw(
     report: &mut Report,
     measured: Measured,
     step: &StepView<'_>,
     shape: [u64; 3],
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let z = shape[0] / 2;
     let plane: Array2<f64> = step.get(VARIABLE, s![z as usize, .., ..])?;
     let Measured {
@@ -199,6 +194,5 @@ fn draw(
         statistics.volume_fraction * 100.0,
     );
     let image = report.add(measured, z, plane.view())?;
-    say(&format!("{line}; {}", image.display()));
-    Ok(())
+    Ok(format!("{line}; {}", image.display()))
 }

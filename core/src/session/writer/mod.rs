@@ -8,33 +8,29 @@
 //! ```
 //! Two rounds of the control tree a step, whatever is put.
 
+mod end;
+mod put;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-use panta_transports::copy::{CopyCounter, StridedRef};
+use panta_transports::copy::CopyCounter;
 use panta_transports::time::{Interrupt, wall_clock_ns};
 
 use super::group::{Group, failed};
-use super::merge::{BeginPart, Definitions, EndPart, Reported, definitions_digest, lay_out};
+use super::merge::{BeginPart, Definitions, definitions_digest};
 use super::nearest;
-use crate::codec::{Coded, Decoder, Encoder, digest};
+use crate::codec::{Coded, Decoder, Encoder};
 use crate::comm::Comm;
-use crate::engine::{
-    Admission, EngineFactory, EngineInfo, PreparedWriter, PutBlock, Resume, Sealing, Source,
-    WriterEngine,
-};
-use crate::error::{
-    BeginError, CloseError, DefineError, EndError, Fault, OpenError, Place, PutError, Travels,
-};
-use crate::model::{
-    Attribute, AttributeKey, DType, Definition, MemorySpace, Schema, ShapeKind, StepHead,
-    StepRecord, StepTime,
-};
-use crate::plan;
+use crate::engine::{Admission, EngineFactory, EngineInfo, PreparedWriter, Resume, WriterEngine};
+use crate::error::{BeginError, CloseError, DefineError, Fault, OpenError, Place, Travels};
+use crate::model::{Attribute, AttributeKey, Definition, Schema, ShapeKind, StepHead, StepTime};
 use crate::tree::TreeCounters;
+
+pub use end::Sealed;
+pub use put::Put;
 
 /// The longest a writer that was dropped without `close` may take to close.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);
@@ -46,36 +42,6 @@ const DISCARD: u8 = 0;
 pub struct WriterOptions {
     /// What becomes of steps that are already there.
     pub resume: Resume,
-}
-
-/// A step that was captured, and sealed unless it was discarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sealed {
-    /// The step's number.
-    pub step: u64,
-    /// Whether the policy discarded it: readers will not see it.
-    pub discarded: bool,
-}
-
-impl Sealed {
-    /// Waits until the step is sealed. The engines there are seal before `end`
-    /// returns, so this returns at once.
-    ///
-    /// # Errors
-    /// [`EndError`] if it could not be sealed.
-    pub fn wait(&self, _at_most: Duration) -> Result<(), EndError> {
-        Ok(())
-    }
-}
-
-/// A block that was put: to be given back to [`Writer::end_step`].
-#[derive(Debug)]
-pub struct Put<'d> {
-    variable: usize,
-    order: u32,
-    start: Vec<u64>,
-    count: Vec<u64>,
-    source: Source<'d>,
 }
 
 /// The step that is open.
@@ -414,319 +380,6 @@ impl Writer {
         self.open.as_ref().is_some_and(|open| open.discarded)
     }
 
-    fn put_place(&self, variable: usize) -> Place {
-        let place = self
-            .group
-            .place()
-            .on_rank(self.group.tree.rank())
-            .of_variable(&self.definitions[variable].name);
-        match &self.open {
-            Some(open) => place.at_step(open.head.step),
-            None => place,
-        }
-    }
-
-    /// A failed put sticks: the step's end fails on every rank.
-    fn stick(&self, error: PutError) -> PutError {
-        if let Some(open) = &self.open {
-            open.failed
-                .borrow_mut()
-                .get_or_insert_with(|| error.to_string());
-        }
-        error
-    }
-
-    /// Checks a put and takes its place in the order: element type, shape, limit.
-    fn admit_put(
-        &self,
-        variable: usize,
-        dtype: DType,
-        start: &[u64],
-        count: &[u64],
-    ) -> Result<u32, PutError> {
-        let Some(open) = &self.open else {
-            return Err(PutError::NoStep {
-                stream: self.group.stream.clone(),
-            });
-        };
-        let definition = &self.definitions[variable];
-        let place = || self.put_place(variable);
-        if dtype != definition.dtype {
-            return Err(PutError::DTypeMismatch {
-                place: place(),
-                defined: definition.dtype.name(),
-                given: dtype.name(),
-            });
-        }
-        if let Some(problem) = shape_problem(definition, start, count) {
-            return Err(PutError::Shape {
-                place: place(),
-                problem,
-            });
-        }
-        let block_bytes = definition.byte_size(count).unwrap_or(u64::MAX);
-        let bytes = open.bytes.get().saturating_add(block_bytes);
-        let limit_bytes = self.group.target.options.limit.0;
-        if bytes > limit_bytes {
-            return Err(PutError::StepTooLarge {
-                place: place(),
-                bytes,
-                limit_bytes,
-            });
-        }
-        open.bytes.set(bytes);
-        let order = open.order.get();
-        open.order.set(order + 1);
-        Ok(order)
-    }
-
-    /// Puts an array's block. The bytes are taken by [`end_step`](Self::end_step), which
-    /// must be given what this returns. `start` is empty for local arrays, or zeros; along
-    /// a joined axis it is 0.
-    ///
-    /// # Errors
-    /// [`PutError`]; the step then fails on every rank.
-    pub fn put<'d>(
-        &self,
-        variable: usize,
-        dtype: DType,
-        start: &[u64],
-        source: StridedRef<'d>,
-        space: MemorySpace,
-    ) -> Result<Put<'d>, PutError> {
-        if space != MemorySpace::Host {
-            let fault = Fault::Unsupported {
-                engine: self.group.target.engine.scheme().to_owned(),
-                what: format!("take memory of a device ({space:?})"),
-                instead: "copy the block to the host and put that".into(),
-            };
-            return Err(self.stick(failed(fault, self.put_place(variable))));
-        }
-        let count = source.count().to_vec();
-        let start = self.full_start(variable, start);
-        let order = self
-            .admit_put(variable, dtype, &start, &count)
-            .map_err(|error| self.stick(error))?;
-        Ok(Put {
-            variable,
-            order,
-            start,
-            count,
-            source: Source::Memory(source),
-        })
-    }
-
-    fn full_start(&self, variable: usize, start: &[u64]) -> Vec<u64> {
-        let definition = &self.definitions[variable];
-        if start.is_empty() && definition.kind != ShapeKind::GlobalArray {
-            vec![0; definition.dimensions()]
-        } else {
-            start.to_vec()
-        }
-    }
-
-    /// Puts a value: little-endian bytes of one element, or UTF-8. Taken at once.
-    ///
-    /// # Errors
-    /// [`PutError`]; the step then fails on every rank.
-    pub fn put_value(&self, variable: usize, dtype: DType, bytes: &[u8]) -> Result<(), PutError> {
-        let order = self
-            .admit_put(variable, dtype, &[], &[])
-            .map_err(|error| self.stick(error))?;
-        let open = self.open.as_ref().ok_or_else(|| PutError::NoStep {
-            stream: self.group.stream.clone(),
-        })?;
-        if dtype != DType::Text && bytes.len() != dtype.size_bytes() {
-            let problem = format!("{} bytes are no {dtype}", bytes.len());
-            return Err(self.stick(PutError::Shape {
-                place: self.put_place(variable),
-                problem,
-            }));
-        }
-        open.values
-            .borrow_mut()
-            .push((variable, order, bytes.to_vec()));
-        Ok(())
-    }
-
-    /// Lends zeroed memory for an array's block, row-major, to compute into; valid until
-    /// the step ends. Returns the put and the memory's address and bytes.
-    ///
-    /// # Errors
-    /// [`PutError`]; the step then fails on every rank.
-    pub fn span(
-        &self,
-        variable: usize,
-        dtype: DType,
-        start: &[u64],
-        count: &[u64],
-    ) -> Result<(Put<'static>, NonNull<u8>, usize), PutError> {
-        let start = self.full_start(variable, start);
-        let order = self
-            .admit_put(variable, dtype, &start, count)
-            .map_err(|error| self.stick(error))?;
-        let bytes = self.definitions[variable]
-            .byte_size(count)
-            .and_then(|bytes| usize::try_from(bytes).ok())
-            .unwrap_or(usize::MAX);
-        let (id, memory) = self
-            .engine
-            .borrow_mut()
-            .span(bytes)
-            .map_err(|error| self.stick(error))?;
-        Ok((
-            Put {
-                variable,
-                order,
-                start,
-                count: count.to_vec(),
-                source: Source::Span(id),
-            },
-            memory,
-            bytes,
-        ))
-    }
-
-    /// Ends the step; collective. When it returns the callers' memory is theirs again,
-    /// and the step is sealed, or given up on every rank.
-    ///
-    /// # Errors
-    /// [`EndError`], the same on every rank; also that of a put that failed on any rank.
-    pub fn end_step(&mut self, puts: Vec<Put<'_>>) -> Result<Sealed, EndError> {
-        self.conclude(puts, None)
-    }
-
-    /// Gives the step up, on every rank; collective with the others' [`end_step`](Self::end_step).
-    ///
-    /// # Errors
-    /// [`EndError`]: always, saying that this rank gave the step up.
-    pub fn abort_step(&mut self) -> Result<Sealed, EndError> {
-        self.conclude(
-            Vec::new(),
-            Some("the step was dropped before its end".into()),
-        )
-    }
-
-    fn conclude(
-        &mut self,
-        puts: Vec<Put<'_>>,
-        given_up: Option<String>,
-    ) -> Result<Sealed, EndError> {
-        let Some(open) = self.open.take() else {
-            let fault = Fault::Refused {
-                peer: "this handle".into(),
-                why: "no step is open; call begin_step first".into(),
-            };
-            return Err(failed(fault, self.group.place()));
-        };
-        let place = self.group.place().at_step(open.head.step);
-        let local = match open.failed.borrow_mut().take().or(given_up) {
-            Some(what) => Err(failed(
-                Fault::OnRank {
-                    rank: self.group.tree.rank(),
-                    what,
-                },
-                place.clone(),
-            )),
-            None if open.discarded => Ok(EndPart::default()),
-            None => self.capture(&open, puts, &place),
-        };
-        self.last_bytes = open.bytes.get();
-        let (engine, schema) = (self.engine.get_mut(), &self.schema);
-        let (wait, checked) = (self.group.wait(), self.group.target.options.checked);
-        let decided = self.group.agree_at::<EndError>(
-            local.map(|part| part.to_bytes()),
-            place,
-            |parts, place| {
-                if !open.discarded {
-                    let parts = decode_parts::<EndPart, EndError>(&parts, place)?;
-                    let (reported, contributions) = parts
-                        .into_iter()
-                        .map(|part| (part.reported, part.contribution))
-                        .unzip();
-                    let step = assemble(open.head, reported, schema, checked, place)?;
-                    engine.seal(
-                        &Sealing {
-                            record: &step.0,
-                            schema,
-                            layout: &step.1,
-                            contributions,
-                        },
-                        &wait,
-                    )?;
-                }
-                Ok(Vec::new())
-            },
-        );
-        self.engine
-            .get_mut()
-            .finish(&open.head, decided.is_ok() && !open.discarded);
-        self.next_step = open.head.step + 1;
-        decided.map(|_| Sealed {
-            step: open.head.step,
-            discarded: open.discarded,
-        })
-    }
-
-    fn capture(
-        &mut self,
-        open: &Open,
-        puts: Vec<Put<'_>>,
-        place: &Place,
-    ) -> Result<EndPart, EndError> {
-        let mut sources = Vec::with_capacity(puts.len());
-        let mut boxes = Vec::with_capacity(puts.len());
-        for put in puts {
-            boxes.push((put.variable, put.order, put.start, put.count));
-            sources.push(put.source);
-        }
-        let blocks: Vec<PutBlock<'_>> = boxes
-            .iter()
-            .zip(sources)
-            .map(|((variable, order, start, count), source)| PutBlock {
-                variable: self.agreed[*variable],
-                definition: &self.definitions[*variable],
-                order: *order,
-                start,
-                count,
-                source,
-            })
-            .collect();
-        let wait = self.group.wait();
-        let rank = self.group.tree.rank();
-        let captured = self
-            .engine
-            .get_mut()
-            .capture(&open.head, &blocks, &wait)
-            .map_err(|error| {
-                let fault = Fault::OnRank {
-                    rank,
-                    what: error.to_string(),
-                };
-                EndError::from(fault.at(place.clone()))
-            })?;
-        drop(blocks);
-        let mut reported: Vec<Reported> = boxes
-            .into_iter()
-            .zip(captured.stats)
-            .map(|((variable, order, start, count), stats)| {
-                EndPart::array(self.agreed[variable], order, start, count, stats)
-            })
-            .collect();
-        let values = open
-            .values
-            .borrow_mut()
-            .drain(..)
-            .map(|(variable, order, bytes)| EndPart::value(self.agreed[variable], order, bytes))
-            .collect::<Vec<_>>();
-        reported.extend(values);
-        reported.sort_by_key(|reported| reported.order);
-        Ok(EndPart {
-            reported,
-            contribution: captured.contribution,
-        })
-    }
-
     /// Closes the stream; collective. Readers see its end after the last step. A step
     /// that is open is given up.
     ///
@@ -842,83 +495,4 @@ fn encode_decision(
     };
     encoder.bytes(&schema.map(|schema| schema.to_bytes()).unwrap_or_default());
     encoder.finish()
-}
-
-fn assemble(
-    head: StepHead,
-    reported: Vec<Vec<Reported>>,
-    schema: &Arc<Schema>,
-    checked: bool,
-    place: &Place,
-) -> Result<(StepRecord, crate::model::Layout), EndError> {
-    let (layout, payloads) = lay_out(reported, schema);
-    for entry in layout.entries.iter().filter(|_| checked) {
-        let definition = &schema.variables[entry.variable as usize];
-        if definition.kind == ShapeKind::GlobalArray
-            && let Some((first, second)) = plan::overlaps(&entry.blocks)
-        {
-            let (first, second) = (&entry.blocks[first], &entry.blocks[second]);
-            let what = format!(
-                "the block at {:?} of rank {} and the block at {:?} of rank {} overlap",
-                first.start, first.rank, second.start, second.rank
-            );
-            return Err(EndError::Overlap {
-                place: place.clone().of_variable(&definition.name),
-                what,
-            });
-        }
-    }
-    let (schema_digest, layout_digest) = (digest(&schema.to_bytes()), digest(&layout.to_bytes()));
-    Ok((
-        StepRecord {
-            head,
-            schema_digest,
-            layout_digest,
-            payloads,
-        },
-        layout,
-    ))
-}
-
-fn shape_problem(definition: &Definition, start: &[u64], count: &[u64]) -> Option<String> {
-    let dimensions = definition.dimensions();
-    if start.len() != dimensions || count.len() != dimensions {
-        return Some(format!(
-            "the block has {} starts and {} counts, the variable has {dimensions} dimensions",
-            start.len(),
-            count.len()
-        ));
-    }
-    if definition.byte_size(count).is_none() {
-        return Some(format!(
-            "a block of {count:?} cells is larger than 2^63 bytes"
-        ));
-    }
-    let joined = match definition.kind {
-        ShapeKind::JoinedArray { axis } => Some(usize::from(axis)),
-        ShapeKind::GlobalArray => None,
-        _ => {
-            return (start.iter().any(|start| *start != 0))
-                .then(|| format!("a {} starts at 0, not at {start:?}", definition.kind.name()));
-        }
-    };
-    for dimension in 0..dimensions {
-        let (start, count, length) = (
-            start[dimension],
-            count[dimension],
-            definition.shape[dimension],
-        );
-        if joined == Some(dimension) {
-            if start != 0 {
-                return Some(format!(
-                    "along the joined dimension {dimension} a block starts at 0, not at {start}"
-                ));
-            }
-        } else if start.checked_add(count).is_none_or(|end| end > length) {
-            return Some(format!(
-                "{count} cells from {start} reach outside dimension {dimension}, which has {length}"
-            ));
-        }
-    }
-    None
 }
