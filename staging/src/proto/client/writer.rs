@@ -364,7 +364,10 @@ impl WriterMachine {
                 self.stored(put, exchange.server, stored.incarnation)
             }
             (Kind::Abort(abort), Kind::Fate(fate)) => {
-                self.trimmed_to(self.oldest, Some(abort.step), actions);
+                // A repeated end may have sealed the step before the abort came.
+                if fate.fate() == StepFate::Aborted {
+                    self.trimmed_to(self.oldest, Some(abort.step), actions);
+                }
                 Ok(Answer::Fate(fate))
             }
             (Kind::End(_) | Kind::AwaitSeal(_), Kind::Fate(fate)) => Ok(Answer::Fate(fate)),
