@@ -25,6 +25,7 @@ const FAILED_ONCE: &[u64] = &[
     0x70616e7895,
     0x70616e7b47,
     0x2110114309024ab8,
+    0x444721,
 ];
 /// Where the schedules start without `PANTA_SIM_SEED`.
 const DEFAULT_BASE: u64 = 0x70616e7461;

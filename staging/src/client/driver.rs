@@ -9,7 +9,7 @@
 //! lends them for the time of each call ([`Bodies`]); bodies that are received
 //! lie in buffers that are used again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub(super) struct Driver<M> {
     links: Vec<Link>,
     actions: VecDeque<ClientAction>,
     finished: BTreeMap<CallId, Result<Answer, ClientError>>,
+    /// Calls that go on without anybody who waits for them.
+    unattended: BTreeSet<CallId>,
     /// A channel that can never be had, and whose.
     hopeless: Option<(String, ChannelError)>,
     received: BTreeMap<u64, Vec<u8>>,
@@ -81,6 +83,7 @@ where
             dialer,
             actions: VecDeque::new(),
             finished: BTreeMap::new(),
+            unattended: BTreeSet::new(),
             hopeless: None,
             received: BTreeMap::new(),
             idle: Vec::new(),
@@ -123,6 +126,26 @@ where
     pub(super) fn call(&mut self, call: Call, wait: &Wait) -> Result<Answer, CallError> {
         let id = self.start(call, &NoBodies, wait);
         self.finish(id, &NoBodies, wait)
+    }
+
+    /// A call that is repeated until it is answered, for as long as `lasts`, whenever this
+    /// rank drives; waited for only as long as `wait`.
+    pub(super) fn insist(&mut self, call: Call, lasts: Duration, wait: &Wait) {
+        self.last_call += 1;
+        let id = CallId(self.last_call);
+        self.feed(ClientEvent::Call {
+            id,
+            call,
+            deadline: Time::now().after(lasts),
+            length: lasts,
+        });
+        self.carry_out(&NoBodies, wait);
+        while !self.is_finished(id) && self.hopeless.is_none() && wait.slice().is_ok() {
+            self.turn(&NoBodies, wait);
+        }
+        if self.finished.remove(&id).is_none() {
+            self.unattended.insert(id);
+        }
     }
 
     /// Drives until a call has finished.
@@ -321,7 +344,9 @@ where
                     body,
                 } => self.send(server, &message, body, bodies, wait),
                 ClientAction::Finished { id, result } => {
-                    self.finished.insert(id, result);
+                    if !self.unattended.remove(&id) {
+                        self.finished.insert(id, result);
+                    }
                 }
                 ClientAction::Drop { region } => {
                     let buffer = self.take_body(region);

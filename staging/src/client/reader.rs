@@ -34,6 +34,8 @@ use crate::shard::ShardMap;
 
 /// The longest a release is waited for.
 const RELEASE_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long a release that was not answered is repeated.
+const RELEASE_LASTS: std::time::Duration = std::time::Duration::from_secs(3600);
 /// The longest a goodbye is waited for.
 const CLOSE_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -218,6 +220,8 @@ impl ReaderEngine for StagingReader {
             return Err(fault.at(self.place().on_rank(self.rank)).into());
         };
         let stream = self.stream.clone();
+        // Releases that were not answered are repeated here too.
+        lock(&self.data).tick(wait);
         let mut driver = lock(control);
         let after = wait.deadline().length();
         // Polling is a question that the home answers at once.
@@ -358,8 +362,8 @@ impl ReaderEngine for StagingReader {
             step: holding.step,
         };
         let wait = Wait::new(RELEASE_LIMIT, &self.interrupt);
-        // What cannot be said now ends with the group.
-        let _ = lock(&self.data).call(call, &wait);
+        // What cannot be said now is said again with this rank's next call.
+        lock(&self.data).insist(call, RELEASE_LASTS, &wait);
     }
 
     fn commit(&self, step: &StepHead, cursor: &str, wait: &Wait) -> Result<(), Failure> {

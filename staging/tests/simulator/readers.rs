@@ -9,6 +9,9 @@ use panta_staging::proto::message::{Got, OpenReader, Query, Reason, Region, Seal
 use panta_transports::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// How long a release that was not answered is repeated: past any schedule's end.
+const RELEASE_LASTS_MS: u64 = 60_000;
+
 #[derive(Default)]
 pub struct ReaderState {
     life: u64,
@@ -503,7 +506,8 @@ impl World {
             for rank in 0..ranks {
                 if self.groups[group].up {
                     let call = AnyCall::Reader(ReaderCall::Release { epoch, step });
-                    self.call(group, rank, call, Purpose::Release, 2_500);
+                    // As the driver does: nobody waits for it, it is repeated.
+                    self.call(group, rank, call, Purpose::Release, RELEASE_LASTS_MS);
                 }
             }
         }
