@@ -10,6 +10,7 @@
 //! session   writers and readers: what is the same for every engine
 //! plan      which blocks cover a box
 //! file      the engine of Panta's own files
+//! stream    the engine of direct streams
 //! ```
 //! What it never hears of: servers, languages, generics over element types.
 
@@ -25,4 +26,5 @@ pub mod null;
 pub mod plan;
 pub mod session;
 mod spans;
+pub mod stream;
 pub mod tree;

@@ -4,8 +4,10 @@
 //! `docs/parameters.md` all come from the rows at the end of this file. To add
 //! a parameter, add a row.
 
-use super::value::{Acknowledge, ByteSize, ChunkShape, Policy, Sync, TransportChoice, Verify};
-use super::value::{Servers, Value};
+use super::value::{
+    Acknowledge, ByteSize, ChunkShape, Count, Distribution, Interfaces, Policy, Servers, Sync,
+    TransportChoice, Value, Verify,
+};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -157,22 +159,34 @@ parameters! {
     retain_bytes: Option<ByteSize> = None, for [Stream Staging];
     /// When written data is forced to disk: left to the system, after each step, or at close.
     sync: Sync = Sync::None, for [File];
-    /// The file that holds the key of the cluster, or one derived from it.
-    key: Option<PathBuf> = None, for [Staging];
+    /// The file that holds the key of the cluster, or one derived from it; for `stream:` that of the stream, where no contact file carries it.
+    key: Option<PathBuf> = None, for [Stream Staging];
     /// Whether connections are encrypted; they are authenticated in any case.
     encrypt: bool = false, for [Stream Staging];
     /// Whether overlapping blocks of one variable in one step are an error; else the highest (rank, put order) wins.
     checked: bool = false, for [File Stream Staging Null];
     /// What moves the bytes; one asked for by name that can't be had is an error.
     transport: TransportChoice = TransportChoice::Auto, for [Stream Staging];
-    /// The network interface to listen on, by name; loopback, or where ranks are on several hosts all, if not given.
-    interface: Option<String> = None, for [File Stream Staging Null];
+    /// The network interfaces to listen on, by name or network; loopback, or where ranks are on several hosts all, if not given.
+    interface: Option<Interfaces> = None, for [File Stream Staging Null];
     /// How many writer groups must end a step before it is sealed.
     declared_writers: u64 = 1, for [Staging];
     /// Which of the declared writer groups this is, counted from 1.
     writer: u64 = 1, for [Staging];
-    /// The directory in which writers and readers of a stream find each other.
-    rendezvous: Option<PathBuf> = None, for [Stream];
+    /// The contact file by which readers find the writer; `NAME.panta-contact` in the working directory if not given.
+    contact: Option<PathBuf> = None, for [Stream];
+    /// How many reader groups the first `begin_step` waits for; with 0 the writer starts alone.
+    rendezvous: Count = Count(1), for [Stream];
+    /// Which reader groups get a step: every one, each in its turn, or the one that asks first.
+    distribution: Distribution = Distribution::All, for [Stream];
+    /// Whether the first step is kept for as long as the stream lives, and given first to every reader group that joins.
+    precious_first: bool = false, for [Stream];
+    /// Whether this reader group gets only the newest step whenever it asks, and skips those before.
+    latest_only: bool = false, for [Stream];
+    /// The directory that steps are spilled to under the policy `spill`.
+    spill: Option<PathBuf> = None, for [Stream];
+    /// How long whoever waits for a peer in shared memory looks again and again before it sleeps.
+    spin: Duration = Duration::from_micros(50), for [Stream];
     /// Where data must be before a step is sealed: in a server's memory, on its disk, or on a replica too.
     ack: Acknowledge = Acknowledge::Memory, for [Staging];
     /// Elements of a chunk, the unit that servers index, per dimension; chosen from the variable's shape if not given.
@@ -183,6 +197,6 @@ parameters! {
     reader_group: Option<String> = None, for [Stream Staging];
     /// How long a silent peer counts as alive.
     lease: Duration = Duration::from_secs(300), for [Stream Staging];
-    /// Servers to ask first, as `host:port,host:port`; in a URL they follow the name after `@`.
-    servers: Servers = Servers::default(), for [Staging];
+    /// Servers to ask first, or addresses of the writer, as `host:port,host:port`; in a URL they follow the name after `@`.
+    servers: Servers = Servers::default(), for [Stream Staging];
 }

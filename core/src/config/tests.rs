@@ -296,7 +296,8 @@ fn percent_escapes_are_undone_in_paths_and_values_and_plus_is_itself() {
         .resolve("file:///a%3Fb+c?interface=x%26y%3Dz%25")
         .unwrap();
     assert_eq!(target.name, "/a?b+c");
-    assert_eq!(target.options.interface.as_deref(), Some("x&y=z%"));
+    let interface = Interface::Name("x&y=z%".into());
+    assert_eq!(target.options.interface, Some(Interfaces(vec![interface])));
 }
 
 #[test]

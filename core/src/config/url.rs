@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! file:runs/42.panta?direct=true&limit=2GiB      file:///scratch/42.panta
-//! staging:run42@node7:7400,node8:7400?ack=disk   stream:run42   null:
+//! staging:run42@node7:7400,node8:7400?ack=disk   null:
+//! stream:run42   stream:run42@node7:7400?key=run42.key
 //! ```
 //!
 //! Names, paths and values may hold `%41`; `+` is itself. Names of streams go
@@ -27,7 +28,7 @@ pub struct StreamUrl {
     pub engine: Engine,
     /// A path for `file:`, empty for `null:`, else a stream's name.
     pub name: String,
-    /// What follows `@`, for `staging:` only.
+    /// What follows `@`, for `staging:` and `stream:`.
     pub servers: Option<Servers>,
     /// The pairs after `?`, in order, decoded.
     pub query: Vec<(String, String)>,
@@ -74,10 +75,9 @@ pub fn parse_url(url: &str) -> Result<StreamUrl, ConfigError> {
 fn parse_target(engine: Engine, target: &str) -> Result<(String, Option<Servers>), String> {
     match engine {
         Engine::File => Ok((parse_path(target)?, None)),
-        Engine::Stream => Ok((parse_name(target)?, None)),
         Engine::Null if target.is_empty() => Ok((String::new(), None)),
         Engine::Null => Err("`null:` has no name".to_owned()),
-        Engine::Staging => match target.split_once('@') {
+        Engine::Staging | Engine::Stream => match target.split_once('@') {
             None => Ok((parse_name(target)?, None)),
             Some((name, servers)) => {
                 let servers = Servers::parse(servers)

@@ -1,6 +1,7 @@
 //! The types of parameter values: how they are written and what is allowed.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use std::time::Duration;
 const MAX_CHUNK_DIMENSIONS: usize = 16;
 /// The most servers in one list.
 const MAX_SERVERS: usize = 1024;
+/// The most interfaces in one list.
+const MAX_INTERFACES: usize = 16;
 /// The longest text value, in bytes.
 const MAX_TEXT_BYTES: usize = 4096;
 
@@ -69,29 +72,36 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// The longest first; `ms` before `s`, which it ends with.
-const DURATION_UNITS: [(&str, u64); 4] =
-    [("min", 60_000), ("ms", 1), ("h", 3_600_000), ("s", 1_000)];
+/// In microseconds; `ms` and `us` before `s`, which they end with.
+const DURATION_UNITS: [(&str, u64); 5] = [
+    ("min", 60_000_000),
+    ("ms", 1_000),
+    ("us", 1),
+    ("h", 3_600_000_000),
+    ("s", 1_000_000),
+];
 
 impl Value for Duration {
     fn expected() -> String {
-        "a time with its unit, as `500ms`, `60s`, `5min`, `2h`".to_owned()
+        "a time with its unit, as `50us`, `500ms`, `60s`, `5min`, `2h`".to_owned()
     }
 
     fn parse(text: &str) -> Result<Self, String> {
         let unit = DURATION_UNITS.iter().find(|(unit, _)| text.ends_with(unit));
-        let (unit, scale_ms) = unit.ok_or("the unit is missing")?;
+        let (unit, scale_us) = unit.ok_or("the unit is missing")?;
         let number = parse_digits(&text[..text.len() - unit.len()])?;
-        let milliseconds = number.checked_mul(*scale_ms).ok_or("too long")?;
-        Ok(Self::from_millis(milliseconds))
+        let microseconds = number.checked_mul(*scale_us).ok_or("too long")?;
+        Ok(Self::from_micros(microseconds))
     }
 
     fn print(&self) -> String {
-        let milliseconds = self.as_millis();
-        if milliseconds.is_multiple_of(1000) {
-            format!("{}s", milliseconds / 1000)
+        let microseconds = self.as_micros();
+        if microseconds.is_multiple_of(1_000_000) {
+            format!("{}s", microseconds / 1_000_000)
+        } else if microseconds.is_multiple_of(1000) {
+            format!("{}ms", microseconds / 1000)
         } else {
-            format!("{milliseconds}ms")
+            format!("{microseconds}us")
         }
     }
 }
@@ -124,6 +134,24 @@ impl Value for u64 {
 
     fn print(&self) -> String {
         self.to_string()
+    }
+}
+
+/// A whole number that may be zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count(pub u64);
+
+impl Value for Count {
+    fn expected() -> String {
+        "a whole number, also 0".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        parse_digits(text).map(Self)
+    }
+
+    fn print(&self) -> String {
+        self.0.to_string()
     }
 }
 
@@ -175,6 +203,73 @@ impl<T: Value> Value for Option<T> {
 
     fn print(&self) -> String {
         self.as_ref().map(T::print).unwrap_or_default()
+    }
+}
+
+/// What to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// The interface of this name.
+    Name(String),
+    /// Every interface with an address in this network.
+    Network {
+        /// An address of it.
+        address: IpAddr,
+        /// Bits that all its addresses have in common.
+        bits: u8,
+    },
+}
+
+impl Interface {
+    fn parse(text: &str) -> Result<Self, String> {
+        let network = text
+            .split_once('/')
+            .and_then(|(address, bits)| Some((address.parse::<IpAddr>().ok()?, bits)));
+        let Some((address, bits)) = network else {
+            return <String as Value>::parse(text).map(Self::Name);
+        };
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = parse_digits(bits).ok().filter(|bits| *bits <= most);
+        let bits = bits.ok_or_else(|| format!("`{text}` has not 0 to {most} bits after `/`"))?;
+        Ok(Self::Network {
+            address,
+            bits: u8::try_from(bits).unwrap_or(u8::MAX),
+        })
+    }
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => formatter.write_str(name),
+            Self::Network { address, bits } => write!(formatter, "{address}/{bits}"),
+        }
+    }
+}
+
+/// Interfaces, in the order given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces(pub Vec<Interface>);
+
+impl Value for Interfaces {
+    fn expected() -> String {
+        "names of interfaces or networks, as `ib0`, `10.1.0.0/16`, `eth0,ib0`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let interfaces: Vec<_> = text
+            .split(',')
+            .map(Interface::parse)
+            .collect::<Result<_, _>>()?;
+        if interfaces.len() > MAX_INTERFACES {
+            return Err(format!("more than {MAX_INTERFACES} interfaces"));
+        }
+        Ok(Self(interfaces))
+    }
+
+    fn print(&self) -> String {
+        let interfaces: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        interfaces.join(",")
     }
 }
 
@@ -337,6 +432,18 @@ choice! {
         Tcp = "tcp",
         /// A fabric with remote memory access.
         Rdma = "rdma",
+    }
+}
+
+choice! {
+    /// Which reader groups get a step.
+    Distribution {
+        /// All of them.
+        All = "all",
+        /// One after the other.
+        RoundRobin = "round-robin",
+        /// The one that asks first.
+        OnDemand = "on-demand",
     }
 }
 

@@ -37,7 +37,7 @@ mod sink;
 mod stored;
 #[cfg(test)]
 mod tests;
-mod watch;
+pub(crate) mod watch;
 mod writer;
 
 pub use pages::{Commit, CommitKind, PartReference, SegmentReference, parse_page};

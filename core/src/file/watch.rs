@@ -1,4 +1,4 @@
-//! Waiting for a file to grow: a file-change notice where the system has one,
+//! Waiting for a file to grow, or for one to appear in a directory: a file-change notice where the system has one,
 //! and a look every few milliseconds in any case, since writers on other hosts
 //! give no notice.
 
@@ -18,15 +18,15 @@ const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Waits in slices, longer and longer ones.
 #[derive(Debug)]
-pub(super) struct Patience(Duration);
+pub(crate) struct Patience(Duration);
 
 impl Patience {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(SHORTEST)
     }
 
     /// Sleeps for a slice, or until `watch` notices something.
-    pub(super) fn pass(&mut self, wait: &Wait, watch: Option<&Watch>) -> Result<(), WaitError> {
+    pub(crate) fn pass(&mut self, wait: &Wait, watch: Option<&Watch>) -> Result<(), WaitError> {
         let slice = wait.slice()?.min(self.0);
         self.0 = (self.0 * 2).min(LONGEST);
         let timeout = Timespec {
@@ -50,17 +50,21 @@ impl Patience {
     }
 }
 
-/// Notices when a file is written to, closed or removed.
+/// Notices when a file is written to, closed or removed, or when the files of a
+/// directory change.
 #[derive(Debug)]
-pub(super) struct Watch(OwnedFd);
+pub(crate) struct Watch(OwnedFd);
 
 impl Watch {
     /// `None` where the system gives no notice; polling does then.
-    pub(super) fn on(path: &Path) -> Option<Self> {
+    pub(crate) fn on(path: &Path) -> Option<Self> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let events = inotify::WatchFlags::MODIFY
             | inotify::WatchFlags::CLOSE_WRITE
-            | inotify::WatchFlags::ATTRIB;
+            | inotify::WatchFlags::ATTRIB
+            | inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::DELETE;
         let notices = inotify::init(flags).ok()?;
         inotify::add_watch(&notices, path, events).ok()?;
         Some(Self(notices))

@@ -4,18 +4,20 @@ use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::config::{Interface, Interfaces, Value};
+
 /// The most addresses that a rank listens on.
 pub(super) const MAX_ADDRESSES: usize = 16;
 
-/// The addresses of the interfaces that are up: of `interface`, if one is
+/// The addresses of the interfaces that are up: of `interfaces`, if some are
 /// named, else of all but loopback.
 ///
 /// # Errors
 /// What the system says; [`io::ErrorKind::NotFound`] where none is left.
-pub(super) fn of_interfaces(interface: Option<&str>) -> io::Result<Vec<IpAddr>> {
+pub(super) fn of_interfaces(interfaces: Option<&Interfaces>) -> io::Result<Vec<IpAddr>> {
     let all = all_interfaces()?;
-    let wanted = all.iter().filter(|(name, address)| match interface {
-        Some(wanted) => name == wanted,
+    let wanted = all.iter().filter(|(name, address)| match interfaces {
+        Some(wanted) => wanted.0.iter().any(|it| is_of(it, name, *address)),
         None => !address.is_loopback(),
     });
     let mut addresses: Vec<IpAddr> = wanted.map(|(_, address)| *address).collect();
@@ -25,13 +27,35 @@ pub(super) fn of_interfaces(interface: Option<&str>) -> io::Result<Vec<IpAddr>> 
     }
     let mut names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
     names.dedup();
-    let what = interface.map_or("no interface".to_owned(), |it| {
-        format!("no interface `{it}`")
+    let what = interfaces.map_or("no interface".to_owned(), |it| {
+        format!("no interface `{}`", it.print())
     });
     Err(io::Error::new(
         io::ErrorKind::NotFound,
         format!("{what} with an address; there are: {}", names.join(", ")),
     ))
+}
+
+fn is_of(interface: &Interface, name: &str, address: IpAddr) -> bool {
+    match interface {
+        Interface::Name(wanted) => wanted == name,
+        Interface::Network {
+            address: network,
+            bits,
+        } => {
+            network.is_ipv4() == address.is_ipv4()
+                && common_bits(*network, address) >= u32::from(*bits)
+        }
+    }
+}
+
+/// The leading bits that two addresses of one family have in common.
+fn common_bits(one: IpAddr, other: IpAddr) -> u32 {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        _ => 0,
+    }
 }
 
 /// Name and address of each interface that is up, link-local ones aside,
@@ -97,9 +121,14 @@ mod tests {
 
     #[test]
     fn loopback_is_found_by_name_and_an_unknown_name_lists_the_known() {
-        let addresses = of_interfaces(Some("lo")).unwrap();
+        let addresses = of_interfaces(Interfaces::parse("lo").ok().as_ref()).unwrap();
         assert!(addresses.iter().all(IpAddr::is_loopback));
-        let error = of_interfaces(Some("nosuch0")).unwrap_err();
+        let network = Interfaces::parse("nosuch0,127.0.0.0/8").ok();
+        assert_eq!(
+            of_interfaces(network.as_ref()).unwrap(),
+            [Ipv4Addr::LOCALHOST]
+        );
+        let error = of_interfaces(Interfaces::parse("nosuch0").ok().as_ref()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(error.to_string().contains("nosuch0"));
         assert!(error.to_string().contains("lo"));

@@ -418,7 +418,7 @@ fn listen(who: &[Identity], options: &TreeOptions) -> Result<Vec<Listener>, Stri
     let addresses = match &options.interface {
         None if one_host => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         interface => {
-            addresses::of_interfaces(interface.as_deref()).map_err(|error| error.to_string())?
+            addresses::of_interfaces(interface.as_ref()).map_err(|error| error.to_string())?
         }
     };
     let bind = |address| Listener::bind(SocketAddr::new(address, 0));
@@ -458,6 +458,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use super::*;
+    use crate::config::{Interfaces, Value};
     use std::io::Write;
     use std::net::TcpStream as RawStream;
     use std::thread;
@@ -557,7 +558,7 @@ mod tests {
     #[test]
     fn a_rank_that_cannot_listen_fails_the_opening_with_its_number_and_reason() {
         let options = TreeOptions {
-            interface: Some("nosuch0".to_owned()),
+            interface: Interfaces::parse("nosuch0").ok(),
             ..TreeOptions::default()
         };
         let shape = Shape {

@@ -39,6 +39,7 @@ pub(crate) use group::Group;
 pub(crate) use link::{Link, LocalStream, sleep_on};
 
 use crate::comm::Comm;
+use crate::config::Interfaces;
 use panta_transports::time::Wait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,9 +64,9 @@ const RULING_GRACE: Duration = Duration::from_millis(500);
 pub struct TreeOptions {
     /// The most children of a rank, at least 1; the same on every rank.
     pub fan_out: usize,
-    /// The network interface to listen on when the ranks are on several
-    /// hosts, as `eth0`; all interfaces if not named.
-    pub interface: Option<String>,
+    /// The network interfaces to listen on when the ranks are on several
+    /// hosts; all interfaces if not named.
+    pub interface: Option<Interfaces>,
 }
 
 impl Default for TreeOptions {

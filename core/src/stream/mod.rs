@@ -1,0 +1,6 @@
+//! `stream:` steps straight from their writers to their readers.
+
+#[allow(dead_code, reason = "for the writer and the reader of the engine")]
+mod contact;
+#[allow(dead_code, reason = "for the writer and the reader of the engine")]
+mod process;
