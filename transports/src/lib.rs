@@ -6,5 +6,6 @@
 
 pub mod channel;
 pub mod copy;
+pub mod coupling;
 pub mod random;
 pub mod time;
