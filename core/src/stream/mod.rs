@@ -2,5 +2,6 @@
 
 #[allow(dead_code, reason = "for the writer and the reader of the engine")]
 mod contact;
+pub mod machine;
 #[allow(dead_code, reason = "for the writer and the reader of the engine")]
 mod process;
