@@ -15,7 +15,8 @@
 //! run ── pair      processes that put and get, see `pair`
 //!     ├─ staging   whole arrays and small boxes through servers
 //!     ├─ routing   boxes to servers, in this process
-//!     └─ copy      strided copies, in this process
+//!     ├─ copy      strided copies, in this process
+//!     └─ redistribute  four processes to two, see `redistribute`
 //! run_role         what a process does that a workload started
 //! ```
 
@@ -25,16 +26,19 @@ mod link;
 mod pair;
 mod pattern;
 mod process;
+mod redistribute;
 mod relay;
 mod role;
 mod routing;
 mod row;
 mod server;
+mod shared;
 mod space;
 mod staging;
 mod statistics;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use error::BenchError;
 pub use role::run_role;
@@ -51,6 +55,8 @@ pub enum Workload {
     Routing,
     /// Strided copies by the length of their runs.
     Copy,
+    /// Four writer processes to two reader processes, cut across.
+    Redistribute,
 }
 
 /// What to measure, and how. What is `None` is chosen by the workload.
@@ -71,6 +77,10 @@ pub struct Request {
     pub servers: usize,
     /// When checksums are verified: `get`, `always` or `never`.
     pub verify: String,
+    /// Only this transport, where the engine has several.
+    pub transport: Option<String>,
+    /// How long a reader looks for the next step before it sleeps.
+    pub spin: Option<Duration>,
     /// Only this way to put and get.
     pub mode: Option<String>,
     /// How often ours and the bare loop are timed in turn.
@@ -96,5 +106,6 @@ pub fn run(request: &Request, report: &mut dyn FnMut(&Row)) -> Result<(), BenchE
         Workload::Staging => staging::run(request, report),
         Workload::Routing => routing::run(request, report),
         Workload::Copy => copying::run(request, report),
+        Workload::Redistribute => redistribute::run(request, report),
     }
 }

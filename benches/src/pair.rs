@@ -3,6 +3,7 @@
 //! Ours and the bare loop run in turn, each as processes of its own.
 
 use std::path::Path;
+use std::time::Duration;
 
 use panta_core::config::Engine;
 use tempfile::TempDir;
@@ -26,9 +27,13 @@ const MODES: [&str; 4] = ["put+get", "span+get", "put+view", "span+view"];
 /// Where files lie: in memory, so that no disk is measured.
 const MEMORY: &str = "/dev/shm";
 
+/// How long the bare reader looks before it sleeps, unless the request says.
+const BARE_SPIN: Duration = Duration::from_micros(50);
+
 /// How many steps of a size make a measurement of about a second.
-fn steps_of(bytes: u64) -> (u64, u64) {
+fn steps_of(bytes: u64, engine: Engine) -> (u64, u64) {
     match bytes {
+        0..=16_384 if engine == Engine::Stream => (2000, 200_000),
         0..=16_384 => (1000, 4000),
         16_385..=262_144 => (500, 1500),
         262_145..=4_194_304 => (100, 300),
@@ -70,7 +75,7 @@ fn engines(request: &Request) -> Result<Vec<Engine>, BenchError> {
         .iter()
         .map(|factory| factory.engine())
         .collect();
-    let measured = [Engine::File, Engine::Staging]
+    let measured = [Engine::File, Engine::Stream, Engine::Staging]
         .into_iter()
         .filter(|engine| there.contains(engine));
     let measured: Vec<Engine> = measured.collect();
@@ -92,6 +97,54 @@ fn engines(request: &Request) -> Result<Vec<Engine>, BenchError> {
     }
 }
 
+/// One way to carry a step, and the bare way that it is compared with.
+#[derive(Clone)]
+struct Case {
+    engine: Engine,
+    /// Asked for by name; of `stream:` only.
+    transport: Option<String>,
+    mode: String,
+}
+
+impl Case {
+    fn span(&self) -> bool {
+        self.mode.starts_with("span")
+    }
+
+    fn view(&self) -> bool {
+        self.mode.ends_with("view")
+    }
+
+    /// The transport shares memory, so that views are in place.
+    fn is_shared(&self) -> bool {
+        self.transport.as_deref() == Some("shm")
+    }
+}
+
+/// The cases of an engine: its transports, and the modes that each can do.
+fn cases(request: &Request, engine: Engine, modes: &[&str]) -> Vec<Case> {
+    let transports: Vec<Option<String>> = match (engine, &request.transport) {
+        (Engine::Stream, Some(transport)) => vec![Some(transport.clone())],
+        (Engine::Stream, None) => vec![Some("shm".into()), Some("tcp".into())],
+        _ => vec![None],
+    };
+    let mut cases = Vec::new();
+    for transport in transports {
+        for mode in modes {
+            let case = Case {
+                engine,
+                transport: transport.clone(),
+                mode: (*mode).to_owned(),
+            };
+            // Only shared memory can be looked at in place.
+            if case.is_shared() || !case.view() {
+                cases.push(case);
+            }
+        }
+    }
+    cases
+}
+
 /// One side's measurements, round by round.
 #[derive(Default)]
 struct Rounds {
@@ -99,6 +152,8 @@ struct Rounds {
     seconds: Vec<f64>,
     latencies_us: Vec<f64>,
     pss_bytes: Vec<f64>,
+    /// The same without the user's own arrays.
+    own_pss_bytes: Vec<f64>,
     copied_bytes: u64,
 }
 
@@ -110,89 +165,115 @@ fn measure(
     memcpy: &mut Memcpy,
     report: &mut dyn FnMut(&Row),
 ) -> Result<(), BenchError> {
-    let (mut paced, mut streamed) = steps_of(bytes);
+    let (mut paced, mut streamed) = steps_of(bytes, engine);
     if let Some(steps) = request.steps {
         streamed = steps.max(1);
         paced = paced.min(streamed);
     }
-    let mut ours: Vec<Rounds> = modes.iter().map(|_| Rounds::default()).collect();
-    let (mut bare, mut memcpys) = (Rounds::default(), Vec::new());
-    for _ in 0..request.rounds {
-        memcpys.push(memcpy.gb_per_s());
-        for (mode, rounds) in modes.iter().zip(&mut ours) {
+    for case in cases(request, engine, modes) {
+        let (mut ours, mut bare) = (Rounds::default(), Rounds::default());
+        let mut memcpys = Vec::new();
+        for _ in 0..request.rounds {
+            memcpys.push(memcpy.gb_per_s());
             let place = Directory::new()?;
-            let (mut servers, link) = ours_over(engine, mode, &place, request)?;
+            let (mut servers, link) = ours_over(&case, &place, request)?;
             let side = place.side(link, bytes, (paced, streamed), request);
-            pair(request, &side, &mut servers, rounds)?;
+            pair(request, &side, &mut servers, &mut ours)?;
+            let place = Directory::new()?;
+            let (mut servers, link) = bare_over(&case, &place, request)?;
+            let side = place.side(link, bytes, (paced, streamed), request);
+            pair(request, &side, &mut servers, &mut bare)?;
         }
-        let place = Directory::new()?;
-        let (mut servers, link) = bare_over(engine, &place, request)?;
-        let side = place.side(link, bytes, (paced, streamed), request);
-        pair(request, &side, &mut servers, &mut bare)?;
-    }
-    let speed = |rounds: &Rounds| (bytes * streamed) as f64 / median(&rounds.seconds) / 1e9;
-    for (mode, rounds) in modes.iter().zip(ours) {
+        let speed = |rounds: &Rounds| (bytes * streamed) as f64 / median(&rounds.seconds) / 1e9;
         let moved = (bytes * (paced + streamed)) as f64 * request.rounds as f64;
         let mut row = Row {
             workload: "pair",
             engine: Some(engine.scheme().to_owned()),
-            transport: Some(rounds.transport.clone()),
-            mode: Some((*mode).to_owned()),
+            transport: Some(ours.transport.clone()),
+            mode: Some(case.mode.clone()),
             verify: Some(request.verify.clone()),
             bytes: Some(bytes),
             steps: Some(streamed),
-            steps_per_s: Some(rounded(streamed as f64 / median(&rounds.seconds))),
-            copies: Some(rounded(rounds.copied_bytes as f64 / moved)),
-            pss_bytes: Some(median(&rounds.pss_bytes) as u64),
+            steps_per_s: Some(rounded(streamed as f64 / median(&ours.seconds))),
+            copies: Some(rounded(ours.copied_bytes as f64 / moved)),
+            pss_bytes: Some(median(&ours.pss_bytes) as u64),
             ..Row::default()
         };
-        row = row.with_throughput(speed(&rounds), Some(speed(&bare)), median(&memcpys));
+        row = row.with_throughput(speed(&ours), Some(speed(&bare)), median(&memcpys));
         let mut bare_latency = Row::default();
         set_percentiles(&mut bare_latency, bare.latencies_us.clone());
-        set_percentiles(&mut row, rounds.latencies_us);
-        report(&row.with("bare_p50_us", bare_latency.p50_us));
+        set_percentiles(&mut row, ours.latencies_us);
+        let row = row
+            .with("bare_p50_us", bare_latency.p50_us)
+            .with("own_pss_bytes", median(&ours.own_pss_bytes) as u64);
+        report(&row);
     }
     Ok(())
 }
 
 /// A fresh stream, and the servers that carry it.
 fn ours_over(
-    engine: Engine,
-    mode: &str,
+    case: &Case,
     place: &Directory,
     request: &Request,
 ) -> Result<(Vec<Process>, Link), BenchError> {
     let verify = &request.verify;
-    let (servers, url) = match engine {
+    let directory = place.0.path().display();
+    let (servers, url) = match case.engine {
         Engine::Staging => {
             let space = Servers::start(&request.executable, 1, place.0.path())?;
             let url = space.url("pair", verify);
             (space.servers, url)
         }
-        _ => {
-            let path = place.0.path().join("pair.panta");
-            let url = format!("{}:{}?verify={verify}", engine.scheme(), path.display());
+        Engine::Stream => {
+            let transport = case.transport.as_deref().unwrap_or("auto");
+            let mut url = format!(
+                "stream:pair?contact={directory}/pair.panta-contact&transport={transport}&verify={verify}"
+            );
+            if let Some(spin) = request.spin {
+                url.push_str(&format!("&spin={}us", spin.as_micros()));
+            }
             (Vec::new(), url)
         }
+        engine => {
+            let scheme = engine.scheme();
+            (
+                Vec::new(),
+                format!("{scheme}:{directory}/pair.panta?verify={verify}"),
+            )
+        }
     };
-    let span = mode.starts_with("span");
-    let view = mode.ends_with("view");
+    let (span, view) = (case.span(), case.view());
     Ok((servers, Link::Panta { url, span, view }))
 }
 
 /// The bare movement of the same bytes, and the relay that carries them.
 fn bare_over(
-    engine: Engine,
+    case: &Case,
     place: &Directory,
     request: &Request,
 ) -> Result<(Vec<Process>, Link), BenchError> {
-    if engine != Engine::Staging {
-        let path = bare_path(place.0.path());
-        return Ok((Vec::new(), Link::File { path }));
-    }
-    let mut relay = Process::start("relay", &request.executable, &Role::Relay)?;
-    let Listening { address } = relay.hear()?;
-    Ok((vec![relay], Link::Tcp { relay: address }))
+    let directory = place.0.path();
+    let link = match case.engine {
+        Engine::Staging => {
+            let mut relay = Process::start("relay", &request.executable, &Role::Relay)?;
+            let Listening { address } = relay.hear()?;
+            return Ok((vec![relay], Link::Tcp { relay: address }));
+        }
+        Engine::Stream if case.is_shared() => Link::Shared {
+            path: directory.join("bare"),
+            span: case.span(),
+            view: case.view(),
+            spin_us: request.spin.unwrap_or(BARE_SPIN).as_micros() as u64,
+        },
+        Engine::Stream => Link::Direct {
+            address: directory.join("bare.address"),
+        },
+        _ => Link::File {
+            path: bare_path(directory),
+        },
+    };
+    Ok((Vec::new(), link))
 }
 
 /// Where one round leaves its files; gone with it.
@@ -234,6 +315,7 @@ fn pair(
     let read: Measured = reader.hear()?;
     let written: Measured = writer.hear()?;
     let mut pss_bytes = read.pss_bytes + written.pss_bytes;
+    let fields_bytes = read.fields_bytes + written.fields_bytes;
     for server in servers {
         pss_bytes += server.ask()?.pss_bytes;
     }
@@ -243,6 +325,8 @@ fn pair(
     rounds.seconds.push(read.streamed_seconds);
     rounds.latencies_us.extend(read.latencies_us);
     rounds.pss_bytes.push(pss_bytes as f64);
+    let own_pss_bytes = pss_bytes.saturating_sub(fields_bytes);
+    rounds.own_pss_bytes.push(own_pss_bytes as f64);
     rounds.copied_bytes += read.copied_bytes + written.copied_bytes;
     Ok(())
 }

@@ -2,6 +2,8 @@
 //!
 //! All are floats in 1 to 2, so that statistics over them are ordinary work.
 
+use ndarray::Array1;
+
 use crate::error::BenchError;
 
 const ONE: u64 = 0x3FF0_0000_0000_0000;
@@ -36,6 +38,59 @@ pub(crate) fn check(field: &[f64], step: u64, first: u64, place: &str) -> Result
         step,
         element: element.unwrap_or(0),
     })
+}
+
+/// How many arrays a writer that puts has made before it is timed.
+pub(crate) const FIELDS: u64 = 2;
+
+/// Arrays made beforehand and put in turn: what a put costs is then timed, not what
+/// making values costs. Neighbouring steps have different values.
+pub(crate) struct Fields(Vec<Array1<f64>>);
+
+impl Fields {
+    /// Arrays of so many elements.
+    pub(crate) fn new(elements: usize) -> Self {
+        let made = (0..FIELDS).map(|step| {
+            let mut field = vec![0.0; elements];
+            fill(&mut field, step, 0);
+            Array1::from(field)
+        });
+        Self(made.collect())
+    }
+
+    /// The array that is put in a step.
+    pub(crate) fn array(&self, step: u64) -> &Array1<f64> {
+        &self.0[(step % FIELDS) as usize]
+    }
+
+    /// The same as a slice.
+    pub(crate) fn of(&self, step: u64) -> &[f64] {
+        self.array(step).as_slice().unwrap_or_default()
+    }
+
+    /// Bytes of all of them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.iter().map(|field| field.len() as u64 * 8).sum()
+    }
+}
+
+/// Looks at every element of a step, whose values are those of [`Fields`] if `premade`.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_as(
+    field: &[f64],
+    step: u64,
+    premade: bool,
+    place: &str,
+) -> Result<(), BenchError> {
+    check(field, if premade { step % FIELDS } else { step }, 0, place)
+}
+
+/// Floats as bytes.
+pub(crate) fn bytes(values: &[f64]) -> &[u8] {
+    // SAFETY: floats are plain data without padding, and bytes need no alignment.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
 #[cfg(test)]

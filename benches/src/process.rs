@@ -33,9 +33,20 @@ impl Process {
         executable: &Path,
         role: &Role,
     ) -> Result<Self, BenchError> {
+        Self::start_within(name, executable, role, &[])
+    }
+
+    /// The same with variables of its own in the environment.
+    pub(crate) fn start_within(
+        name: &'static str,
+        executable: &Path,
+        role: &Role,
+        variables: &[(&str, String)],
+    ) -> Result<Self, BenchError> {
         let role = serde_json::to_string(role).doing("describe a role")?;
         let mut child = Command::new(executable)
             .args(["bench-role", &role])
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{BenchError, Doing};
 use crate::link::{self, Link};
 use crate::process::{pss_bytes, say, wait_for_word};
+use crate::redistribute::{self, Grid};
 use crate::relay;
 use crate::server::{self, ServerRole};
 use crate::space::{self, Space};
@@ -49,6 +50,10 @@ pub(crate) enum Role {
     SpaceWriter(Space),
     /// Gets whole arrays and boxes.
     SpaceReader(Space),
+    /// Puts its rows of an array.
+    GridWriter(Grid),
+    /// Gets its columns of an array.
+    GridReader(Grid),
 }
 
 /// One side of a pair.
@@ -86,6 +91,8 @@ pub(crate) struct Measured {
     pub(crate) copied_bytes: u64,
     /// The process's share of memory.
     pub(crate) pss_bytes: u64,
+    /// What of it are the user's own arrays.
+    pub(crate) fields_bytes: u64,
 }
 
 /// Does what a workload asked of this process.
@@ -101,6 +108,8 @@ pub fn run_role(role: &str) -> Result<(), BenchError> {
         Role::Server(role) => server::run(&role),
         Role::SpaceWriter(space) => space::write(&space),
         Role::SpaceReader(space) => space::read(&space),
+        Role::GridWriter(grid) => redistribute::write(&grid),
+        Role::GridReader(grid) => redistribute::read(&grid),
     }
 }
 
@@ -141,6 +150,7 @@ fn write(side: &Side) -> Result<(), BenchError> {
     say(&Measured {
         copied_bytes: sender.copied_bytes(),
         pss_bytes: pss_bytes(),
+        fields_bytes: sender.fields_bytes(),
         ..Measured::default()
     })?;
     wait_for_word();
@@ -167,6 +177,7 @@ fn read(side: &Side) -> Result<(), BenchError> {
     channel.write_all(&[DONE]).doing("end the measurement")?;
     measured.copied_bytes = receiver.copied_bytes();
     measured.pss_bytes = pss_bytes();
+    measured.fields_bytes = receiver.fields_bytes();
     say(&measured)?;
     wait_for_word();
     Ok(())

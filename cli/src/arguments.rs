@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use panta_core::config::{ByteSize, Value};
 use panta_staging::proto::limits::SERVER_BYTES_DEFAULT;
@@ -89,6 +91,11 @@ fn byte_size(text: &str) -> Result<ByteSize, String> {
         "" => format!("it is {}", ByteSize::expected()),
         why => format!("{why}; it is {}", ByteSize::expected()),
     })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    <Duration as Value>::parse(text)
+        .map_err(|why| format!("{why}; it is {}", <Duration as Value>::expected()))
 }
 
 /// Lists the steps and variables of a stream, or the streams of servers.
@@ -261,6 +268,12 @@ pub(crate) struct BenchArguments {
     /// When checksums are verified: `get`, `always` or `never`.
     #[arg(long, default_value = "get")]
     pub(crate) verify: String,
+    /// Only this transport, as `shm`, where the engine has several.
+    #[arg(long)]
+    pub(crate) transport: Option<String>,
+    /// How long a reader looks for the next step before it sleeps, as `50us`.
+    #[arg(long, value_parser = duration)]
+    pub(crate) spin: Option<Duration>,
     /// How many servers share the space, in `staging`.
     #[arg(long, default_value_t = 1)]
     pub(crate) servers: usize,
@@ -283,4 +296,6 @@ pub(crate) enum Workload {
     Routing,
     /// Strided copies, by the length of their runs.
     Copy,
+    /// Four writers to two readers, cut across.
+    Redistribute,
 }

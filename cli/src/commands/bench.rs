@@ -71,6 +71,7 @@ fn request(arguments: &BenchArguments) -> Result<Request, CommandError> {
             Workload::Staging => panta_benches::Workload::Staging,
             Workload::Routing => panta_benches::Workload::Routing,
             Workload::Copy => panta_benches::Workload::Copy,
+            Workload::Redistribute => panta_benches::Workload::Redistribute,
         },
         executable,
         engine: arguments.engine.clone(),
@@ -78,6 +79,8 @@ fn request(arguments: &BenchArguments) -> Result<Request, CommandError> {
         servers: arguments.servers,
         steps: arguments.steps,
         verify: arguments.verify.clone(),
+        transport: arguments.transport.clone(),
+        spin: arguments.spin,
         mode: arguments.mode.clone(),
         rounds: arguments.rounds,
     })
