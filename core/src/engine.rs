@@ -8,8 +8,8 @@
 //! ```text
 //! writer    root:  prepare ── admit ─────────────── seal ── close_root
 //!           all:        attach ── begin ── capture ── finish ── close
-//! reader    root:  prepare ── next ───────────────────────── close_root
-//!           all:        attach ── load ── read … ── release ── close
+//! reader    root:  prepare ────────── next ────────────────────────────
+//!           all:        attach ── held ── load ── read … ── release ── close
 //! ```
 //! What the root's call returns is given to the next call of every rank.
 //! Engines see bytes and runtime element types, no generics.
@@ -197,17 +197,22 @@ pub struct Captured {
     pub contribution: Vec<u8>,
 }
 
-/// A whole step, ready to be sealed.
+/// A whole step, ready to be sealed. Schema, layout and their byte forms are the very
+/// ones of the step before while they are unchanged; the record holds their digests.
 #[derive(Debug)]
 pub struct Sealing<'a> {
     /// The step's record.
     pub record: &'a StepRecord,
     /// The schema it names.
     pub schema: &'a Arc<Schema>,
+    /// The byte form of the schema.
+    pub schema_bytes: &'a Arc<[u8]>,
     /// The layout it names.
-    pub layout: &'a Layout,
+    pub layout: &'a Arc<Layout>,
+    /// The byte form of the layout.
+    pub layout_bytes: &'a Arc<[u8]>,
     /// What each rank's capture left, in rank order.
-    pub contributions: Vec<Vec<u8>>,
+    pub contributions: &'a [Vec<u8>],
 }
 
 /// Carries steps away from one rank.
@@ -215,8 +220,8 @@ pub trait WriterEngine: Send {
     /// What carries the stream, and why.
     fn info(&self) -> EngineInfo;
 
-    /// Decides about a step of at most `bytes` in the whole group; root only.
-    /// May wait for room, as the policy says.
+    /// Decides about a step of at most `reserve_bytes` on each rank, in rank order;
+    /// root only. May wait for room, as the policy says.
     ///
     /// # Errors
     /// [`BeginError`]; it comes out on every rank and the step does not begin.
@@ -224,7 +229,7 @@ pub trait WriterEngine: Send {
         &mut self,
         head: &StepHead,
         schema: &Arc<Schema>,
-        bytes: u64,
+        reserve_bytes: &[u64],
         wait: &Wait,
     ) -> Result<Admission, BeginError>;
 
@@ -335,12 +340,20 @@ pub trait ReaderEngine: Send + Sync {
     /// What carries the stream, and why.
     fn info(&self) -> EngineInfo;
 
-    /// Waits for the next step; root only. Returns what every rank's `load` is
+    /// What the root must know about what this rank still holds before it asks for the
+    /// next step. `None`, unless overridden, saves the ranks a way up the tree. An engine
+    /// gives `Some` always or never, alike on every rank.
+    fn held(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Waits for the next step; root only. `held` is what each rank's [`held`](Self::held)
+    /// said, in rank order; empty if it says nothing. Returns what every rank's `load` is
     /// given, or `None` when the writer has closed and everything was seen.
     ///
     /// # Errors
     /// [`NextError`]; it comes out on every rank.
-    fn next(&self, wait: &Wait) -> Result<Option<Vec<u8>>, NextError>;
+    fn next(&self, held: &[Vec<u8>], wait: &Wait) -> Result<Option<Vec<u8>>, NextError>;
 
     /// Takes in the root's announcement; every rank. Decides nothing and does
     /// no I/O, so that it ends alike everywhere.

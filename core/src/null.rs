@@ -100,7 +100,7 @@ impl WriterEngine for NullWriter {
         &mut self,
         _head: &StepHead,
         _schema: &Arc<Schema>,
-        _bytes: u64,
+        _reserve_bytes: &[u64],
         _wait: &Wait,
     ) -> Result<Admission, BeginError> {
         Ok(Admission::Write(Vec::new()))

@@ -223,7 +223,7 @@ impl ReaderEngine for FileReader {
         }
     }
 
-    fn next(&self, wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
+    fn next(&self, _held: &[Vec<u8>], wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
         let mut follower = self
             .follower()
             .map_err(|fault| fault.at(self.place.clone()))?;

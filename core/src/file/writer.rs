@@ -156,7 +156,7 @@ impl WriterEngine for FileWriter {
         &mut self,
         head: &StepHead,
         _schema: &Arc<Schema>,
-        _bytes: u64,
+        _reserve_bytes: &[u64],
         _wait: &Wait,
     ) -> Result<Admission, BeginError> {
         let place = self.place.clone().at_step(head.step);
@@ -341,12 +341,16 @@ impl Root {
             bytes: Vec::new(),
             new: Vec::new(),
         };
-        let schema = parts.named(&self.known, PartKind::Schema, record.schema_digest, || {
-            sealing.schema.to_bytes()
-        })?;
-        let layout = parts.named(&self.known, PartKind::Layout, record.layout_digest, || {
-            sealing.layout.to_bytes()
-        })?;
+        let schema = parts.named(
+            &self.known,
+            (PartKind::Schema, record.schema_digest),
+            sealing.schema_bytes,
+        )?;
+        let layout = parts.named(
+            &self.known,
+            (PartKind::Layout, record.layout_digest),
+            sealing.layout_bytes,
+        )?;
         let body = record.to_bytes();
         let record_part = parts.add(PartKind::Record, digest(&body), &body);
         let appended = self.append_parts(&parts).map_err(Unsealed::Failed);
@@ -448,21 +452,19 @@ impl Parts {
     fn named(
         &mut self,
         known: &BTreeMap<(u32, u64), PartReference>,
-        kind: PartKind,
-        name: u64,
-        body: impl FnOnce() -> Vec<u8>,
+        (kind, name): (PartKind, u64),
+        body: &[u8],
     ) -> Result<PartReference, Fault> {
         if let Some(part) = known.get(&(kind as u32, name)) {
             return Ok(*part);
         }
-        let body = body();
-        if digest(&body) != name {
+        if digest(body) != name {
             return Err(Fault::Corrupt {
                 what: format!("the step's {kind:?}"),
                 problem: "its digest is not the one the record names".into(),
             });
         }
-        let part = self.add(kind, name, &body);
+        let part = self.add(kind, name, body);
         self.new.push(((kind as u32, name), part));
         Ok(part)
     }

@@ -1,8 +1,9 @@
 //! One rank's end of a stream that is read.
 //!
 //! The root's engine finds the next step; one broadcast tells the group, so that
-//! every rank sees the same steps in the same order or the same error. Reading
-//! is local to a rank.
+//! every rank sees the same steps in the same order or the same error. Where the
+//! engine must know first what the ranks still hold, that comes up the tree in the
+//! same round. Reading is local to a rank.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -131,18 +132,24 @@ impl Reader {
         }
         let group = self.group.get_mut();
         let engine = &self.shared.engine;
-        let root = group.tree.is_root().then(|| {
-            let wait = Wait::new(at_most, &group.interrupt);
-            let announcement = engine.next(&wait)?;
+        let interrupt = group.interrupt.clone();
+        let ask = |held: &[Vec<u8>]| {
+            let announcement = engine.next(held, &Wait::new(at_most, &interrupt))?;
             let mut encoder = Encoder::default();
             match announcement {
                 Some(announcement) => encoder.u8(1).bytes(&announcement),
                 None => encoder.u8(0),
             };
             Ok(encoder.finish())
-        });
+        };
         let usual = std::mem::replace(&mut group.deadline, at_most.max(self.shared.deadline));
-        let told = group.told_by_root::<NextError>(root);
+        let told = match engine.held() {
+            Some(held) => group.agree::<NextError>(Ok(held), |held, _| ask(&held)),
+            None => {
+                let root = group.tree.is_root().then(|| ask(&[]));
+                group.told_by_root::<NextError>(root)
+            }
+        };
         group.deadline = usual;
         let told = told?;
         let mut from = Decoder::new(&told);

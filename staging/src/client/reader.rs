@@ -211,7 +211,7 @@ impl ReaderEngine for StagingReader {
         }
     }
 
-    fn next(&self, wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
+    fn next(&self, _held: &[Vec<u8>], wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
         let Some(control) = &self.control else {
             let fault = Fault::Refused {
                 peer: "this engine".into(),

@@ -178,8 +178,7 @@ impl StagingWriter {
         which: usize,
         step: u64,
         name: String,
-        named: u64,
-        bytes: impl FnOnce() -> Vec<u8>,
+        (named, bytes): (u64, &[u8]),
         wait: &Wait,
     ) -> Result<VariableLayout, CallError> {
         let layout = match self.state.registered[which] {
@@ -189,7 +188,7 @@ impl StagingWriter {
                     step,
                     variable: name.clone(),
                     fixed: Vec::new(),
-                    shape: bytes(),
+                    shape: bytes.to_vec(),
                 };
                 match lock(&self.driver).call(call, wait)? {
                     Answer::Defined(number) => number,
@@ -225,15 +224,13 @@ impl StagingWriter {
                 });
             }
         }
-        let (schema, layout) = (Arc::clone(sealing.schema), sealing.layout);
         let record = sealing.record;
         let name = schema_name(self.slot);
         variables.push(self.register(
             0,
             step,
             name,
-            record.schema_digest,
-            || schema.to_bytes(),
+            (record.schema_digest, sealing.schema_bytes),
             wait,
         )?);
         let name = layout_name(self.slot);
@@ -241,8 +238,7 @@ impl StagingWriter {
             1,
             step,
             name,
-            record.layout_digest,
-            || layout.to_bytes(),
+            (record.layout_digest, sealing.layout_bytes),
             wait,
         )?);
         let part = Part {
@@ -262,7 +258,7 @@ impl StagingWriter {
 
     fn owners(&self, sealing: &Sealing<'_>) -> Result<Vec<OwnerShare>, SealError> {
         let mut shares = Vec::new();
-        for contribution in &sealing.contributions {
+        for contribution in sealing.contributions {
             if !contribution.is_empty() {
                 let part = Shares::from_bytes(contribution)
                     .map_err(|error| SealError::Fault(Fault::corrupt("a rank's shares", &error)))?;
@@ -358,9 +354,11 @@ impl WriterEngine for StagingWriter {
         &mut self,
         head: &StepHead,
         schema: &Arc<Schema>,
-        bytes: u64,
+        reserve_bytes: &[u64],
         wait: &Wait,
     ) -> Result<Admission, BeginError> {
+        let reserved = reserve_bytes.iter();
+        let bytes = reserved.fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
         self.state.in_doubt = false;
         let layouts = self.define_all(head, schema, wait)?;
         let begun = self.begin_at_home(head.step, bytes, wait);

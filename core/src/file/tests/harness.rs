@@ -206,7 +206,10 @@ impl Writers {
             variables: self.variables.iter().cloned().map(Arc::new).collect(),
             ..Schema::default()
         });
-        let admission = self.ranks[0].admit(&head, &schema, 0, &soon()).unwrap();
+        let reserved = vec![0; self.ranks.len()];
+        let admission = self.ranks[0]
+            .admit(&head, &schema, &reserved, &soon())
+            .unwrap();
         let Admission::Write(admission) = admission else {
             panic!("discarded")
         };
@@ -252,7 +255,7 @@ impl Writers {
                 (LayoutEntry { variable, blocks }, payloads)
             })
             .unzip();
-        let layout = Layout { entries: layout };
+        let layout = Arc::new(Layout { entries: layout });
         let record = StepRecord {
             head,
             schema_digest: digest(&schema.to_bytes()),
@@ -277,8 +280,10 @@ impl Writers {
         let sealing = Sealing {
             record: &captures.record,
             schema: &captures.schema,
+            schema_bytes: &captures.schema.to_bytes().into(),
             layout: &captures.layout,
-            contributions: captures.contributions,
+            layout_bytes: &captures.layout.to_bytes().into(),
+            contributions: &captures.contributions,
         };
         let sealed = self.ranks[0].seal(&sealing, &soon());
         self.finish(&captures.record.head, sealed.is_ok());
@@ -302,7 +307,7 @@ impl Writers {
 /// A step between capture and seal.
 pub(super) struct Captures {
     pub(super) schema: Arc<Schema>,
-    pub(super) layout: Layout,
+    pub(super) layout: Arc<Layout>,
     pub(super) record: StepRecord,
     pub(super) contributions: Vec<Vec<u8>>,
 }
@@ -321,7 +326,7 @@ fn view(put: &Put) -> StridedRef<'_> {
 
 /// The next step of a reader, as its session sees it.
 pub(super) fn next(reader: &FileReader, wait: &Wait) -> Result<Option<StepMeta>, NextError> {
-    match reader.next(wait)? {
+    match reader.next(&[], wait)? {
         Some(announcement) => reader.load(&announcement).map(Some),
         None => Ok(None),
     }

@@ -87,17 +87,19 @@ impl Writer {
             |parts, place| {
                 if !open.discarded {
                     let parts = decode_parts::<EndPart, EndError>(&parts, place)?;
-                    let (reported, contributions) = parts
+                    let (reported, contributions): (_, Vec<_>) = parts
                         .into_iter()
                         .map(|part| (part.reported, part.contribution))
                         .unzip();
                     let step = assemble(open.head, reported, schema, checked, place)?;
                     engine.seal(
                         &Sealing {
-                            record: &step.0,
+                            record: &step.record,
                             schema,
-                            layout: &step.1,
-                            contributions,
+                            schema_bytes: &step.schema_bytes,
+                            layout: &step.layout,
+                            layout_bytes: &step.layout_bytes,
+                            contributions: &contributions,
                         },
                         &wait,
                     )?;
@@ -175,13 +177,21 @@ impl Writer {
     }
 }
 
+/// What the root makes of the ranks' reports.
+struct Assembled {
+    record: StepRecord,
+    schema_bytes: Arc<[u8]>,
+    layout: Arc<Layout>,
+    layout_bytes: Arc<[u8]>,
+}
+
 fn assemble(
     head: StepHead,
     reported: Vec<Vec<Reported>>,
     schema: &Arc<Schema>,
     checked: bool,
     place: &Place,
-) -> Result<(StepRecord, Layout), EndError> {
+) -> Result<Assembled, EndError> {
     let (layout, payloads) = lay_out(reported, schema);
     for entry in layout.entries.iter().filter(|_| checked) {
         let definition = &schema.variables[entry.variable as usize];
@@ -199,14 +209,16 @@ fn assemble(
             });
         }
     }
-    let (schema_digest, layout_digest) = (digest(&schema.to_bytes()), digest(&layout.to_bytes()));
-    Ok((
-        StepRecord {
+    let (schema_bytes, layout_bytes) = (schema.to_bytes(), layout.to_bytes());
+    Ok(Assembled {
+        record: StepRecord {
             head,
-            schema_digest,
-            layout_digest,
+            schema_digest: digest(&schema_bytes),
+            layout_digest: digest(&layout_bytes),
             payloads,
         },
-        layout,
-    ))
+        schema_bytes: schema_bytes.into(),
+        layout: Arc::new(layout),
+        layout_bytes: layout_bytes.into(),
+    })
 }

@@ -279,15 +279,14 @@ impl Writer {
                 let known = Arc::clone(schema);
                 let mut merged = Arc::clone(schema);
                 everyone.merge(&mut parts, &mut merged, place)?;
-                let bytes = parts
-                    .iter()
-                    .fold(0_u64, |sum, part| sum.saturating_add(part.reserve_bytes));
-                let admission = engine
-                    .admit(&head, &merged, bytes, &wait)
-                    .inspect_err(|_| {
-                        // The merged schema is not taken over: the next begin merges again.
-                        everyone.forget();
-                    })?;
+                let reserved: Vec<u64> = parts.iter().map(|part| part.reserve_bytes).collect();
+                let admission =
+                    engine
+                        .admit(&head, &merged, &reserved, &wait)
+                        .inspect_err(|_| {
+                            // The merged schema is not taken over: the next begin merges again.
+                            everyone.forget();
+                        })?;
                 *schema = merged;
                 Ok(encode_decision(
                     &head,
