@@ -8,4 +8,5 @@ pub mod channel;
 pub mod copy;
 pub mod coupling;
 pub mod random;
+pub mod rdma;
 pub mod time;

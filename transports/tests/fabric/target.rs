@@ -1,0 +1,161 @@
+//! A target in a process of its own, and how tests order it about.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use panta_transports::rdma::{
+    Fabric, FabricAddress, FabricOptions, FabricServer, Progress, RemoteMemory,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Names the provider to a process that is to be a target.
+const ROLE: &str = "PANTA_TEST_FABRIC_TARGET";
+
+/// Bytes of the one region that a target exposes.
+pub(crate) const REGION_BYTES: usize = 40 << 20;
+
+/// What lies at a place of the region.
+pub(crate) fn value(at: usize) -> u8 {
+    ((at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u8
+}
+
+/// Options that stay on this machine.
+pub(crate) fn options(provider: &str) -> FabricOptions {
+    FabricOptions {
+        node: provider.starts_with("tcp").then(|| "127.0.0.1".to_owned()),
+        ..FabricOptions::with_provider(provider)
+    }
+}
+
+/// A running target.
+pub(crate) struct Target {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    pub(crate) address: FabricAddress,
+    pub(crate) memory: RemoteMemory,
+}
+
+impl Target {
+    pub(crate) fn start(provider: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_target_does_as_it_is_told", "--nocapture"])
+            .env(ROLE, provider)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let orders = child.stdin.take().unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap());
+        let ticket = answer(&mut answers);
+        let (address, memory) = ticket.split_once(' ').unwrap();
+        let address = FabricAddress::from_bytes(&unhex(address)).unwrap();
+        let memory = RemoteMemory::from_bytes(unhex(memory).try_into().unwrap());
+        Self {
+            child,
+            orders,
+            answers,
+            address,
+            memory,
+        }
+    }
+
+    /// Gives an order and waits until it was carried out.
+    pub(crate) fn order(&mut self, order: &str) -> String {
+        writeln!(self.orders, "{order}").unwrap();
+        answer(&mut self.answers)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for a process that was killed.
+    pub(crate) fn reap(&mut self) {
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // One that is gone already needs no more.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn answer(answers: &mut impl BufRead) -> String {
+    loop {
+        let mut line = String::new();
+        assert!(
+            answers.read_line(&mut line).unwrap() > 0,
+            "the target ended"
+        );
+        if let Some((_, said)) = line.trim_end().split_once("target: ") {
+            return said.to_owned();
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let pair = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    (0..text.len()).step_by(2).map(pair).collect()
+}
+
+/// Is a target if this process was started as one.
+pub(crate) fn run_if_asked() {
+    let Some(provider) = std::env::var_os(ROLE) else {
+        return;
+    };
+    let fabric = Fabric::load().unwrap();
+    let options = options(provider.to_str().unwrap());
+    let server = FabricServer::open(&fabric, &options).unwrap();
+    let bytes: Arc<Vec<u8>> = Arc::new((0..REGION_BYTES).map(value).collect());
+    let start = NonNull::new(bytes.as_ptr().cast_mut()).unwrap();
+    // SAFETY: the vector is the keeper.
+    let expose = || unsafe { server.register_memory(1, start, bytes.len(), bytes.clone()) };
+    let memory = expose().unwrap();
+    let ticket = (server.address().to_bytes(), memory.to_bytes());
+    println!("\ntarget: {} {}", hex(&ticket.0), hex(&ticket.1));
+    serve(&server, |order| {
+        if order == "withdraw" {
+            server.deregister(1).unwrap();
+        }
+    });
+}
+
+/// Serves reads and orders until nobody gives any more.
+fn serve(server: &FabricServer, obey: impl Fn(&str)) {
+    let input = std::io::stdin();
+    loop {
+        while server.progress().unwrap() == Progress::More {}
+        let mut fds = vec![PollFd::new(&input, PollFlags::IN)];
+        let wait_fd = server.wait_fd();
+        if let Some(fd) = &wait_fd {
+            fds.push(PollFd::new(fd, PollFlags::IN));
+        }
+        let timeout = server.poll_interval().map(|interval| Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(interval.subsec_nanos()),
+        });
+        let _ = poll(&mut fds, timeout.as_ref());
+        if fds[0].revents().is_empty() {
+            continue;
+        }
+        let mut order = String::new();
+        if input.read_line(&mut order).unwrap() == 0 {
+            return;
+        }
+        obey(order.trim());
+        println!("target: done");
+    }
+}
