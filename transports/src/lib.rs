@@ -9,4 +9,5 @@ pub mod copy;
 pub mod coupling;
 pub mod random;
 pub mod rdma;
+pub mod region;
 pub mod time;

@@ -1,0 +1,199 @@
+//! Mapped memory, and the only accesses to it: bounds are checked here, and
+//! other processes may change what is mapped at any time, so that no reference
+//! to plain bytes is made of it. Reads and writes are copies through pointers;
+//! words that both sides look at are atomics.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+
+/// Mapped memory; unmapped when dropped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+    writable: bool,
+}
+
+// SAFETY: the memory belongs to the process, not to a thread, and stays mapped
+// while the value lives. Accesses are copies through pointers or atomics.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; who writes where is settled by the owner of the mapping.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// All `bytes` of a file, shared and writable, every page present.
+    pub(crate) fn shared(fd: impl AsFd, bytes: usize) -> io::Result<Self> {
+        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        // SAFETY: the system picks a free place; nothing mapped is replaced.
+        let start = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+                fd,
+                0,
+            )
+        }?;
+        Self::from_start(start, bytes, true)
+    }
+
+    /// All `bytes` of a file, shared, to be read only.
+    pub(crate) fn read_only(fd: impl AsFd, bytes: usize) -> io::Result<Self> {
+        // SAFETY: as in `shared`.
+        let start = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                fd,
+                0,
+            )
+        }?;
+        Self::from_start(start, bytes, false)
+    }
+
+    /// Memory of this process alone, every page present where the system can
+    /// say so.
+    pub(crate) fn private(bytes: usize) -> io::Result<Self> {
+        // SAFETY: as in `shared`.
+        let start = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }?;
+        let mapping = Self::from_start(start, bytes, true)?;
+        mapping.make_present(Advice::LinuxPopulateWrite)?;
+        Ok(mapping)
+    }
+
+    fn from_start(start: *mut std::ffi::c_void, bytes: usize, writable: bool) -> io::Result<Self> {
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
+            start,
+            bytes,
+            writable,
+        })
+    }
+
+    /// Makes every page present for reading, so that the first look at it
+    /// costs nothing. Where the system is too old for that, they come one by
+    /// one.
+    pub(crate) fn make_readable(&self) -> io::Result<()> {
+        self.make_present(Advice::LinuxPopulateRead)
+    }
+
+    fn make_present(&self, how: Advice) -> io::Result<()> {
+        // SAFETY: the range is this mapping; its contents stay as they are.
+        match unsafe { madvise(self.start.as_ptr().cast(), self.bytes, how) } {
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where `bytes` at `offset` begin, if they lie in the mapping.
+    pub(crate) fn range(&self, offset: u64, bytes: usize) -> Option<NonNull<u8>> {
+        let offset = usize::try_from(offset).ok()?;
+        let end = offset.checked_add(bytes)?;
+        if end > self.bytes {
+            return None;
+        }
+        // SAFETY: `offset` lies in the mapping or at its end.
+        Some(unsafe { self.start.add(offset) })
+    }
+
+    /// The word at `offset`, to be looked at.
+    ///
+    /// # Panics
+    /// Where there is no aligned word at `offset`; offsets are constants of
+    /// this crate.
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        let fits = offset
+            .checked_add(8)
+            .is_some_and(|end| end <= self.bytes && offset.is_multiple_of(8));
+        assert!(fits, "no word at {offset} of {} bytes", self.bytes);
+        // SAFETY: in bounds and aligned, since mappings begin at a page; valid
+        // for any value, and living as long as the mapping.
+        unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(offset).cast()) }
+    }
+
+    /// What the word at `offset` holds, and all that was written before it.
+    pub(crate) fn load(&self, offset: usize) -> u64 {
+        // Other than relaxed loads are not for memory that can only be read.
+        let value = self.word(offset).load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        value
+    }
+
+    /// What the word at `offset` holds, with no order.
+    pub(crate) fn load_relaxed(&self, offset: usize) -> u64 {
+        self.word(offset).load(Ordering::Relaxed)
+    }
+
+    /// Writes the word at `offset` after all that was written before.
+    pub(crate) fn store(&self, offset: usize, value: u64) {
+        assert!(self.writable, "a mapping that can only be read");
+        self.word(offset).store(value, Ordering::Release);
+    }
+
+    /// Copies `from` to `offset`.
+    ///
+    /// # Panics
+    /// Where it does not fit; the caller has bounded it.
+    pub(crate) fn write(&self, offset: usize, from: &[u8]) {
+        let to = self.range(offset as u64, from.len());
+        let to = to.filter(|_| self.writable);
+        assert!(to.is_some(), "{} bytes at {offset}", from.len());
+        if let Some(to) = to {
+            // SAFETY: in bounds and writable; `from` cannot lie in the mapping,
+            // of which no references to bytes are made.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) }
+        }
+    }
+
+    /// Appends the `bytes` at `offset` to `into`.
+    ///
+    /// # Panics
+    /// Where they do not lie in the mapping; the caller has bounded them.
+    pub(crate) fn read(&self, offset: usize, bytes: usize, into: &mut Vec<u8>) {
+        let from = self.range(offset as u64, bytes);
+        assert!(from.is_some(), "{bytes} bytes at {offset}");
+        if let Some(from) = from {
+            into.reserve(bytes);
+            let length = into.len();
+            // SAFETY: in bounds, and `into` has room for as many, which are
+            // initialized by the copy. The other side may write meanwhile: then
+            // the bytes are any, which is what a peer can send anyhow.
+            unsafe {
+                let to = into.as_mut_ptr().add(length);
+                std::ptr::copy_nonoverlapping(from.as_ptr(), to, bytes);
+                into.set_len(length + bytes);
+            }
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by this value alone, and no pointer to it is used
+        // after its owner is gone. It can only fail for a range that is not one.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}

@@ -1,0 +1,194 @@
+//! One region: how its memory is made, so that a page that cannot be had is an
+//! error here and never a signal later.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, memfd_create};
+use rustix::process::{Resource, getrlimit};
+
+use super::error::RegionError;
+use super::mapping::Mapping;
+
+/// What a region's memory is sealed against: its pages can neither go away
+/// under a reader, nor be written through descriptors that are passed on, nor
+/// can that be undone.
+pub(crate) const SEALS: SealFlags = SealFlags::SHRINK
+    .union(SealFlags::GROW)
+    .union(SealFlags::FUTURE_WRITE)
+    .union(SealFlags::SEAL);
+
+/// Memory that extents lie in: mapped once, present, and with `shared` behind
+/// a descriptor that other processes can map, but not change.
+#[derive(Debug)]
+pub struct Region {
+    id: u32,
+    mapping: Mapping,
+    fd: Option<OwnedFd>,
+    // Last, so that it is given back after the memory is.
+    _charge: Charge,
+}
+
+impl Region {
+    /// Makes the memory; `charge` says how much.
+    pub(super) fn make(id: u32, charge: Charge, shared: bool) -> Result<Self, RegionError> {
+        let bytes = charge.bytes;
+        check_machine(bytes)?;
+        let system = |during, source| RegionError::System {
+            asked_bytes: bytes,
+            during,
+            source,
+        };
+        let length = usize::try_from(bytes)
+            .map_err(|_| system("mapping", io::ErrorKind::OutOfMemory.into()))?;
+        let (mapping, fd) = if shared {
+            check_file_size(bytes)?;
+            let (mapping, fd) = sealed_memory(length, system)?;
+            (mapping, Some(fd))
+        } else {
+            let mapping = Mapping::private(length).map_err(|source| system("mapping", source))?;
+            (mapping, None)
+        };
+        Ok(Self {
+            id,
+            mapping,
+            fd,
+            _charge: charge,
+        })
+    }
+
+    /// Its number, which is never given twice in an arena.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Its size.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.mapping.bytes() as u64
+    }
+
+    /// Where it is mapped in this process.
+    #[must_use]
+    pub fn as_ptr(&self) -> NonNull<u8> {
+        self.mapping.start()
+    }
+
+    /// The descriptor by which other processes map it; none for an arena that
+    /// is not shared.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Where `bytes` at `offset` begin, if all of them lie in the region. It
+    /// may be handed to the system; in this process somebody may be writing
+    /// there.
+    #[must_use]
+    pub fn range(&self, offset: u64, bytes: usize) -> Option<NonNull<u8>> {
+        self.mapping.range(offset, bytes)
+    }
+
+    /// The `bytes` at `offset`, if all of them lie in the region.
+    ///
+    /// # Safety
+    /// Nobody in this process writes to them while they are borrowed: they are
+    /// of a sealed step that is not released meanwhile, or are only handed to
+    /// the system, which does not mind.
+    #[must_use]
+    pub unsafe fn slice(&self, offset: u64, bytes: usize) -> Option<&[u8]> {
+        let start = self.mapping.range(offset, bytes)?;
+        // SAFETY: in bounds, initialized by the system, not written as the
+        // caller promises.
+        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), bytes) })
+    }
+}
+
+/// A memory file of `bytes`, every page present, mapped for writing here and
+/// sealed for everybody else.
+pub(crate) fn sealed_memory<E>(
+    bytes: usize,
+    fail: impl Fn(&'static str, io::Error) -> E,
+) -> Result<(Mapping, OwnedFd), E> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create("panta", flags).map_err(|error| fail("memfd_create", error.into()))?;
+    // Sets the size as well. Once it has succeeded no access can find that
+    // there is no memory for a page.
+    fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64)
+        .map_err(|error| fail("fallocate", error.into()))?;
+    let mapping = Mapping::shared(&fd, bytes).map_err(|error| fail("mmap", error))?;
+    fcntl_add_seals(&fd, SEALS).map_err(|error| fail("sealing", error.into()))?;
+    Ok((mapping, fd))
+}
+
+/// Refuses what would make the system end a process for want of memory.
+fn check_machine(asked_bytes: u64) -> Result<(), RegionError> {
+    let Some(available_bytes) = available_bytes() else {
+        return Ok(());
+    };
+    if asked_bytes > available_bytes {
+        return Err(RegionError::Machine {
+            asked_bytes,
+            available_bytes,
+        });
+    }
+    Ok(())
+}
+
+/// What the system says could be had without swapping, where it says so.
+fn available_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// A file grown beyond the limit of the process is a signal, so it is looked
+/// at before.
+fn check_file_size(asked_bytes: u64) -> Result<(), RegionError> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit_bytes) if asked_bytes > limit_bytes => Err(RegionError::FileSize {
+            asked_bytes,
+            limit_bytes,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that count against an arena's limit until this is dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    held_bytes: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Charge {
+    /// `bytes` more, if they and what is held stay within the limit.
+    pub(super) fn within(
+        held_bytes: &Arc<AtomicU64>,
+        bytes: u64,
+        limit_bytes: u64,
+    ) -> Option<Self> {
+        let fits = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= limit_bytes);
+        held_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .ok()?;
+        Some(Self {
+            held_bytes: Arc::clone(held_bytes),
+            bytes,
+        })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
