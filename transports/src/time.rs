@@ -10,7 +10,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The longest a wait sleeps before it looks at its interrupt flag again.
@@ -92,26 +92,72 @@ impl Deadline {
     }
 }
 
+/// How often, at most, a wait asks whether it is to end; see [`Interrupt::asking`].
+const ASK_EVERY: Duration = Duration::from_millis(20);
+
 /// A flag that ends waits early. Clones share the flag; setting it is
 /// async-signal-safe.
-#[derive(Clone, Debug, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+#[derive(Clone, Default)]
+pub struct Interrupt(Arc<Flag>);
+
+#[derive(Default)]
+struct Flag {
+    set: AtomicBool,
+    ask: Option<Ask>,
+    asked: AtomicU64,
+}
+
+type Ask = Box<dyn Fn() -> bool + Send + Sync>;
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = self.0.set.load(Ordering::Acquire);
+        formatter.debug_tuple("Interrupt").field(&set).finish()
+    }
+}
 
 impl Interrupt {
+    /// A flag that waits also ask about, on their own threads, every 20 ms at most: once
+    /// `ask` says yes, it is set. For languages whose signals are seen by asking.
+    #[must_use]
+    pub fn asking(ask: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Flag {
+            ask: Some(Box::new(ask)),
+            ..Flag::default()
+        }))
+    }
+
     /// Ends the waits that carry this flag within [`INTERRUPT_POLL`].
     pub fn set(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.set.store(true, Ordering::Release);
     }
 
     /// Takes the flag back, so that later waits run normally.
     pub fn clear(&self) {
-        self.0.store(false, Ordering::Release);
+        self.0.set.store(false, Ordering::Release);
     }
 
     /// Whether the flag is set.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.set.load(Ordering::Acquire) || self.0.is_set_when_asked()
+    }
+}
+
+impl Flag {
+    fn is_set_when_asked(&self) -> bool {
+        let Some(ask) = &self.ask else { return false };
+        let now = Time::now();
+        let last = Time(self.asked.load(Ordering::Relaxed));
+        if now.since(last) < ASK_EVERY {
+            return false;
+        }
+        self.asked.store(now.0, Ordering::Relaxed);
+        let yes = ask();
+        if yes {
+            self.set.store(true, Ordering::Release);
+        }
+        yes
     }
 }
 
@@ -227,5 +273,35 @@ mod tests {
         assert_eq!(wait.slice(), Err(WaitError::Interrupted));
         interrupt.clear();
         assert_eq!(wait.slice(), Ok(INTERRUPT_POLL));
+    }
+
+    #[test]
+    fn a_flag_that_asks_is_set_by_a_yes_and_asks_no_oftener_than_it_says() {
+        let (asked, yes) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (count, answer) = (Arc::clone(&asked), Arc::clone(&yes));
+        let interrupt = Interrupt::asking(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            answer.load(Ordering::Relaxed)
+        });
+        let wait = Wait::new(Duration::from_secs(3600), &interrupt);
+        let began = Time::now();
+        while Time::now().since(began) < ASK_EVERY * 3 {
+            assert_eq!(wait.slice(), Ok(INTERRUPT_POLL));
+        }
+        let least = asked.load(Ordering::Relaxed);
+        assert!(
+            (1..=4).contains(&least),
+            "asked {least} times in {:?}",
+            ASK_EVERY * 3
+        );
+        yes.store(true, Ordering::Relaxed);
+        while wait.slice().is_ok() {}
+        yes.store(false, Ordering::Relaxed);
+        assert!(interrupt.is_set(), "a yes holds until the flag is cleared");
+        interrupt.clear();
+        assert!(!interrupt.is_set());
     }
 }

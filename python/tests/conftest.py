@@ -1,0 +1,76 @@
+"""What the tests have in common: a stream of their own, and programs beside them."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+DEADLINE_SECONDS = 60
+
+
+@pytest.fixture
+def url(tmp_path):
+    """A stream that nobody else has."""
+    return f"file:{tmp_path / 'run.panta'}"
+
+
+class Program:
+    """A process beside the test: another rank, another side, another language."""
+
+    def __init__(self, command, **settings):
+        self.process = subprocess.Popen(
+            [str(word) for word in command], text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+
+    def line(self):
+        """The next line that it says."""
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(f"it said no more:\n{self.process.communicate()[1]}")
+        return line.strip()
+
+    def ended(self, status=0):
+        """What it said, once it has ended as it should."""
+        said, errors = self.process.communicate(timeout=DEADLINE_SECONDS)
+        assert self.process.returncode == status, f"{said}\n{errors}"
+        return said
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture
+def program():
+    """Starts programs, and sees that none outlives the test."""
+    started = []
+
+    def start(*command, **settings):
+        started.append(Program(command, **settings))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+@pytest.fixture
+def script(program, tmp_path):
+    """Starts a script of Python in a process of its own."""
+
+    def start(text, *arguments, **environment):
+        path = tmp_path / f"script{len(list(tmp_path.glob('script*')))}.py"
+        path.write_text(text)
+        variables = dict(os.environ, **{key: str(value) for key, value in environment.items()})
+        return program(sys.executable, path, *arguments, cwd=tmp_path, env=variables)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def repository():
+    """The root of the repository."""
+    return pathlib.Path(__file__).resolve().parents[2]

@@ -1,0 +1,105 @@
+"""Waits let others run, and end with Ctrl-C."""
+
+import signal
+import threading
+import time
+
+import pytest
+
+import panta
+
+WAITING = """
+import signal, sys, time
+import panta
+
+{before}
+try:
+    print("waits", flush=True)
+    {wait}
+except KeyboardInterrupt as error:
+    # Whoever sent the signal said when, on a clock that processes share.
+    print("interrupted", time.monotonic_ns(), flush=True)
+    {after}
+"""
+
+OPENED = "w = panta.Writer(sys.argv[1])\nr = panta.Reader(sys.argv[1])"
+
+
+@pytest.mark.parametrize("before, wait, after", [
+    (OPENED, "r.next_step(deadline=60)", ""),
+    (OPENED, "next(r)", "w.define('n', 'i8')\n    with w.step() as s: s['n'] = 1\n"
+                        "    assert r.next_step()['n'].value == 1"),
+    ("", "panta.Reader(sys.argv[1] + '?deadline=60s')", ""),
+    ("", "panta.Writer(sys.argv[1] + '?deadline=60s', panta.Comm.procs())", ""),
+], ids=["next_step", "iteration", "opening", "group"])
+def test_ctrl_c_ends_every_wait(script, url, tmp_path, before, wait, after):
+    (tmp_path / "meet").mkdir()
+    waits = script(WAITING.format(before=before, wait=wait, after=after), url,
+                   PANTA_RANK=0, PANTA_SIZE=2, PANTA_RENDEZVOUS=tmp_path / "meet")
+    assert waits.line() == "waits"
+    # Into the wait itself, if the machine is not too busy for that.
+    threading.Event().wait(0.1)
+    sent = time.monotonic_ns()
+    waits.process.send_signal(signal.SIGINT)
+    word, when = waits.line().split()
+    assert word == "interrupted"
+    waits.ended()
+    # 100 ms are promised; a machine with other things to do gets a second.
+    assert int(when) - sent < 1_000_000_000
+
+
+def test_what_a_signal_handler_raises_comes_out_and_one_that_does_not_is_no_end(script, url):
+    waits = script("""
+import signal, sys
+import panta
+
+seen = []
+def on_alarm(*_):
+    seen.append(1)
+    print("seen", flush=True)
+    if len(seen) == 2:
+        raise ZeroDivisionError("the handler's own")
+signal.signal(signal.SIGUSR1, on_alarm)
+w = panta.Writer(sys.argv[1])
+r = panta.Reader(sys.argv[1])
+try:
+    print("waits", flush=True)
+    r.next_step(deadline=60)
+except ZeroDivisionError as error:
+    print(error, flush=True)
+w.define("n", "i8")
+with w.step() as s:
+    s["n"] = 1
+assert r.next_step()["n"].value == 1
+""", url)
+    assert waits.line() == "waits"
+    for _ in range(2):
+        waits.process.send_signal(signal.SIGUSR1)
+        assert waits.line() == "seen"
+    assert waits.line() == "the handler's own"
+    waits.ended()
+
+
+def test_other_threads_run_while_one_waits(url):
+    with panta.Writer(url) as w, panta.Reader(url) as r:
+        w.define("n", "i8")
+        got = []
+        waits = threading.Thread(target=lambda: got.append(r.next_step(deadline=60)["n"].value))
+        waits.start()
+        # This thread could not come here if the other held on to the interpreter.
+        with w.step() as s:
+            s["n"] = 3
+        waits.join()
+        assert got == [3]
+
+
+def test_an_interrupt_ends_the_waits_until_it_is_taken_back(url):
+    with panta.Writer(url), panta.Reader(url) as r:
+        r.interrupt()
+        with pytest.raises(panta.InterruptedWait):
+            r.next_step()
+        with pytest.raises(InterruptedError):
+            r.next_step()
+        r.clear_interrupt()
+        with pytest.raises(TimeoutError):
+            r.next_step(deadline=0.01)
