@@ -19,6 +19,7 @@ use panta_core::codec::{Coded, DecodeError};
 use panta_core::config::{parse_toml, parse_url};
 use panta_core::file::{PartKind, parse_page, parse_part, parse_section};
 use panta_core::model::{Layout, Schema, StepRecord};
+use panta_core::stream::machine::{Join, ReaderMessage, WriterMessage};
 use panta_staging::proto::codec;
 use panta_staging::shard::ShardMap;
 use panta_transports::channel::{PREAMBLE_HEADER_BYTES, parse_answer, parse_hello, parse_prefix};
@@ -81,6 +82,19 @@ pub const TARGETS: &[Target] = &[
         "step_record",
         seeds::records,
         coded::<StepRecord>,
+        SOME_BYTES,
+    ),
+    target("stream_join", seeds::joins, coded::<Join>, SOME_BYTES),
+    target(
+        "stream_reader",
+        seeds::reader_messages,
+        coded::<ReaderMessage>,
+        SOME_BYTES,
+    ),
+    target(
+        "stream_writer",
+        seeds::writer_messages,
+        coded::<WriterMessage>,
         SOME_BYTES,
     ),
     target("config_toml", seeds::tomls, config_toml, SOME_BYTES),

@@ -6,6 +6,7 @@ use panta::{Shape, Solo, Writer};
 use panta_core::codec::Coded;
 use panta_core::config::{PARAMETERS, render_markdown};
 use panta_core::model::{Layout, Schema, StepRecord};
+use panta_core::stream::machine as stream;
 use panta_staging::proto::codec;
 use panta_staging::proto::message::{
     Begin, Define, End, Get, Got, GotPiece, Hello, Kind, Layout as WireLayout, Map, Message, Next,
@@ -230,6 +231,51 @@ pub(super) fn messages() -> Vec<Vec<u8>> {
             })
         })
         .collect()
+}
+
+pub(super) fn joins() -> Vec<Vec<u8>> {
+    let join = stream::Join {
+        name: "analysis".into(),
+        start: panta::Start::Cursor("viz".into()),
+        latest_only: false,
+        seen: Some(stream::Position { epoch: 2, step: 40 }),
+    };
+    vec![stream::Join::default().to_bytes(), join.to_bytes()]
+}
+
+pub(super) fn reader_messages() -> Vec<Vec<u8>> {
+    let at = stream::Position { epoch: 2, step: 40 };
+    let messages = [
+        stream::ReaderMessage::Ask,
+        stream::ReaderMessage::Release { step: 40 },
+        stream::ReaderMessage::Commit {
+            cursor: "viz".into(),
+            at,
+        },
+        stream::ReaderMessage::Leave {
+            held: vec![38, 39, 40],
+        },
+    ];
+    messages.iter().map(Coded::to_bytes).collect()
+}
+
+pub(super) fn writer_messages() -> Vec<Vec<u8>> {
+    let at = stream::Position { epoch: 2, step: 40 };
+    let messages = [
+        stream::WriterMessage::Welcome {
+            epoch: 2,
+            pull: true,
+            limit_bytes: 1 << 30,
+            newest: Some(40),
+        },
+        stream::WriterMessage::Announced { at, newest: 41 },
+        stream::WriterMessage::RolledBack { to: None },
+        stream::WriterMessage::Blocked {
+            held_bytes: 1 << 30,
+            releases: 7,
+        },
+    ];
+    messages.iter().map(Coded::to_bytes).collect()
 }
 
 fn kinds() -> Vec<Kind> {

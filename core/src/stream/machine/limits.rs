@@ -10,5 +10,6 @@ pub const MAX_CURSORS: usize = 1024;
 pub const MAX_NAME_BYTES: usize = 256;
 /// Under `spill`, steps that a group is told of before it let go of the first.
 pub const SPILL_WINDOW_STEPS: u32 = 8;
-/// Bytes of a message of either machine, without what the engine appends.
-pub const MAX_MESSAGE_BYTES: usize = 1024;
+/// Bytes of a message of either machine, without what the engine appends; only
+/// `Leave` comes near.
+pub const MAX_MESSAGE_BYTES: usize = 64 + 8 * MAX_HELD_STEPS;

@@ -4,7 +4,7 @@
 //! order. The engine may append bytes of its own to a message (the metadata of
 //! an announced step): decode from a [`Decoder`], then take the rest.
 
-use super::limits::MAX_NAME_BYTES;
+use super::limits::{MAX_HELD_STEPS, MAX_NAME_BYTES};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::engine::Start;
 
@@ -39,6 +39,9 @@ pub enum ReaderMessage {
     Ask,
     /// The group does not want it any more, unless the answer is on its way.
     Withdraw,
+    /// The group waits for a step while it holds others. Where it must ask, `Ask`
+    /// says so, too.
+    Waiting,
     /// No rank of the group needs the step any more.
     Release {
         /// The step.
@@ -83,6 +86,8 @@ pub enum WriterMessage {
         pull: bool,
         /// Bytes of steps that a writer rank holds at most.
         limit_bytes: u64,
+        /// The newest step sealed.
+        newest: Option<u64>,
     },
     /// Instead of `Welcome`.
     Refused {
@@ -268,6 +273,9 @@ impl Coded for ReaderMessage {
             Self::Alive => {
                 into.u8(6);
             }
+            Self::Waiting => {
+                into.u8(7);
+            }
         }
     }
 
@@ -280,8 +288,15 @@ impl Coded for ReaderMessage {
                 cursor: name(from)?,
                 at: Position::decode(from)?,
             },
-            5 => Self::Leave { held: from.u64s()? },
+            5 => {
+                let held = from.u64s()?;
+                if held.len() > MAX_HELD_STEPS {
+                    return Err(from.error("more steps are held than there can be"));
+                }
+                Self::Leave { held }
+            }
             6 => Self::Alive,
+            7 => Self::Waiting,
             other => return Err(from.error(format!("no message of a reader has code {other}"))),
         })
     }
@@ -294,11 +309,13 @@ impl Coded for WriterMessage {
                 epoch,
                 pull,
                 limit_bytes,
+                newest,
             } => {
                 into.u8(65)
                     .u64(*epoch)
                     .u8(u8::from(*pull))
                     .u64(*limit_bytes);
+                put_optional(*newest, into);
             }
             Self::Refused { why } => {
                 into.u8(66).u8(match why {
@@ -334,6 +351,7 @@ impl Coded for WriterMessage {
                 epoch: from.u64()?,
                 pull: flag(from)?,
                 limit_bytes: from.u64()?,
+                newest: optional(from)?,
             },
             66 => Self::Refused {
                 why: match from.u8()? {
@@ -369,5 +387,102 @@ impl Coded for WriterMessage {
             74 => Self::Fenced,
             other => return Err(from.error(format!("no message of a writer has code {other}"))),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::limits::MAX_MESSAGE_BYTES;
+    use super::*;
+
+    const AT: Position = Position {
+        epoch: u64::MAX,
+        step: 7,
+    };
+
+    fn survives<T: Coded + PartialEq + std::fmt::Debug>(value: &T) {
+        let bytes = value.to_bytes();
+        assert!(bytes.len() <= MAX_MESSAGE_BYTES);
+        assert_eq!(&T::from_bytes(&bytes).unwrap(), value);
+        for end in 0..bytes.len() {
+            assert!(
+                T::from_bytes(&bytes[..end]).is_err(),
+                "{value:?} cut at {end}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_message_survives_and_no_part_of_one_passes() {
+        for start in [
+            Start::Oldest,
+            Start::Latest,
+            Start::At(3),
+            Start::After(4),
+            Start::AtTime(0.5),
+            Start::Cursor("viz".into()),
+        ] {
+            survives(&Join {
+                name: "analysis".into(),
+                start,
+                latest_only: true,
+                seen: Some(AT),
+            });
+        }
+        for message in [
+            ReaderMessage::Ask,
+            ReaderMessage::Withdraw,
+            ReaderMessage::Waiting,
+            ReaderMessage::Alive,
+            ReaderMessage::Release { step: 1 },
+            ReaderMessage::Commit {
+                cursor: "ä".into(),
+                at: AT,
+            },
+            ReaderMessage::Leave { held: vec![1, 2] },
+        ] {
+            survives(&message);
+        }
+        for message in [
+            WriterMessage::Welcome {
+                epoch: 1,
+                pull: true,
+                limit_bytes: 2,
+                newest: Some(3),
+            },
+            WriterMessage::Refused {
+                why: RefusedWhy::OldEpoch,
+            },
+            WriterMessage::Announced { at: AT, newest: 9 },
+            WriterMessage::Trimmed { oldest: None },
+            WriterMessage::RolledBack { to: Some(40) },
+            WriterMessage::Blocked {
+                held_bytes: 1,
+                releases: 2,
+            },
+            WriterMessage::Committed { at: AT },
+            WriterMessage::NotCommitted { at: AT },
+            WriterMessage::Closed { last: Some(1) },
+            WriterMessage::Fenced,
+        ] {
+            survives(&message);
+        }
+    }
+
+    #[test]
+    fn a_name_too_long_is_refused_and_never_sent() {
+        let long = Join {
+            name: "ä".repeat(MAX_NAME_BYTES),
+            ..Join::default()
+        };
+        let sent = Join::from_bytes(&long.to_bytes()).unwrap();
+        assert_eq!(sent.name.len(), MAX_NAME_BYTES);
+        let mut hostile = Encoder::default();
+        hostile.u16(MAX_NAME_BYTES as u16 + 1);
+        let mut bytes = hostile.finish();
+        bytes.resize(2_000, b'a');
+        assert!(Join::from_bytes(&bytes).is_err());
     }
 }

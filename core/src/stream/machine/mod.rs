@@ -32,15 +32,15 @@
 pub mod limits;
 pub mod message;
 #[doc(hidden)]
-#[allow(dead_code, reason = "planted as soon as the machines are there")]
 pub mod mutant;
 pub mod publisher;
 pub mod subscriber;
+#[cfg(test)]
+mod subscriber_tests;
 
 pub use message::{Join, Position, ReaderMessage, RefusedWhy, WriterMessage};
 pub use publisher::{
-    Awaited, Distribution, Gone, Publisher, PublisherAction, PublisherEvent, PublisherOptions,
-    Recovered,
+    Awaited, Gone, Life, Publisher, PublisherAction, PublisherEvent, PublisherOptions, Recovered,
 };
 pub use subscriber::{Subscriber, SubscriberAction, SubscriberEvent, SubscriberOptions};
 

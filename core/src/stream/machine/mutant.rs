@@ -34,17 +34,19 @@ pub enum Mutant {
     RetainBeyondLimit,
     /// A step that is being spilled is announced before it lies in the file.
     AnnounceWhileSpilling,
-    /// A reader forgets to release steps that were withdrawn.
-    ForgetWithdrawn,
-    /// A reader asks again although an answer is under way.
-    AskTwice,
+    /// A reader delivers steps that were withdrawn before it came to them.
+    KeepWithdrawn,
+    /// A reader releases a step as it is delivered.
+    ReleaseEarly,
+    /// A reader never finds that the writer waits for it.
+    MissDeadlock,
     /// A reader delivers what the lost writer's memory took along.
     DeliverGone,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::EvictClaimed,
         Self::ForgetReservation,
         Self::DropUnderBlock,
@@ -59,8 +61,9 @@ impl Mutant {
         Self::CloseEarly,
         Self::RetainBeyondLimit,
         Self::AnnounceWhileSpilling,
-        Self::ForgetWithdrawn,
-        Self::AskTwice,
+        Self::KeepWithdrawn,
+        Self::ReleaseEarly,
+        Self::MissDeadlock,
         Self::DeliverGone,
     ];
 }

@@ -9,22 +9,28 @@
 //! come before the `Admitted` that needs the room: the ranks hear of all three
 //! when the step begins, and let go before they take.
 
+mod admission;
+mod groups;
+mod machine;
+mod membership;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+pub use machine::Publisher;
+
 use super::GroupId;
 use super::message::{Join, Position, ReaderMessage, WriterMessage};
-use crate::config::Policy;
-use panta_transports::time::Time;
+use crate::config::{Distribution, Policy};
 use std::time::Duration;
 
-/// Which groups get a step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Distribution {
-    /// Every group gets every step.
-    #[default]
-    All,
-    /// The groups take turns.
-    RoundRobin,
-    /// The group that asks first.
-    OnDemand,
+/// A life of a writer, from one start to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Its number, from 1.
+    pub epoch: u64,
+    /// The last step of earlier lives that stands; `None`: the stream began anew.
+    pub after: Option<u64>,
 }
 
 /// A step of an earlier life of the writer that a spill file still holds.
@@ -39,10 +45,10 @@ pub struct Recovered {
 /// What a publisher is given at start.
 #[derive(Clone, Debug)]
 pub struct PublisherOptions {
-    /// This life of the writer, from 1.
-    pub epoch: u64,
-    /// The last step of earlier lives that stands; `None`: the stream begins anew.
-    pub resumed_after: Option<u64>,
+    /// This life of the writer.
+    pub life: Life,
+    /// Earlier lives, as far as they are known, for groups that have seen them.
+    pub earlier: Vec<Life>,
     /// Bytes of steps in the memory of one rank, at most.
     pub limit_bytes: u64,
     /// Ranks of the writer group.
@@ -53,12 +59,11 @@ pub struct PublisherOptions {
     pub distribution: Distribution,
     /// Groups that must be there before the first step begins.
     pub rendezvous: usize,
-    /// The newest steps kept for late joiners, room permitting; 0: as many as
-    /// `retain_bytes` says.
+    /// How many of the newest sealed steps are kept for late joiners, room
+    /// permitting.
     pub retain_steps: u64,
-    /// Bytes on the fullest rank of the steps kept for late joiners, room
-    /// permitting; 0: as many as `retain_steps` says. Both 0: none are kept.
-    pub retain_bytes: u64,
+    /// Of these no more than this many bytes over all ranks.
+    pub retain_bytes: Option<u64>,
     /// The first step that this life seals is kept, and is the first that
     /// every joiner gets.
     pub precious_first: bool,
@@ -132,7 +137,7 @@ pub enum PublisherEvent<'a> {
         /// Bytes it takes on each rank; not more than reserved.
         bytes: &'a [u64],
     },
-    /// An admitted step was given up.
+    /// An admitted step was given up; its bytes are free, without an action.
     Aborted {
         /// The step.
         step: u64,
@@ -213,13 +218,11 @@ pub enum PublisherAction {
         /// The message.
         message: WriterMessage,
     },
-    /// A group is excluded: end its link after what was sent. It is gone for
-    /// the machine.
+    /// A group is excluded or was refused: end its link after what was sent. It
+    /// is gone for the machine.
     Fence {
         /// The group.
         group: GroupId,
-        /// Why.
-        why: Gone,
     },
     /// A cursor has moved; comes before the answer to the group that moved it.
     Remember {
@@ -245,55 +248,4 @@ pub struct Awaited {
     pub oldest: Option<u64>,
     /// Steps it has yet to be told of.
     pub to_come: u64,
-}
-
-/// See the module.
-#[derive(Debug)]
-pub struct Publisher {
-    options: PublisherOptions,
-}
-
-impl Publisher {
-    /// A publisher that has sealed nothing and that nobody has joined.
-    #[must_use]
-    pub fn new(options: PublisherOptions) -> Self {
-        Self { options }
-    }
-
-    /// Takes `event` at `now` and appends what is to be done to `actions`.
-    /// Time never goes back from one call to the next.
-    pub fn handle(
-        &mut self,
-        event: PublisherEvent<'_>,
-        now: Time,
-        actions: &mut Vec<PublisherAction>,
-    ) {
-        let _ = (event, now, actions);
-    }
-
-    /// When the machine wants a tick at the latest; to be asked again after
-    /// every event.
-    #[must_use]
-    pub fn next_tick(&self) -> Option<Time> {
-        None
-    }
-
-    /// Whom a waiting `Admit` or `Closing` waits for; for errors.
-    #[must_use]
-    pub fn awaiting(&self) -> Vec<Awaited> {
-        Vec::new()
-    }
-
-    /// The steps in memory, ascending, with those admitted and not sealed yet;
-    /// without those being spilled.
-    pub fn in_memory(&self) -> impl Iterator<Item = u64> + '_ {
-        std::iter::empty()
-    }
-
-    /// Bytes accounted on a rank.
-    #[must_use]
-    pub fn used_bytes(&self, rank: usize) -> u64 {
-        let _ = rank;
-        self.options.limit_bytes
-    }
 }

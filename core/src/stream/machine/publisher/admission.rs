@@ -1,0 +1,217 @@
+//! Room for the next step: what may go for it, and who is in the way.
+
+use super::super::limits::MAX_HELD_STEPS;
+use super::super::message::WriterMessage;
+use super::super::mutant::Mutant;
+use super::PublisherAction;
+use super::machine::Publisher;
+use super::steps::{State, Step};
+use crate::config::Policy;
+
+/// A step that has not begun.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) step: u64,
+    pub(super) reserve_bytes: Vec<u64>,
+}
+
+impl Publisher {
+    pub(super) fn admit(
+        &mut self,
+        step: u64,
+        reserve_bytes: &[u64],
+        actions: &mut Vec<PublisherAction>,
+    ) {
+        let reserve_bytes = self.steps.list(reserve_bytes);
+        let limit_bytes = self.options.limit_bytes;
+        let too_large = (0..reserve_bytes.len()).find_map(|rank| {
+            let there_can_be = limit_bytes.saturating_sub(self.precious_bytes[rank]);
+            (reserve_bytes[rank] > there_can_be).then_some((rank, there_can_be))
+        });
+        if let Some((rank, limit_bytes)) = too_large {
+            let bytes = reserve_bytes[rank];
+            self.steps.give_back(reserve_bytes);
+            actions.push(PublisherAction::TooLarge {
+                step,
+                rank,
+                bytes,
+                limit_bytes,
+            });
+            return;
+        }
+        // Tried as soon as the event is handled.
+        self.waiting = Some(Waiting {
+            step,
+            reserve_bytes,
+        });
+    }
+
+    /// Lets the waiting step begin, if there is room or can be made.
+    pub(super) fn try_admit(&mut self, actions: &mut Vec<PublisherAction>) {
+        let Some(waiting) = self.waiting.take() else {
+            return;
+        };
+        if self.missing_groups() > 0 {
+            self.waiting = Some(waiting);
+            return;
+        }
+        let room = self.fits(&waiting.reserve_bytes, &[], 0)
+            || self.make_room(&waiting.reserve_bytes, actions);
+        if room {
+            let step = waiting.step;
+            self.begun = true;
+            let mut bytes = waiting.reserve_bytes;
+            if self.planted.has(Mutant::ForgetReservation) {
+                bytes.fill(0);
+            }
+            let epoch = self.options.life.epoch;
+            self.steps.push(Step::new(step, epoch, State::Open, bytes));
+            actions.push(PublisherAction::Admitted { step });
+            return;
+        }
+        match self.options.policy {
+            Policy::Block | Policy::Spill => {
+                self.tell_blocking(&waiting, actions);
+                self.waiting = Some(waiting);
+            }
+            Policy::DropOldest | Policy::DropNewest => {
+                let step = waiting.step;
+                self.begun = true;
+                self.steps.give_back(waiting.reserve_bytes);
+                actions.push(PublisherAction::Discard { step });
+            }
+        }
+    }
+
+    /// Whether a step of `reserve_bytes` fits if `going` steps were gone and
+    /// `freed` bytes by rank with them; nothing by default.
+    fn fits(&self, reserve_bytes: &[u64], freed: &[u64], going: usize) -> bool {
+        let limit_bytes = self.options.limit_bytes;
+        let fits = |(rank, used): (usize, &u64)| {
+            let freed = freed.get(rank).copied().unwrap_or_default();
+            let used = used.saturating_sub(freed);
+            reserve_bytes[rank] == 0 || used.saturating_add(reserve_bytes[rank]) <= limit_bytes
+        };
+        self.steps.live() - going < MAX_HELD_STEPS && self.steps.used().iter().enumerate().all(fits)
+    }
+
+    /// Whether a step may leave memory for another.
+    fn may_go(&self, step: &Step) -> bool {
+        let claimed = !step.claimed.is_empty() && !self.planted.has(Mutant::EvictClaimed);
+        if step.state != State::Memory || step.precious || claimed {
+            return false;
+        }
+        if self.planted.has(Mutant::RetainBeyondLimit) && step.retained {
+            return false;
+        }
+        self.options.policy == Policy::Spill
+            || !step.pending.meets(&self.strict)
+            || self.planted.has(Mutant::DropUnderBlock)
+    }
+
+    /// Lets the oldest steps go that may, if that is enough; if not, none.
+    fn make_room(&mut self, reserve_bytes: &[u64], actions: &mut Vec<PublisherAction>) -> bool {
+        let mut freed = self.steps.list(&[]);
+        let (mut end, mut going) = (None, 0);
+        for (index, step) in (0..self.steps.len()).filter_map(|i| Some((i, self.steps.at(i)?))) {
+            if !self.may_go(step) {
+                continue;
+            }
+            for (freed, bytes) in freed.iter_mut().zip(&step.bytes) {
+                *freed = freed.saturating_add(*bytes);
+            }
+            going += usize::from(self.options.policy != Policy::Spill);
+            if self.fits(reserve_bytes, &freed, going) {
+                end = Some(index);
+                break;
+            }
+        }
+        self.steps.give_back(freed);
+        let Some(end) = end else {
+            return false;
+        };
+        for index in 0..=end {
+            if self.steps.at(index).is_some_and(|step| self.may_go(step)) {
+                self.let_go(index, actions);
+            }
+        }
+        true
+    }
+
+    /// Spills a step if anybody may still want it, or drops it.
+    fn let_go(&mut self, index: usize, actions: &mut Vec<PublisherAction>) {
+        let spill = self.options.policy == Policy::Spill
+            && self
+                .steps
+                .at(index)
+                .is_some_and(|step| step.pending.meets(&self.strict) || self.is_kept(step));
+        if spill {
+            self.spill(index, actions);
+        } else {
+            self.free(index, actions);
+        }
+    }
+
+    pub(super) fn spill(&mut self, index: usize, actions: &mut Vec<PublisherAction>) {
+        self.steps.free_memory(index);
+        if let Some(step) = self.steps.at_mut(index) {
+            step.state = State::Spilling;
+            actions.push(PublisherAction::Spill { step: step.number });
+        }
+    }
+
+    /// Tells the groups that wait, and whose steps alone are in the way, so.
+    pub(super) fn tell_blocking(&mut self, waiting: &Waiting, actions: &mut Vec<PublisherAction>) {
+        for slot in self.groups.slots() {
+            let Some(group) = self.groups.get(slot) else {
+                continue;
+            };
+            let releases = group.releases;
+            if !group.waits || group.claims == 0 || group.blocked_at == Some(releases) {
+                continue;
+            }
+            let Some(held_bytes) = self.in_the_way(slot, &waiting.reserve_bytes) else {
+                continue;
+            };
+            if let Some(group) = self.groups.get_mut(slot) {
+                group.blocked_at = Some(releases);
+                actions.push(PublisherAction::Send {
+                    group: group.id,
+                    message: WriterMessage::Blocked {
+                        held_bytes,
+                        releases,
+                    },
+                });
+            }
+        }
+    }
+
+    /// The bytes that a group holds on a rank that would lack room even if
+    /// everybody else let go.
+    fn in_the_way(&mut self, slot: usize, reserve_bytes: &[u64]) -> Option<u64> {
+        let mut held = self.steps.list(&[]);
+        for step in self.steps.iter().filter(|step| step.claimed.has(slot)) {
+            for (held, bytes) in held.iter_mut().zip(&step.bytes) {
+                *held = held.saturating_add(*bytes);
+            }
+        }
+        let precious_is_held = self
+            .precious
+            .and_then(|precious| self.steps.find(precious))
+            .and_then(|index| self.steps.at(index))
+            .is_some_and(|step| step.claimed.has(slot));
+        let found = held.iter().enumerate().find_map(|(rank, held)| {
+            let stays = if precious_is_held {
+                0
+            } else {
+                self.precious_bytes[rank]
+            };
+            let needed = stays
+                .saturating_add(*held)
+                .saturating_add(reserve_bytes[rank]);
+            (*held > 0 && needed > self.options.limit_bytes).then_some(*held)
+        });
+        self.steps.give_back(held);
+        found
+    }
+}
