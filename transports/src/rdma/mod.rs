@@ -111,3 +111,6 @@ impl FabricOptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use super::endpoint::{Endpoint, Memory, base};
 use super::table;
 use super::{Fabric, FabricAddress, FabricError, FabricOptions, POLL_INTERVAL, RemoteMemory};
 use crate::random;
+use crate::region::Region;
 
 /// How often another random key is tried where one is taken already.
 const KEY_TRIES: usize = 8;
@@ -78,6 +79,20 @@ impl FabricServer {
     #[must_use]
     pub fn address(&self) -> &FabricAddress {
         &self.address
+    }
+
+    /// Exposes a region under its number. It is kept mapped until
+    /// [`deregister`](Self::deregister), which whoever has an arena calls when
+    /// the arena says that the region is gone.
+    ///
+    /// # Errors
+    /// [`FabricError::Registration`], [`FabricError::Forked`].
+    pub fn register(&self, region: &Arc<Region>) -> Result<RemoteMemory, FabricError> {
+        let bytes = usize::try_from(region.bytes()).unwrap_or(usize::MAX);
+        // SAFETY: a region is mapped whole as long as it lives, and is the keeper.
+        unsafe {
+            self.register_memory(region.id(), region.as_ptr(), bytes, Arc::clone(region) as _)
+        }
     }
 
     /// Exposes memory as region `id`, in place of what had this number. It

@@ -3,8 +3,14 @@
 //!
 //! A machine without the module (`cargo build -p panta-fabric`) or without
 //! libfabric skips each of them by name; where `PANTA_CI` is set it fails.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
+mod loading;
 mod target;
 
 use std::mem::MaybeUninit;

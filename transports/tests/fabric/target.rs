@@ -1,14 +1,19 @@
-//! A target in a process of its own, and how tests order it about.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+//! A target in a process of its own, and how tests and benches order it about.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "each user uses some of it"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::ptr::NonNull;
-use std::sync::Arc;
 
 use panta_transports::rdma::{
     Fabric, FabricAddress, FabricOptions, FabricServer, Progress, RemoteMemory,
 };
+use panta_transports::region::{Arena, ArenaOptions};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -42,9 +47,14 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn start(provider: &str) -> Self {
+        Self::start_with(provider, REGION_BYTES)
+    }
+
+    /// One with another number of bytes.
+    pub(crate) fn start_with(provider: &str, bytes: usize) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "a_target_does_as_it_is_told", "--nocapture"])
-            .env(ROLE, provider)
+            .env(ROLE, format!("{provider} {bytes}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -102,7 +112,7 @@ fn answer(answers: &mut impl BufRead) -> String {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -113,22 +123,31 @@ fn unhex(text: &str) -> Vec<u8> {
 
 /// Is a target if this process was started as one.
 pub(crate) fn run_if_asked() {
-    let Some(provider) = std::env::var_os(ROLE) else {
+    let Ok(role) = std::env::var(ROLE) else {
         return;
     };
+    let (provider, bytes) = role.split_once(' ').unwrap();
+    let count: usize = bytes.parse().unwrap();
     let fabric = Fabric::load().unwrap();
-    let options = options(provider.to_str().unwrap());
+    let options = options(provider);
     let server = FabricServer::open(&fabric, &options).unwrap();
-    let bytes: Arc<Vec<u8>> = Arc::new((0..REGION_BYTES).map(value).collect());
-    let start = NonNull::new(bytes.as_ptr().cast_mut()).unwrap();
-    // SAFETY: the vector is the keeper.
-    let expose = || unsafe { server.register_memory(1, start, bytes.len(), bytes.clone()) };
-    let memory = expose().unwrap();
+    let arena = Arena::new(ArenaOptions {
+        limit_bytes: 1 << 30,
+        shared: true,
+    });
+    let mut extent = arena.allocate(count).unwrap();
+    for (at, byte) in extent.as_mut_slice().iter_mut().enumerate() {
+        *byte = value(at);
+    }
+    let mut memory = server.register(extent.region_arc()).unwrap();
+    // What tests call the region's end is the extent's.
+    memory.base += extent.offset();
+    memory.bytes = count as u64;
     let ticket = (server.address().to_bytes(), memory.to_bytes());
     println!("\ntarget: {} {}", hex(&ticket.0), hex(&ticket.1));
     serve(&server, |order| {
         if order == "withdraw" {
-            server.deregister(1).unwrap();
+            server.deregister(extent.region()).unwrap();
         }
     });
 }
