@@ -1248,6 +1248,12 @@ panta_status panta_set_attribute_texts(panta_writer *writer,
 panta_status panta_fail(panta_status status, const char *message);
 
 /**
+ * Adds words to this thread's last error, for functions around this library
+ * whose callers know its arguments by other names; keeps the rest of it.
+ */
+void panta_explain(const char *words);
+
+/**
  * A status as its name is written here, such as "PANTA_ERROR_SHAPE"; for good,
  * and never NULL.
  */
@@ -1372,6 +1378,74 @@ panta_status panta_interrupt(const void *writer_or_reader);
  * where panta_interrupt may.
  */
 panta_status panta_clear_interrupt(const void *writer_or_reader);
+
+/**
+ * Puts one block that begins at `start` (NULL: at zeros) and has the buffer's
+ * counts. Captured by end: the memory stays the caller's, and is left in place
+ * and unchanged until panta_end_step, panta_abort_step or panta_writer_close
+ * returns. Of a local array `start` is NULL; along a joined dimension it is 0.
+ * If this fails, the step fails on every rank.
+ */
+panta_status panta_put(panta_writer *writer,
+                       panta_variable variable,
+                       const int64_t *start,
+                       const panta_buffer *buffer);
+
+/**
+ * Puts one block as panta_put does, and copies it during this call: the memory
+ * is the caller's again when it returns.
+ */
+panta_status panta_put_copied(panta_writer *writer,
+                              panta_variable variable,
+                              const int64_t *start,
+                              const panta_buffer *buffer);
+
+/**
+ * Makes the step that is open fail on every rank when it ends, with these
+ * words, as a put that fails does; for functions around this library that
+ * refuse what they were to put.
+ */
+panta_status panta_fail_step(panta_writer *writer, const char *message);
+
+/**
+ * Puts one block by lending its memory: `release(context, buffer.data)` is
+ * called once, when the library is done with it, at the step's end at the
+ * earliest, on the thread that ends the step or closes the writer. If this
+ * fails, the memory stays the caller's and `release` is not called.
+ */
+panta_status panta_put_owned(panta_writer *writer,
+                             panta_variable variable,
+                             const int64_t *start,
+                             const panta_buffer *buffer,
+                             void (*release)(void *context, void *data),
+                             void *context);
+
+/**
+ * Puts a value of a global or local value, taken at once.
+ */
+panta_status panta_put_value(panta_writer *writer,
+                             panta_variable variable,
+                             panta_dtype value_dtype,
+                             const void *value);
+
+/**
+ * Puts a text of a global or local value, taken at once.
+ */
+panta_status panta_put_text(panta_writer *writer,
+                            panta_variable variable,
+                            const char *text);
+
+/**
+ * Lends memory of the transport for one block, to compute into, without any
+ * copy: row-major, zeroed, aligned to 64 bytes, the caller's until
+ * panta_end_step, panta_abort_step or panta_writer_close is called.
+ */
+panta_status panta_span(panta_writer *writer,
+                        panta_variable variable,
+                        panta_dtype span_dtype,
+                        const int64_t *start,
+                        const int64_t *count,
+                        void **memory);
 
 /**
  * Opens a stream for reading, by name or URL as panta_writer_open does;
@@ -1545,58 +1619,6 @@ panta_status panta_begin_step_of(panta_writer *writer,
 panta_status panta_is_discarded(panta_writer *writer, int32_t *discarded);
 
 /**
- * Puts one block that begins at `start` (NULL: at zeros) and has the buffer's
- * counts. Captured by end: the memory stays the caller's, and is left in place
- * and unchanged until panta_end_step, panta_abort_step or panta_writer_close
- * returns. Of a local array `start` is NULL; along a joined dimension it is 0.
- * If this fails, the step fails on every rank.
- */
-panta_status panta_put(panta_writer *writer,
-                       panta_variable variable,
-                       const int64_t *start,
-                       const panta_buffer *buffer);
-
-/**
- * Puts one block by lending its memory: `release(context, buffer.data)` is
- * called once, when the library is done with it, at the step's end at the
- * earliest, on the thread that ends the step or closes the writer. If this
- * fails, the memory stays the caller's and `release` is not called.
- */
-panta_status panta_put_owned(panta_writer *writer,
-                             panta_variable variable,
-                             const int64_t *start,
-                             const panta_buffer *buffer,
-                             void (*release)(void *context, void *data),
-                             void *context);
-
-/**
- * Puts a value of a global or local value, taken at once.
- */
-panta_status panta_put_value(panta_writer *writer,
-                             panta_variable variable,
-                             panta_dtype value_dtype,
-                             const void *value);
-
-/**
- * Puts a text of a global or local value, taken at once.
- */
-panta_status panta_put_text(panta_writer *writer,
-                            panta_variable variable,
-                            const char *text);
-
-/**
- * Lends memory of the transport for one block, to compute into, without any
- * copy: row-major, zeroed, aligned to 64 bytes, the caller's until
- * panta_end_step, panta_abort_step or panta_writer_close is called.
- */
-panta_status panta_span(panta_writer *writer,
-                        panta_variable variable,
-                        panta_dtype span_dtype,
-                        const int64_t *start,
-                        const int64_t *count,
-                        void **memory);
-
-/**
  * Ends the step; collective, with the same outcome on every rank. When it
  * returns, what was put is the caller's again, and the step is sealed, or
  * given up on every rank. `sealed` may be NULL.
@@ -1631,6 +1653,12 @@ panta_status panta_writer_group(panta_writer *writer,
  * in C, as those of panta_mpi.h; returns `status`.
  */
 panta_status panta_fail(panta_status status, const char *message);
+
+/**
+ * Adds words to this thread's last error, for functions around this library
+ * whose callers know its arguments by other names; keeps the rest of it.
+ */
+void panta_explain(const char *words);
 
 /**
  * A status as its name is written here, such as "PANTA_ERROR_SHAPE"; for good,
@@ -1763,6 +1791,36 @@ panta_status panta_begin_step_of(panta_writer *writer,
 panta_status panta_is_discarded(panta_writer *writer, int32_t *discarded);
 
 /**
+ * Ends the step; collective, with the same outcome on every rank. When it
+ * returns, what was put is the caller's again, and the step is sealed, or
+ * given up on every rank. `sealed` may be NULL.
+ */
+panta_status panta_end_step(panta_writer *writer, panta_sealed *sealed);
+
+/**
+ * Gives the step up, on every rank; collective with the others'
+ * panta_end_step, which then fail.
+ */
+panta_status panta_abort_step(panta_writer *writer);
+
+/**
+ * What carries the stream, and why.
+ */
+panta_status panta_writer_engine(panta_writer *writer, panta_engine_info *info);
+
+/**
+ * The copies of payload that this writer has made so far.
+ */
+panta_status panta_writer_copies(panta_writer *writer, panta_copies *copies);
+
+/**
+ * This rank and the number of ranks of the writer's group. Either may be NULL.
+ */
+panta_status panta_writer_group(panta_writer *writer,
+                                int32_t *rank,
+                                int32_t *size_of_group);
+
+/**
  * Puts one block that begins at `start` (NULL: at zeros) and has the buffer's
  * counts. Captured by end: the memory stays the caller's, and is left in place
  * and unchanged until panta_end_step, panta_abort_step or panta_writer_close
@@ -1773,6 +1831,22 @@ panta_status panta_put(panta_writer *writer,
                        panta_variable variable,
                        const int64_t *start,
                        const panta_buffer *buffer);
+
+/**
+ * Puts one block as panta_put does, and copies it during this call: the memory
+ * is the caller's again when it returns.
+ */
+panta_status panta_put_copied(panta_writer *writer,
+                              panta_variable variable,
+                              const int64_t *start,
+                              const panta_buffer *buffer);
+
+/**
+ * Makes the step that is open fail on every rank when it ends, with these
+ * words, as a put that fails does; for functions around this library that
+ * refuse what they were to put.
+ */
+panta_status panta_fail_step(panta_writer *writer, const char *message);
 
 /**
  * Puts one block by lending its memory: `release(context, buffer.data)` is
@@ -1813,36 +1887,6 @@ panta_status panta_span(panta_writer *writer,
                         const int64_t *start,
                         const int64_t *count,
                         void **memory);
-
-/**
- * Ends the step; collective, with the same outcome on every rank. When it
- * returns, what was put is the caller's again, and the step is sealed, or
- * given up on every rank. `sealed` may be NULL.
- */
-panta_status panta_end_step(panta_writer *writer, panta_sealed *sealed);
-
-/**
- * Gives the step up, on every rank; collective with the others'
- * panta_end_step, which then fail.
- */
-panta_status panta_abort_step(panta_writer *writer);
-
-/**
- * What carries the stream, and why.
- */
-panta_status panta_writer_engine(panta_writer *writer, panta_engine_info *info);
-
-/**
- * The copies of payload that this writer has made so far.
- */
-panta_status panta_writer_copies(panta_writer *writer, panta_copies *copies);
-
-/**
- * This rank and the number of ranks of the writer's group. Either may be NULL.
- */
-panta_status panta_writer_group(panta_writer *writer,
-                                int32_t *rank,
-                                int32_t *size_of_group);
 
 /**
  * Defines a variable, from the next step on; local to this rank. Defining it

@@ -324,6 +324,23 @@ pub unsafe extern "C" fn panta_fail(status: panta_status, message: *const c_char
     remember(&Failed::new(status, message))
 }
 
+/// Adds words to this thread's last error, for functions around this library
+/// whose callers know its arguments by other names; keeps the rest of it.
+// SAFETY: as for panta_fail.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn panta_explain(words: *const c_char) {
+    // SAFETY: as panta.h asks of callers.
+    let caller = unsafe { Caller::of("panta_explain") };
+    let Ok(words) = caller.text(words, "words") else {
+        return;
+    };
+    let _ = LAST.try_with(|last| {
+        let mut last = last.borrow_mut();
+        let longer = format!("{}{words}", last.message.to_string_lossy());
+        last.message = c_text(&longer);
+    });
+}
+
 /// A status as its name is written here, such as "PANTA_ERROR_SHAPE"; for good,
 /// and never NULL.
 // SAFETY: as for panta_fail.

@@ -25,6 +25,7 @@ pub mod get;
 mod handles;
 mod info;
 pub mod interrupts;
+pub mod put;
 pub mod reader;
 pub mod step;
 pub mod types;

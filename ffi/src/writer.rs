@@ -1,4 +1,5 @@
-//! Writing a stream: open, define, step by step put, close.
+//! Writing a stream: open, step by step begin and end, close; [`crate::put`] is what
+//! happens in between.
 //!
 //! A writer has one step at most, so a step that is written needs no handle of
 //! its own. What is put stays the caller's until the step's end takes it, which
@@ -12,11 +13,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use panta_core::engine::Resume;
 use panta_core::error::{EndError, Failure, Fault};
-use panta_core::model::{DType, StepTime};
+use panta_core::model::StepTime;
 use panta_core::session::{Put, Writer, WriterOptions};
 
 use crate::buffer::Buffer;
-use crate::caller::{Caller, dtype, milliseconds, signed};
+use crate::caller::{Caller, milliseconds, signed};
 use crate::comm::with_comm;
 use crate::failed::Failed;
 use crate::handles::{Exclusive, Handle, Object};
@@ -34,10 +35,10 @@ impl Object for WriterObject {
 }
 
 /// A lent buffer, and how to give it back.
-struct Lent {
-    release: unsafe extern "C" fn(*mut c_void, *mut c_void),
-    context: *mut c_void,
-    data: *mut c_void,
+pub(crate) struct Lent {
+    pub(crate) release: unsafe extern "C" fn(*mut c_void, *mut c_void),
+    pub(crate) context: *mut c_void,
+    pub(crate) data: *mut c_void,
 }
 
 // SAFETY: the pointers are only handed back to the caller, who is told that this may
@@ -56,12 +57,12 @@ pub(crate) struct State {
     /// In the upper half of this writer's variables, so that another's are refused.
     pub(crate) tag: u32,
     pub(crate) variables: usize,
-    in_step: bool,
-    puts: Vec<Put<'static>>,
-    booleans: Vec<(usize, Buffer)>,
-    lent: Vec<Lent>,
+    pub(crate) in_step: bool,
+    pub(crate) puts: Vec<Put<'static>>,
+    pub(crate) booleans: Vec<(usize, Buffer)>,
+    pub(crate) lent: Vec<Lent>,
     /// Why a put was refused before it came to the session.
-    refused: Option<String>,
+    pub(crate) refused: Option<String>,
     info: EngineTexts,
 }
 
@@ -122,23 +123,6 @@ pub(crate) fn with_writer<R>(
     let object = Handle::<WriterObject>::from_pointer(writer).get()?;
     let mut guard = object.0.enter(WriterObject::NAME)?;
     act(guard.state()?)
-}
-
-/// The same for a put: one that fails makes its step fail.
-fn with_step<R>(
-    writer: *const panta_writer,
-    act: impl FnOnce(&mut State) -> Result<R, Failed>,
-) -> Result<R, Failed> {
-    with_writer(writer, |state| {
-        let outcome = act(state);
-        if let Err(failed) = &outcome
-            && state.in_step
-            && !failed.is_noted
-        {
-            state.refused.get_or_insert_with(|| failed.message.clone());
-        }
-        outcome
-    })
 }
 
 fn step_number(given: i64, what: &str) -> Result<u64, Failed> {
@@ -318,192 +302,6 @@ pub unsafe extern "C" fn panta_is_discarded(
     })
 }
 
-/// `start` has as many entries as the variable dimensions; NULL is zeros.
-fn start_of(
-    caller: &Caller,
-    state: &State,
-    index: usize,
-    start: *const i64,
-) -> Result<Vec<u64>, Failed> {
-    let count = state.session.definition(index).dimensions();
-    if start.is_null() {
-        return Ok(vec![0; count]);
-    }
-    caller.sides(start, count, "start")
-}
-
-fn put(
-    caller: &Caller,
-    writer: *mut panta_writer,
-    variable: panta_variable,
-    start: *const i64,
-    buffer: *const panta_buffer,
-    lent: Option<Lent>,
-) -> Result<(), Failed> {
-    let mut lent = lent;
-    let outcome = with_step(writer, |state| {
-        let index = state.variable(variable)?;
-        let start = start_of(caller, state, index, start)?;
-        let buffer = caller.buffer(buffer)?;
-        if buffer.dtype == DType::Text {
-            return Err(Failed::new(
-                PANTA_ERROR_DTYPE,
-                "texts are put with panta_put_text",
-            ));
-        }
-        // SAFETY: read only by this writer's panta_end_step, until which the caller
-        // leaves the memory in place.
-        let source = unsafe { buffer.source() }?;
-        let put = state
-            .session
-            .put(index, buffer.dtype, &start, source, buffer.space)?;
-        state.puts.push(put);
-        if buffer.dtype == DType::Bool {
-            state.booleans.push((index, buffer));
-        }
-        state.lent.extend(lent.take());
-        Ok(())
-    });
-    // What was not taken stays the caller's, who is told by the error.
-    std::mem::forget(lent);
-    outcome
-}
-
-/// Puts one block that begins at `start` (NULL: at zeros) and has the buffer's
-/// counts. Captured by end: the memory stays the caller's, and is left in place
-/// and unchanged until panta_end_step, panta_abort_step or panta_writer_close
-/// returns. Of a local array `start` is NULL; along a joined dimension it is 0.
-/// If this fails, the step fails on every rank.
-// SAFETY: as for panta_writer_open.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn panta_put(
-    writer: *mut panta_writer,
-    variable: panta_variable,
-    start: *const i64,
-    buffer: *const panta_buffer,
-) -> panta_status {
-    // SAFETY: as panta.h asks of callers.
-    let caller = unsafe { Caller::of("panta_put") };
-    caller.answer(|| put(&caller, writer, variable, start, buffer, None))
-}
-
-/// Puts one block by lending its memory: `release(context, buffer.data)` is
-/// called once, when the library is done with it, at the step's end at the
-/// earliest, on the thread that ends the step or closes the writer. If this
-/// fails, the memory stays the caller's and `release` is not called.
-// SAFETY: as for panta_writer_open.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn panta_put_owned(
-    writer: *mut panta_writer,
-    variable: panta_variable,
-    start: *const i64,
-    buffer: *const panta_buffer,
-    release: Option<unsafe extern "C" fn(context: *mut c_void, data: *mut c_void)>,
-    context: *mut c_void,
-) -> panta_status {
-    // SAFETY: as panta.h asks of callers.
-    let caller = unsafe { Caller::of("panta_put_owned") };
-    caller.answer(|| {
-        let release = release
-            .ok_or_else(|| Failed::new(PANTA_ERROR_NULL, "`release` is NULL; use panta_put"))?;
-        let data = caller.input(buffer, "buffer")?.data;
-        let lent = Lent {
-            release,
-            context,
-            data,
-        };
-        put(&caller, writer, variable, start, buffer, Some(lent))
-    })
-}
-
-/// Puts a value of a global or local value, taken at once.
-// SAFETY: as for panta_writer_open.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn panta_put_value(
-    writer: *mut panta_writer,
-    variable: panta_variable,
-    value_dtype: panta_dtype,
-    value: *const c_void,
-) -> panta_status {
-    // SAFETY: as panta.h asks of callers.
-    let caller = unsafe { Caller::of("panta_put_value") };
-    caller.answer(|| {
-        with_step(writer, |state| {
-            let dtype = dtype(value_dtype, "value_dtype")?;
-            if dtype == DType::Text {
-                return Err(Failed::new(
-                    PANTA_ERROR_DTYPE,
-                    "texts are put with panta_put_text",
-                ));
-            }
-            let bytes = caller.bytes(value, dtype.size_bytes(), "value")?;
-            if dtype == DType::Bool && bytes.iter().any(|byte| *byte > 1) {
-                return Err(Failed::new(
-                    PANTA_ERROR_DTYPE,
-                    "`value` is no bool: 0 and 1 are",
-                ));
-            }
-            let index = state.variable(variable)?;
-            Ok(state.session.put_value(index, dtype, bytes)?)
-        })
-    })
-}
-
-/// Puts a text of a global or local value, taken at once.
-// SAFETY: as for panta_writer_open.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn panta_put_text(
-    writer: *mut panta_writer,
-    variable: panta_variable,
-    text: *const c_char,
-) -> panta_status {
-    // SAFETY: as panta.h asks of callers.
-    let caller = unsafe { Caller::of("panta_put_text") };
-    caller.answer(|| {
-        with_step(writer, |state| {
-            let text = caller.text(text, "text")?;
-            let index = state.variable(variable)?;
-            Ok(state
-                .session
-                .put_value(index, DType::Text, text.as_bytes())?)
-        })
-    })
-}
-
-/// Lends memory of the transport for one block, to compute into, without any
-/// copy: row-major, zeroed, aligned to 64 bytes, the caller's until
-/// panta_end_step, panta_abort_step or panta_writer_close is called.
-// SAFETY: as for panta_writer_open.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn panta_span(
-    writer: *mut panta_writer,
-    variable: panta_variable,
-    span_dtype: panta_dtype,
-    start: *const i64,
-    count: *const i64,
-    memory: *mut *mut c_void,
-) -> panta_status {
-    // SAFETY: as panta.h asks of callers.
-    let caller = unsafe { Caller::of("panta_span") };
-    caller.answer(|| {
-        let first = with_step(writer, |state| {
-            caller.check_place(memory, "memory")?;
-            let dtype = dtype(span_dtype, "span_dtype")?;
-            if matches!(dtype, DType::Bool | DType::Text) {
-                let message = "booleans and texts are put, not computed in place: they are checked";
-                return Err(Failed::new(PANTA_ERROR_UNSUPPORTED, message));
-            }
-            let index = state.variable(variable)?;
-            let start = start_of(&caller, state, index, start)?;
-            let count = caller.sides(count, start.len(), "count")?;
-            let (put, first, _bytes) = state.session.span(index, dtype, &start, &count)?;
-            state.puts.push(put);
-            Ok(first)
-        })?;
-        caller.give(memory, first.as_ptr().cast(), "memory")
-    })
-}
-
 /// Ends the step; collective, with the same outcome on every rank. When it
 /// returns, what was put is the caller's again, and the step is sealed, or
 /// given up on every rank. `sealed` may be NULL.
@@ -549,7 +347,7 @@ pub unsafe extern "C" fn panta_end_step(
     })
 }
 
-fn no_step(state: &State) -> Result<(), Failed> {
+pub(crate) fn no_step(state: &State) -> Result<(), Failed> {
     if state.in_step {
         return Ok(());
     }

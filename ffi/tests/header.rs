@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use cbindgen::{Builder, Config, DocumentationStyle, Language, Style};
 
 /// In the order in which their functions appear in the header.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "types",
     "lib",
     "failed",
     "interrupts",
     "comm",
     "writer",
+    "put",
     "define",
     "reader",
     "step",

@@ -8,6 +8,8 @@
     reason = "each test uses some of it"
 )]
 
+pub(crate) mod fortran;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -1,0 +1,134 @@
+//! Builds programs with the Fortran module, which is compiled from source by the
+//! compiler of its user, as is the C file beside it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Workshop, check, has, here, run};
+
+/// A Fortran compiler.
+pub(crate) struct Compiler {
+    pub(crate) name: &'static str,
+    strict: &'static [&'static str],
+    /// What a program may do that the module may not.
+    lax: &'static [&'static str],
+    modules_to: &'static str,
+}
+
+pub(crate) const GFORTRAN: Compiler = Compiler {
+    name: "gfortran",
+    strict: &[
+        "-std=f2018",
+        "-Wall",
+        "-Wextra",
+        "-pedantic",
+        "-Werror",
+        "-g",
+    ],
+    // The tests compare numbers that are exact.
+    lax: &["-Wno-compare-reals", "-fcheck=all"],
+    modules_to: "-J",
+};
+
+/// LLVM's, from the version on that has arguments of assumed rank.
+pub(crate) const FLANG: Compiler = Compiler {
+    name: "flang-22",
+    strict: &["-std=f2018", "-pedantic", "-Werror", "-g"],
+    lax: &[],
+    modules_to: "-module-dir",
+};
+
+impl Compiler {
+    /// The directory of its ISO_Fortran_binding.h, where C compilers do not look.
+    fn headers(&self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH")?;
+        let found = std::env::split_paths(&path)
+            .map(|directory| directory.join(self.name))
+            .find(|program| program.exists())?;
+        let directory = found.canonicalize().ok()?;
+        let headers = directory.parent()?.parent()?.join("include/flang");
+        headers.is_dir().then_some(headers)
+    }
+
+    /// Compiles the module and its C file in `directory`, with the headers in `include`.
+    pub(crate) fn module(&self, directory: &Path, include: &Path) -> Option<[PathBuf; 2]> {
+        if !(has("cc") && has(self.name)) {
+            return None;
+        }
+        let mut c = Command::new("cc");
+        c.args(["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror", "-g"]);
+        if let Some(headers) = self.headers() {
+            c.arg("-I").arg(headers);
+        }
+        let objects = [
+            directory.join("panta_fortran.o"),
+            directory.join("panta_module.o"),
+        ];
+        c.arg("-I")
+            .arg(include)
+            .arg("-c")
+            .arg(include.join("panta_fortran.c"))
+            .arg("-o")
+            .arg(&objects[0]);
+        check(&run(&mut c)?, "compiling panta_fortran.c");
+        let mut fortran = Command::new(self.name);
+        fortran
+            .args(self.strict)
+            .arg(self.modules_to)
+            .arg(directory)
+            .arg("-c")
+            .arg(include.join("panta.f90"))
+            .arg("-o")
+            .arg(&objects[1]);
+        check(&run(&mut fortran)?, "compiling panta.f90");
+        Some(objects)
+    }
+
+    /// Compiles `source` and the module; `None`, noted as a skip, without the compiler.
+    pub(crate) fn compile(&self, shop: &Workshop, source: &Path) -> Option<PathBuf> {
+        self.compile_with(shop, source, &here().join("../include"))
+    }
+
+    /// The same with the headers and the module in `include`.
+    pub(crate) fn compile_with(
+        &self,
+        shop: &Workshop,
+        source: &Path,
+        include: &Path,
+    ) -> Option<PathBuf> {
+        let directory = shop.path(&format!("module-{}", self.name));
+        std::fs::create_dir_all(&directory).unwrap();
+        let objects = self.module(&directory, include)?;
+        let name = source.file_stem().unwrap().to_string_lossy().into_owned();
+        let program = shop.path(&format!("{name}-{}", self.name));
+        let mut command = Command::new(self.name);
+        command
+            .args(self.strict)
+            .args(self.lax)
+            .arg(self.modules_to)
+            .arg(&directory)
+            .arg("-I")
+            .arg(&directory)
+            .arg(source)
+            .args(objects)
+            .arg("-o")
+            .arg(&program)
+            .arg("-L")
+            .arg(shop.path("."))
+            .arg("-lpanta");
+        check(
+            &run(&mut command)?,
+            &format!("compiling {}", source.display()),
+        );
+        Some(program)
+    }
+
+    /// Compiles one of the test programs and runs it to its end.
+    pub(crate) fn runs(&self, shop: &Workshop, program: &str, arguments: &[&str]) {
+        let source = here().join("tests/programs").join(program);
+        if let Some(built) = self.compile(shop, &source) {
+            let output = shop.command(built).args(arguments).output().unwrap();
+            check(&output, program);
+        }
+    }
+}

@@ -1,0 +1,687 @@
+/* panta_fortran.c: what the Fortran module needs of C.
+ *
+ * Compiled with the user's program, by a C compiler that finds the
+ * ISO_Fortran_binding.h of the user's Fortran compiler: the layout of an array's
+ * descriptor differs from compiler to compiler, so it is read here and nowhere
+ * else. panta.f90 is the only caller.
+ *
+ *   descriptor: base, type, (extent, stride) first dimension fastest
+ *        |  dtype, dimensions turned round, strides kept: no temporary
+ *        v
+ *   panta_buffer: data, dtype, (count, stride) last dimension fastest
+ *
+ * Logical arrays of more than one byte an element are the exception: Panta keeps
+ * a boolean in a byte, so they are converted on the way.
+ *
+ * SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <ISO_Fortran_binding.h>
+#include <panta.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A variable as panta.f90 keeps it. */
+typedef struct {
+    panta_variable number;
+    panta_dtype dtype;
+    int32_t dimensions;
+} fortran_variable;
+
+/* Positions or counts in Fortran's order; `dimensions` is -1 where not given. */
+typedef struct {
+    int64_t dimensions;
+    int64_t of[PANTA_MAX_DIMS];
+} fortran_place;
+
+/* What an array of Fortran is to Panta. */
+typedef struct {
+    panta_buffer buffer;
+    /* Bytes of an element of a logical array that is to be converted, else 0. */
+    size_t logical_bytes;
+} fortran_array;
+
+#define WORDS_BYTES 1024
+
+/* ---- Texts ---- */
+
+/* A text of Fortran as C wants it. */
+typedef struct {
+    char room[256];
+    char *text;
+} c_text;
+
+/* Without trailing blanks; NULL where there is no memory. */
+static const char *text_open(c_text *text, const char *given, int64_t length)
+{
+    while (length > 0 && given[length - 1] == ' ')
+        length--;
+    text->text = text->room;
+    if ((size_t)length >= sizeof text->room)
+        text->text = malloc((size_t)length + 1);
+    if (!text->text)
+        return NULL;
+    memcpy(text->text, given, (size_t)length);
+    text->text[length] = '\0';
+    return text->text;
+}
+
+static void text_close(c_text *text)
+{
+    if (text->text != text->room)
+        free(text->text);
+}
+
+/* ---- Errors ---- */
+
+static panta_status refuse(panta_status status, const char *form, ...)
+{
+    char words[WORDS_BYTES];
+    va_list arguments;
+    va_start(arguments, form);
+    vsnprintf(words, sizeof words, form, arguments);
+    va_end(arguments);
+    return panta_fail(status, words);
+}
+
+/* The same of a put, whose step then fails. */
+static panta_status spoil(panta_writer *writer, panta_status status)
+{
+    char words[WORDS_BYTES];
+    snprintf(words, sizeof words, "%s", panta_error_message());
+    panta_fail_step(writer, words);
+    return panta_fail(status, words);
+}
+
+/* Every function that opens something asks this first. */
+panta_status panta_fortran_check(void)
+{
+    if (panta_version_number() >= PANTA_VERSION_NUMBER)
+        return PANTA_OK;
+    return refuse(PANTA_ERROR_UNSUPPORTED,
+                  "libpanta %s is older than the module `panta` that this program was "
+                  "compiled with, which is of %d.%d.%d; put the newer library in the "
+                  "loader's way, or compile the program with the older module",
+                  panta_version(), PANTA_VERSION_MAJOR, PANTA_VERSION_MINOR,
+                  PANTA_VERSION_PATCH);
+}
+
+/* ---- Descriptors ---- */
+
+static const char *dtype_name(panta_dtype dtype)
+{
+    static const char *const names[15] = {
+        "of no type", "integer(1)", "integer(2)", "integer(4)", "integer(8)",
+        "PANTA_U8 (as integer(1))", "PANTA_U16 (as integer(2))",
+        "PANTA_U32 (as integer(4))", "PANTA_U64 (as integer(8))", "real(4)",
+        "real(8)", "complex(4)", "complex(8)", "logical", "character"};
+    return names[dtype > 0 && dtype < 15 ? dtype : 0];
+}
+
+static bool is_logical(CFI_type_t type)
+{
+#ifdef CFI_type_mask /* gfortran: a base type and a kind */
+    return ((int)type & CFI_type_mask) == CFI_type_Logical;
+#else /* LLVM: logicals of 2, 4 and 8 bytes have codes that integers do not */
+    return type == CFI_type_Bool || type == CFI_type_int_least16_t ||
+           type == CFI_type_int_least32_t || type == CFI_type_int_least64_t;
+#endif
+}
+
+/* The type of the elements; 0 if Panta has none such. */
+static panta_dtype dtype_of(const CFI_cdesc_t *array)
+{
+    CFI_type_t type = array->type;
+    if (is_logical(type))
+        return PANTA_BOOL;
+    if (type == CFI_type_double)
+        return PANTA_F64;
+    if (type == CFI_type_float)
+        return PANTA_F32;
+    if (type == CFI_type_double_Complex)
+        return PANTA_COMPLEX128;
+    if (type == CFI_type_float_Complex)
+        return PANTA_COMPLEX64;
+    if (type == CFI_type_int32_t || type == CFI_type_int)
+        return PANTA_I32;
+    if (type == CFI_type_int64_t || type == CFI_type_long || type == CFI_type_long_long)
+        return PANTA_I64;
+    if (type == CFI_type_int16_t || type == CFI_type_short)
+        return PANTA_I16;
+    if (type == CFI_type_int8_t || type == CFI_type_signed_char)
+        return PANTA_I8;
+    return type == CFI_type_char ? PANTA_TEXT : 0;
+}
+
+/* Reads a descriptor. `name` is what the caller knows the argument as. */
+static panta_status read_descriptor(const char *function, const CFI_cdesc_t *array,
+                                    fortran_array *read)
+{
+    panta_buffer *buffer = &read->buffer;
+    memset(read, 0, sizeof *read);
+    if (!array)
+        return refuse(PANTA_ERROR_NULL, "%s: `array` is not given", function);
+    if (array->version != CFI_VERSION)
+        return refuse(PANTA_ERROR_UNSUPPORTED,
+                      "%s: `array` has a descriptor of version %d, and panta_fortran.c "
+                      "was compiled for %d: compile it with the ISO_Fortran_binding.h "
+                      "of the Fortran compiler",
+                      function, array->version, CFI_VERSION);
+    buffer->size = sizeof *buffer;
+    buffer->data = array->base_addr;
+    buffer->dtype = dtype_of(array);
+    buffer->dimensions = array->rank;
+    if (!buffer->dtype)
+        return refuse(PANTA_ERROR_DTYPE,
+                      "%s: `array` has elements of %zu bytes that are no integer, real, "
+                      "complex or logical of a kind that Panta has",
+                      function, array->elem_len);
+    if (buffer->dtype == PANTA_TEXT)
+        return refuse(PANTA_ERROR_DTYPE,
+                      "%s: `array` is of characters; use panta_put_text and panta_get_text",
+                      function);
+    if (buffer->dtype == PANTA_BOOL && array->elem_len > 1)
+        read->logical_bytes = array->elem_len;
+    for (int i = 0; i < array->rank; i++) {
+        int c = array->rank - 1 - i;
+        if (array->dim[i].extent < 0)
+            return refuse(PANTA_ERROR_SHAPE,
+                          "%s: `array` is of assumed size, and its last extent is not "
+                          "known here: pass a section such as array(1:n)",
+                          function);
+        buffer->count[c] = array->dim[i].extent;
+        buffer->strides_bytes[c] = array->dim[i].sm;
+    }
+    return PANTA_OK;
+}
+
+/* Cells of a buffer. */
+static int64_t cells(const panta_buffer *buffer)
+{
+    int64_t product = 1;
+    for (int i = 0; i < buffer->dimensions; i++)
+        product *= buffer->count[i];
+    return product;
+}
+
+/* Appends "(1, 2, 3)" in Fortran's order. */
+static void say_place(char *words, const char *what, int64_t dimensions, const int64_t *of)
+{
+    size_t used = strlen(words);
+    used += (size_t)snprintf(words + used, WORDS_BYTES - used, "%s(", what);
+    for (int64_t i = 0; i < dimensions && used < WORDS_BYTES - 32; i++)
+        used += (size_t)snprintf(words + used, WORDS_BYTES - used, i ? ", %lld" : "%lld",
+                                 (long long)of[i]);
+    snprintf(words + used, WORDS_BYTES - used, ")");
+}
+
+/* Adds to the library's error what its caller knows the arguments as. */
+static panta_status explain(panta_status status, const panta_buffer *buffer,
+                            const fortran_place *start, const fortran_place *count)
+{
+    char words[WORDS_BYTES] = "; `array` is ";
+    int64_t shape[PANTA_MAX_DIMS];
+    if (status != PANTA_ERROR_DTYPE && status != PANTA_ERROR_SHAPE &&
+        status != PANTA_ERROR_SELECTION && status != PANTA_ERROR_NOT_COVERED)
+        return status;
+    strcat(words, dtype_name(buffer->dtype));
+    for (int i = 0; i < buffer->dimensions; i++)
+        shape[i] = buffer->count[buffer->dimensions - 1 - i];
+    say_place(words, " of shape ", buffer->dimensions, shape);
+    if (start->dimensions >= 0)
+        say_place(words, ", `start` is ", start->dimensions, start->of);
+    if (count->dimensions >= 0)
+        say_place(words, ", `count` is ", count->dimensions, count->of);
+    strncat(words,
+            " (Fortran counts from 1 and lists the fastest dimension first; what stands "
+            "before counts from 0 and lists the slowest first)",
+            WORDS_BYTES - strlen(words) - 1);
+    panta_explain(words);
+    return status;
+}
+
+/* Gives the buffer the dimensions of `count`, of which it may lack those that are
+ * 1: a plane of a volume is a matrix. */
+static panta_status spread(const char *function, fortran_array *array,
+                           const fortran_place *count)
+{
+    panta_buffer *buffer = &array->buffer, wide = *buffer;
+    int from = buffer->dimensions;
+    if (count->dimensions < 0)
+        return PANTA_OK;
+    wide.dimensions = (int32_t)count->dimensions;
+    for (int64_t i = 0; i < count->dimensions; i++) {
+        int64_t c = count->dimensions - 1 - i;
+        wide.count[c] = count->of[i];
+        wide.strides_bytes[c] = panta_element_bytes(buffer->dtype);
+        if (from > 0 && buffer->count[from - 1] == count->of[i])
+            wide.strides_bytes[c] = buffer->strides_bytes[--from];
+        else if (count->of[i] != 1)
+            from = -1;
+    }
+    while (from > 0 && buffer->count[from - 1] == 1)
+        from--;
+    if (from != 0) {
+        panta_status status = refuse(PANTA_ERROR_SHAPE, "%s: `array` has not the extents of "
+                                     "`count`, from which it may leave out ones", function);
+        return explain(status, buffer, count, count);
+    }
+    *buffer = wide;
+    return PANTA_OK;
+}
+
+/* Positions from 0, slowest dimension first. */
+static panta_status turn(const char *function, const char *name, const fortran_place *given,
+                         int64_t first, int64_t *turned)
+{
+    for (int64_t i = 0; i < given->dimensions; i++) {
+        if (given->of[i] < first)
+            return refuse(PANTA_ERROR_ARGUMENT, "%s: `%s` has %lld; it is at least %lld",
+                          function, name, (long long)given->of[i], (long long)first);
+        turned[given->dimensions - 1 - i] = given->of[i] - (first == 1 ? 1 : 0);
+    }
+    return PANTA_OK;
+}
+
+/* ---- Logicals ---- */
+
+/* Visits every element of a strided logical array beside a dense one of bytes. */
+static void convert(const fortran_array *array, uint8_t *dense, bool to_dense)
+{
+    const panta_buffer *buffer = &array->buffer;
+    int64_t index[PANTA_MAX_DIMS] = {0}, total = cells(buffer);
+    for (int64_t cell = 0; cell < total; cell++) {
+        char *at = buffer->data;
+        for (int i = 0; i < buffer->dimensions; i++)
+            at += index[i] * buffer->strides_bytes[i];
+        uint64_t value = to_dense ? 0 : dense[cell];
+        /* The hosts that Panta runs on are little-endian. */
+        if (to_dense) {
+            memcpy(&value, at, array->logical_bytes);
+            dense[cell] = value != 0;
+        } else {
+            memcpy(at, &value, array->logical_bytes);
+        }
+        for (int i = buffer->dimensions; i-- > 0;) {
+            if (++index[i] < buffer->count[i])
+                break;
+            index[i] = 0;
+        }
+    }
+}
+
+/* Room for an array of booleans, and a buffer of it. */
+static uint8_t *room_for(const fortran_array *array, panta_buffer *dense)
+{
+    int64_t total = cells(&array->buffer);
+    uint8_t *room = calloc(total > 0 ? (size_t)total : 1, 1);
+    if (room)
+        *dense = panta_dense(room, PANTA_BOOL, array->buffer.dimensions, array->buffer.count);
+    else
+        panta_fail(PANTA_ERROR_IO, "no memory to convert a logical array");
+    return room;
+}
+
+static void give_back(void *context, void *data)
+{
+    (void)context;
+    free(data);
+}
+
+/* ---- Puts ---- */
+
+/* Integers are put into unsigned variables of their size: Fortran has no others. */
+static void as_unsigned(panta_buffer *buffer, panta_dtype variable)
+{
+    if (buffer->dtype >= PANTA_I8 && buffer->dtype <= PANTA_I64 &&
+        variable == buffer->dtype + (PANTA_U8 - PANTA_I8))
+        buffer->dtype = variable;
+}
+
+static panta_status put_scalar(panta_writer *writer, const fortran_variable *variable,
+                               const fortran_array *array)
+{
+    if (array->logical_bytes) {
+        uint8_t value = 0;
+        convert(array, &value, true);
+        return panta_put_value(writer, variable->number, PANTA_BOOL, &value);
+    }
+    return panta_put_value(writer, variable->number, array->buffer.dtype, array->buffer.data);
+}
+
+static panta_status put_logical(panta_writer *writer, const fortran_variable *variable,
+                                const int64_t *start, const fortran_array *array)
+{
+    panta_buffer dense;
+    panta_status status;
+    uint8_t *room = room_for(array, &dense);
+    if (!room)
+        return PANTA_ERROR_IO;
+    convert(array, room, true);
+    status = panta_put_owned(writer, variable->number, start, &dense, give_back, NULL);
+    if (status != PANTA_OK)
+        free(room);
+    return status;
+}
+
+/* Reads what is to be put, and where; `turned` is NULL if nothing says where. */
+static panta_status read_put(const char *function, const fortran_variable *variable,
+                             const CFI_cdesc_t *given, const fortran_place *start,
+                             const fortran_place *count, fortran_array *array,
+                             int64_t room[PANTA_MAX_DIMS], const int64_t **turned)
+{
+    panta_status status = read_descriptor(function, given, array);
+    if (status == PANTA_OK)
+        status = spread(function, array, count);
+    if (status == PANTA_OK && start->dimensions >= 0 &&
+        start->dimensions != array->buffer.dimensions)
+        status = explain(refuse(PANTA_ERROR_SHAPE,
+                                "%s: `start` and `array` have different numbers of "
+                                "dimensions", function),
+                         &array->buffer, start, count);
+    if (status == PANTA_OK && array->buffer.dimensions != variable->dimensions)
+        status = explain(refuse(PANTA_ERROR_SHAPE,
+                                "%s: `array` has rank %d, the variable %d dimensions",
+                                function, array->buffer.dimensions, variable->dimensions),
+                         &array->buffer, start, count);
+    if (status == PANTA_OK && start->dimensions > 0)
+        status = turn(function, "start", start, 1, room);
+    *turned = start->dimensions > 0 ? room : NULL;
+    as_unsigned(&array->buffer, variable->dtype);
+    return status;
+}
+
+static panta_status put(panta_writer *writer, const fortran_variable *variable,
+                        const CFI_cdesc_t *given, const fortran_place *start,
+                        const fortran_place *count, bool is_deferred)
+{
+    fortran_array array;
+    int64_t room[PANTA_MAX_DIMS];
+    const int64_t *turned;
+    panta_status status =
+        read_put("panta_put", variable, given, start, count, &array, room, &turned);
+    if (status != PANTA_OK)
+        return spoil(writer, status);
+    if (array.buffer.dimensions == 0)
+        status = put_scalar(writer, variable, &array);
+    else if (array.logical_bytes)
+        status = put_logical(writer, variable, turned, &array);
+    else if (is_deferred)
+        status = panta_put(writer, variable->number, turned, &array.buffer);
+    else
+        status = panta_put_copied(writer, variable->number, turned, &array.buffer);
+    return explain(status, &array.buffer, start, count);
+}
+
+panta_status panta_fortran_put(panta_writer *writer, const fortran_variable *variable,
+                               const CFI_cdesc_t *given, const fortran_place *start,
+                               const fortran_place *count)
+{
+    return put(writer, variable, given, start, count, false);
+}
+
+panta_status panta_fortran_put_deferred(panta_writer *writer,
+                                        const fortran_variable *variable,
+                                        const CFI_cdesc_t *given, const fortran_place *start,
+                                        const fortran_place *count)
+{
+    return put(writer, variable, given, start, count, true);
+}
+
+panta_status panta_fortran_put_owned(panta_writer *writer, const fortran_variable *variable,
+                                     const CFI_cdesc_t *given, const fortran_place *start,
+                                     void (*release)(void *, void *), void *context)
+{
+    fortran_array array;
+    fortran_place count = {-1, {0}};
+    int64_t room[PANTA_MAX_DIMS];
+    const int64_t *turned;
+    panta_status status =
+        read_put("panta_put_owned", variable, given, start, &count, &array, room, &turned);
+    if (status == PANTA_OK && (array.logical_bytes || array.buffer.dimensions == 0))
+        status = refuse(PANTA_ERROR_DTYPE,
+                        "panta_put_owned: `array` is lent as it lies: no scalar, and no "
+                        "logical of more than one byte");
+    if (status != PANTA_OK)
+        return spoil(writer, status);
+    status = panta_put_owned(writer, variable->number, turned, &array.buffer, release, context);
+    return explain(status, &array.buffer, start, &count);
+}
+
+/* `count` in Fortran's order; the memory's dimensions are the same. */
+panta_status panta_fortran_span(panta_writer *writer, const fortran_variable *variable,
+                                const fortran_place *start, const fortran_place *count,
+                                void **memory)
+{
+    int64_t first[PANTA_MAX_DIMS], counts[PANTA_MAX_DIMS];
+    panta_status status = PANTA_OK;
+    if (count->dimensions != variable->dimensions ||
+        (start->dimensions >= 0 && start->dimensions != variable->dimensions))
+        status = refuse(PANTA_ERROR_SHAPE,
+                        "panta_span: `count` has %d entries and `start` %d, the variable "
+                        "has %d dimensions",
+                        (int)count->dimensions,
+                        (int)(start->dimensions < 0 ? count->dimensions : start->dimensions),
+                        variable->dimensions);
+    if (status == PANTA_OK)
+        status = turn("panta_span", "count", count, 0, counts);
+    if (status == PANTA_OK && start->dimensions > 0)
+        status = turn("panta_span", "start", start, 1, first);
+    if (status != PANTA_OK)
+        return spoil(writer, status);
+    return panta_span(writer, variable->number, variable->dtype,
+                      start->dimensions > 0 ? first : NULL, counts, memory);
+}
+
+/* ---- Selections ---- */
+
+/* What is asked for, where it was said. */
+typedef struct {
+    fortran_place start;
+    fortran_place count;
+    fortran_place stride;
+    /* From 1; 0 for none. */
+    int64_t block;
+} fortran_selection;
+
+/* Makes a selection of it; counts that are not given are those of `array`, or if
+ * that is NULL what is left of the array. */
+static panta_status read_selection(const char *function, const fortran_selection *given,
+                                   const panta_buffer *array, panta_selection *selection)
+{
+    int64_t dimensions = given->start.dimensions;
+    panta_status status = PANTA_OK;
+    *selection = panta_all();
+    if (given->block)
+        selection->block = given->block - 1;
+    if (given->block < 0)
+        return refuse(PANTA_ERROR_ARGUMENT, "%s: `block` is %lld; blocks are counted from 1",
+                      function, (long long)given->block);
+    if (dimensions < 0)
+        return PANTA_OK;
+    if ((given->count.dimensions >= 0 && given->count.dimensions != dimensions) ||
+        (given->stride.dimensions >= 0 && given->stride.dimensions != dimensions) ||
+        (given->count.dimensions < 0 && array && array->dimensions != dimensions))
+        return refuse(PANTA_ERROR_SHAPE,
+                      "%s: `start`, `count` and `stride` must have as many entries as each "
+                      "other, and where `count` is not given, as `array` has dimensions",
+                      function);
+    selection->dimensions = (int32_t)dimensions;
+    status = turn(function, "start", &given->start, 1, selection->start);
+    for (int64_t i = 0; i < dimensions; i++) {
+        selection->count[i] = array ? array->count[i] : PANTA_TO_END;
+        selection->stride[i] = 1;
+    }
+    if (status == PANTA_OK && given->count.dimensions > 0)
+        status = turn(function, "count", &given->count, 0, selection->count);
+    for (int64_t i = 0; i < given->stride.dimensions; i++)
+        selection->stride[dimensions - 1 - i] = given->stride.of[i];
+    return status;
+}
+
+/* ---- Gets ---- */
+
+/* Gets into a buffer, at once or with a batch's others. */
+static panta_status get_into(panta_step *step, panta_batch *batch, const char *variable,
+                             const panta_selection *selection, const panta_buffer *buffer)
+{
+    if (batch)
+        return panta_batch_get(batch, variable, selection, buffer);
+    if (buffer->dimensions == 0 && selection->dimensions == 0 && selection->block < 0)
+        return panta_get_value(step, variable, buffer->dtype, buffer->data);
+    return panta_get(step, variable, selection, buffer);
+}
+
+/* The same; an integer is got from an unsigned variable of its size. Which the
+ * variable is, the library says by refusing the other. */
+static panta_status get_any(panta_step *step, panta_batch *batch, const char *variable,
+                            const panta_selection *selection, panta_buffer *buffer)
+{
+    panta_status status = get_into(step, batch, variable, selection, buffer);
+    panta_variable_info info = PANTA_SIZED(panta_variable_info);
+    if (status != PANTA_ERROR_DTYPE || buffer->dtype > PANTA_I64 || buffer->dtype < PANTA_I8)
+        return status;
+    if (panta_find_variable(step, variable, &info) == PANTA_OK &&
+        info.dtype == buffer->dtype + (PANTA_U8 - PANTA_I8))
+        buffer->dtype = info.dtype;
+    return get_into(step, batch, variable, selection, buffer);
+}
+
+/* A logical array that a batch will fill. */
+typedef struct pending {
+    struct pending *next;
+    fortran_array array;
+    uint8_t *dense;
+} pending;
+
+/* A batch, and what is to be converted when it is done. */
+typedef struct {
+    panta_batch *batch;
+    panta_step *step;
+    pending *pending;
+} fortran_batch;
+
+static panta_status get_logical(panta_step *step, fortran_batch *batch, const char *variable,
+                                const panta_selection *selection, const fortran_array *array)
+{
+    panta_buffer dense;
+    panta_status status;
+    pending *later = batch ? malloc(sizeof *later) : NULL;
+    uint8_t *room = room_for(array, &dense);
+    if (!room || (batch && !later)) {
+        free(room);
+        free(later);
+        return panta_fail(PANTA_ERROR_IO, "no memory to convert a logical array");
+    }
+    status = get_into(step, batch ? batch->batch : NULL, variable, selection, &dense);
+    if (status == PANTA_OK && later) {
+        *later = (pending){batch->pending, *array, room};
+        batch->pending = later;
+        return status;
+    }
+    if (status == PANTA_OK)
+        convert(array, room, false);
+    free(room);
+    free(later);
+    return status;
+}
+
+static panta_status get(panta_step *step, fortran_batch *batch, const char *function,
+                        const char *variable, const fortran_selection *wanted,
+                        const CFI_cdesc_t *given)
+{
+    fortran_array array;
+    panta_selection selection;
+    panta_status status = read_descriptor(function, given, &array);
+    if (status == PANTA_OK)
+        status = spread(function, &array, &wanted->count);
+    if (status == PANTA_OK)
+        status = read_selection(function, wanted, &array.buffer, &selection);
+    if (status != PANTA_OK)
+        return status;
+    if (array.logical_bytes)
+        status = get_logical(step, batch, variable, &selection, &array);
+    else
+        status = get_any(step, batch ? batch->batch : NULL, variable, &selection,
+                         &array.buffer);
+    return explain(status, &array.buffer, &wanted->start, &wanted->count);
+}
+
+panta_status panta_fortran_get(panta_step *step, const char *name, int64_t name_length,
+                               const CFI_cdesc_t *given, const fortran_selection *wanted)
+{
+    c_text text;
+    panta_status status;
+    if (!text_open(&text, name, name_length))
+        return panta_fail(PANTA_ERROR_IO, "no memory for a name");
+    status = get(step, NULL, "panta_get", text.text, wanted, given);
+    text_close(&text);
+    return status;
+}
+
+/* The counts of a selection, in Fortran's order. */
+panta_status panta_fortran_selected(panta_step *step, const char *name, int64_t name_length,
+                                    const fortran_selection *wanted, fortran_place *shape)
+{
+    c_text text;
+    panta_selection selection;
+    int64_t count[PANTA_MAX_DIMS];
+    int32_t dimensions = 0;
+    panta_status status = read_selection("panta_selected", wanted, NULL, &selection);
+    shape->dimensions = 0;
+    if (status != PANTA_OK)
+        return status;
+    if (!text_open(&text, name, name_length))
+        return panta_fail(PANTA_ERROR_IO, "no memory for a name");
+    status = panta_selected(step, text.text, &selection, &dimensions, count);
+    text_close(&text);
+    if (status != PANTA_OK)
+        return status;
+    shape->dimensions = dimensions;
+    for (int i = 0; i < dimensions; i++)
+        shape->of[i] = count[dimensions - 1 - i];
+    return status;
+}
+
+/* ---- Batches ---- */
+
+static void forget(fortran_batch *batch, bool fill)
+{
+    while (batch->pending) {
+        pending *first = batch->pending;
+        if (fill)
+            convert(&first->array, first->dense, false);
+        batch->pending = first->next;
+        free(first->dense);
+        free(first);
+    }
+}
+
+panta_status panta_fortran_batch_get(fortran_batch *batch, const char *name,
+                                     int64_t name_length, const CFI_cdesc_t *given,
+                                     const fortran_selection *wanted)
+{
+    c_text text;
+    panta_status status;
+    if (!batch->batch)
+        return panta_batch_get(NULL, "", NULL, NULL);
+    if (!text_open(&text, name, name_length))
+        return panta_fail(PANTA_ERROR_IO, "no memory for a name");
+    status = get(batch->step, batch, "panta_batch_get", text.text, wanted, given);
+    text_close(&text);
+    return status;
+}
+
+panta_status panta_fortran_batch_finish(fortran_batch *batch)
+{
+    panta_status status = panta_batch_finish(batch->batch);
+    forget(batch, status == PANTA_OK);
+    return status;
+}
+
+panta_status panta_fortran_batch_close(fortran_batch *batch)
+{
+    panta_status status = panta_batch_close(batch->batch);
+    forget(batch, false);
+    return status;
+}
