@@ -10,4 +10,5 @@ pub mod coupling;
 pub mod random;
 pub mod rdma;
 pub mod region;
+pub mod shm;
 pub mod time;

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
@@ -145,6 +145,20 @@ impl Mapping {
     /// What the word at `offset` holds, with no order.
     pub(crate) fn load_relaxed(&self, offset: usize) -> u64 {
         self.word(offset).load(Ordering::Relaxed)
+    }
+
+    /// What the half word at `offset` holds, with no order.
+    ///
+    /// # Panics
+    /// As [`Mapping::load`].
+    pub(crate) fn load_half(&self, offset: usize) -> u32 {
+        let fits = offset
+            .checked_add(4)
+            .is_some_and(|end| end <= self.bytes && offset.is_multiple_of(4));
+        assert!(fits, "no half word at {offset} of {} bytes", self.bytes);
+        // SAFETY: as for a word.
+        let half = unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(offset).cast()) };
+        half.load(Ordering::Relaxed)
     }
 
     /// Writes the word at `offset` after all that was written before.

@@ -17,7 +17,7 @@ use super::mapping::Mapping;
 /// What a region's memory is sealed against: its pages can neither go away
 /// under a reader, nor be written through descriptors that are passed on, nor
 /// can that be undone.
-pub(crate) const SEALS: SealFlags = SealFlags::SHRINK
+const SEALS: SealFlags = SealFlags::SHRINK
     .union(SealFlags::GROW)
     .union(SealFlags::FUTURE_WRITE)
     .union(SealFlags::SEAL);

@@ -24,7 +24,6 @@
 
 mod error;
 mod extent;
-#[allow(dead_code)]
 pub(crate) mod mapping;
 mod memory;
 mod pool;
@@ -39,8 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 pub use error::RegionError;
 pub use extent::Extent;
 pub use memory::Region;
-#[allow(unused_imports)]
-pub(crate) use memory::{SEALS, sealed_memory};
+pub(crate) use memory::sealed_memory;
 
 use memory::Charge;
 use pool::Pool;
