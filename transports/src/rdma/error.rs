@@ -77,6 +77,14 @@ pub enum FabricError {
         /// How many there are.
         limit_bytes: u64,
     },
+    /// The target exposes no such region.
+    #[error(
+        "the peer exposes no region {region}; it was released, or could not be registered there: see the peer's log"
+    )]
+    NotExposed {
+        /// The region's number.
+        region: u32,
+    },
     /// A read failed: the peer has died, or has withdrawn the memory.
     #[error(
         "a read over provider {provider} failed: {text}; the peer may have died or withdrawn the memory"

@@ -11,6 +11,9 @@
 //!   wait_fd, progress    <=== fi_read ======   counted, many under way, by a deadline
 //! ```
 //!
+//! [`FabricExposure`] and [`FabricReader`] do the same for all regions of an arena,
+//! by number, as these come and go.
+//!
 //! libfabric comes at run time: [`Fabric::load`] opens `libpanta_fabric.so`, a
 //! small shim (`transports/fabric`) that opens `libfabric.so.1` itself. Nothing
 //! here links either.
@@ -34,6 +37,7 @@
 mod address;
 mod endpoint;
 mod error;
+mod exposure;
 mod local;
 mod module;
 mod remote;
@@ -44,6 +48,7 @@ use std::time::Duration;
 
 pub use address::{FabricAddress, RemoteMemory};
 pub use error::FabricError;
+pub use exposure::{FabricExposure, FabricReader, RegionPiece};
 pub use module::{Fabric, MODULE_VARIABLE, ProviderInfo};
 pub use remote::{Batch, FabricRemote, Piece, read_many};
 pub use server::{FabricServer, Progress};

@@ -11,6 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::region::{Arena, ArenaOptions};
 use crate::time::{Wait, WaitError};
 use fake::{behaviour, fabric};
 
@@ -232,6 +233,115 @@ fn without_a_name_only_hardware_is_taken() {
     );
     behaviour().borrow_mut().names.push("verbs;ofi_rxm");
     open().unwrap();
+}
+
+/// Reads `bytes` at `offset` of a region.
+fn region_read(
+    reader: &mut FabricReader,
+    region: u32,
+    offset: u64,
+    bytes: usize,
+) -> Result<Vec<u8>, FabricError> {
+    let mut into = vec![MaybeUninit::new(0); bytes];
+    let mut pieces = [RegionPiece {
+        region,
+        offset,
+        into: &mut into,
+    }];
+    reader.read(&mut pieces, &long())?;
+    // SAFETY: all of it was set above.
+    Ok(into
+        .into_iter()
+        .map(|byte| unsafe { byte.assume_init() })
+        .collect())
+}
+
+#[test]
+fn regions_are_found_as_they_come_and_missed_when_they_are_gone() {
+    let _ = pair(|_| {});
+    let arena = Arena::new(ArenaOptions {
+        limit_bytes: 12 << 20,
+        shared: true,
+    });
+    let fill = |bytes: usize, value: u8| {
+        let mut extent = arena.allocate(bytes).unwrap();
+        extent.as_ptr().as_ptr().expose_provenance();
+        extent.as_mut_slice().fill(value);
+        extent
+    };
+    let first = fill(5 << 20, 1);
+    let options = FabricOptions::with_provider("fake");
+    let exposure = FabricExposure::open(&fabric(), &options, &arena).unwrap();
+    let mut reader = FabricReader::new(&fabric(), exposure.offer(), &options).unwrap();
+    let second = fill(6 << 20, 2);
+    for (extent, value) in [(&first, 1), (&second, 2), (&first, 1)] {
+        let bytes = region_read(&mut reader, extent.region(), extent.offset(), 5000).unwrap();
+        assert!(bytes.iter().all(|&byte| byte == value));
+    }
+    assert_eq!(reader.reads(), 3 + 1, "the directory is read once");
+    let error = region_read(&mut reader, 77, 0, 1).unwrap_err();
+    assert!(
+        matches!(error, FabricError::NotExposed { region: 77 }),
+        "{error}"
+    );
+    let gone = first.region();
+    drop(first);
+    // Takes the place of the first, which is given up for it.
+    let third = fill(6 << 20, 3);
+    assert!(arena.region(gone).is_none());
+    behaviour().borrow_mut().ends = [libc::EACCES].into();
+    let error = region_read(&mut reader, gone, 0, 1).unwrap_err();
+    assert!(
+        matches!(error, FabricError::NotExposed { region } if region == gone),
+        "{error}"
+    );
+    let bytes = region_read(&mut reader, third.region(), third.offset(), 9).unwrap();
+    assert_eq!(bytes, [3; 9]);
+    // The failure of a read of what is there is told as it is.
+    behaviour().borrow_mut().ends = [libc::EACCES].into();
+    let error = region_read(&mut reader, third.region(), 0, 1).unwrap_err();
+    assert!(matches!(error, FabricError::Read { .. }), "{error}");
+    drop(exposure);
+    drop(second);
+    drop(fill(5 << 20, 4));
+}
+
+#[test]
+fn a_region_that_cannot_be_registered_is_not_exposed_and_the_rest_is() {
+    let _ = pair(|_| {});
+    let arena = Arena::new(ArenaOptions {
+        limit_bytes: 64 << 20,
+        shared: false,
+    });
+    let options = FabricOptions::with_provider("fake");
+    let exposure = FabricExposure::open(&fabric(), &options, &arena).unwrap();
+    let mut reader = FabricReader::new(&fabric(), exposure.offer(), &options).unwrap();
+    behaviour().borrow_mut().registrations = [libc::ENOMEM].into();
+    let bad = arena.allocate(9 << 20).unwrap();
+    let good = arena.allocate(9 << 20).unwrap();
+    good.as_ptr().as_ptr().expose_provenance();
+    let error = region_read(&mut reader, bad.region(), 0, 1).unwrap_err();
+    assert!(matches!(error, FabricError::NotExposed { .. }), "{error}");
+    region_read(&mut reader, good.region(), 0, 1).unwrap();
+}
+
+#[test]
+fn an_offer_that_is_none_is_refused() {
+    let _ = pair(|_| {});
+    let arena = Arena::new(ArenaOptions {
+        limit_bytes: 1 << 20,
+        shared: false,
+    });
+    let options = FabricOptions::with_provider("fake");
+    let exposure = FabricExposure::open(&fabric(), &options, &arena).unwrap();
+    let offer = exposure.offer();
+    FabricReader::new(&fabric(), offer, &options).unwrap();
+    for end in 0..offer.len() {
+        assert!(FabricReader::new(&fabric(), &offer[..end], &options).is_err());
+    }
+    let mut long = offer.to_vec();
+    long.push(0);
+    assert!(FabricReader::new(&fabric(), &long, &options).is_err());
 }
 
 proptest! {
