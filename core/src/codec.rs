@@ -113,6 +113,12 @@ impl<'a> Decoder<'a> {
 
     take_numbers!(u8(u8), u16(u16), u32(u32), u64(u64), i64(i64), f64(f64));
 
+    /// How many bytes were taken.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
     /// An error at the present place.
     pub fn error(&self, problem: impl Into<String>) -> DecodeError {
         DecodeError {
@@ -479,6 +485,29 @@ impl Coded for Payload {
     }
 }
 
+/// Appends what a step's blocks carry, as a record holds it.
+pub(crate) fn encode_payloads(payloads: &[Vec<Payload>], into: &mut Encoder) {
+    into.length(payloads.len());
+    for payloads in payloads {
+        into.length(payloads.len());
+        payloads.iter().for_each(|payload| payload.encode(into));
+    }
+}
+
+impl StepRecord {
+    /// How many bytes its byte form has.
+    pub(crate) fn encoded_bytes(&self) -> u64 {
+        let payload = |payload: &Payload| match payload {
+            Payload::Array(None) => 1,
+            Payload::Array(Some(_)) => 27,
+            Payload::Value(bytes) => 5 + bytes.len() as u64,
+        };
+        let entries = self.payloads.iter();
+        let entries = entries.map(|payloads| 4 + payloads.iter().map(payload).sum::<u64>());
+        53 + entries.sum::<u64>()
+    }
+}
+
 impl Coded for StepHead {
     fn encode(&self, into: &mut Encoder) {
         into.u64(self.epoch).u64(self.step).u64(self.wall_clock_ns);
@@ -503,13 +532,8 @@ impl Coded for StepHead {
 impl Coded for StepRecord {
     fn encode(&self, into: &mut Encoder) {
         self.head.encode(into);
-        into.u64(self.schema_digest)
-            .u64(self.layout_digest)
-            .length(self.payloads.len());
-        for payloads in &self.payloads {
-            into.length(payloads.len());
-            payloads.iter().for_each(|payload| payload.encode(into));
-        }
+        into.u64(self.schema_digest).u64(self.layout_digest);
+        encode_payloads(&self.payloads, into);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {

@@ -24,7 +24,9 @@ use crate::config::{Engine, Target};
 use crate::error::{
     BeginError, CloseError, EndError, Failure, GetError, NextError, OpenError, PutError,
 };
-use crate::model::{BlockId, Definition, Layout, Schema, Stats, StepHead, StepMeta, StepRecord};
+use crate::model::{
+    BlockId, Definition, Dims, Layout, Schema, Stats, StepHead, StepMeta, StepRecord,
+};
 
 /// What a group is told when it opens a stream.
 #[derive(Clone, Debug)]
@@ -155,7 +157,7 @@ pub enum Admission {
 }
 
 /// Where a put's bytes are.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "short-lived, by the handful; a box would be an allocation a put"
@@ -290,18 +292,18 @@ pub enum Wanted {
     /// Of the array as a whole: cells from `start`, every `step`-th.
     Array {
         /// First cell per dimension.
-        start: Vec<u64>,
+        start: Dims,
         /// Stride per dimension, at least 1.
-        step: Vec<u64>,
+        step: Dims,
     },
     /// Of one block, positions relative to it.
     Block {
         /// The block.
         block: BlockId,
         /// First cell per dimension.
-        start: Vec<u64>,
+        start: Dims,
         /// Stride per dimension, at least 1.
-        step: Vec<u64>,
+        step: Dims,
     },
 }
 

@@ -24,6 +24,7 @@ pub mod file;
 pub mod model;
 pub mod null;
 pub mod plan;
+mod recent;
 pub mod session;
 mod spans;
 pub mod stream;

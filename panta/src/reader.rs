@@ -4,12 +4,12 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::time::Duration;
 
-use ndarray::{Array, ArrayViewD, ArrayViewMut, Dimension, IxDyn};
+use ndarray::{Array, ArrayViewD, ArrayViewMut, Dimension};
 use panta_core::engine::{EngineInfo, Pinned, Start};
 use panta_core::error::{Failure, Fault, GetError, NextError, OpenError};
 use panta_core::model::{
-    Attribute, AttributeKey, BlockId, BlockInfo, DType, Definition, Element, Entry, Pod, Stats,
-    StepHead,
+    Attribute, AttributeKey, BlockId, BlockInfo, DType, Definition, Dims, Element, Entry, Pod,
+    Stats, StepHead,
 };
 use panta_core::session::{self, Resolved};
 use panta_transports::copy::{CopyCounter, StridedMut};
@@ -88,6 +88,13 @@ impl Reader {
     #[must_use]
     pub fn copies(&self) -> CopyCounter {
         self.session.copies()
+    }
+
+    /// Bytes of metadata so far: announcements of steps that came to this rank, and what it
+    /// sent up and down the control tree.
+    #[must_use]
+    pub fn metadata_bytes(&self) -> u64 {
+        self.session.metadata_bytes()
     }
 
     /// Leaves the stream. The writer goes on without this reader.
@@ -268,11 +275,11 @@ impl Snapshot {
         selection: impl IntoSelection,
     ) -> Result<Array<T, D>, GetError> {
         let resolved = self.resolve::<T>(variable, selection)?;
-        let shape: Vec<usize> = resolved.shape().iter().map(|side| *side as usize).collect();
-        if D::NDIM.is_some_and(|dimensions| dimensions != shape.len()) {
+        let sides = resolved.shape();
+        if D::NDIM.is_some_and(|dimensions| dimensions != sides.len()) {
             let problem = format!(
                 "the result has {} dimensions, asked for is an array of {:?}",
-                shape.len(),
+                sides.len(),
                 D::NDIM.unwrap_or_default()
             );
             return Err(GetError::Shape {
@@ -285,12 +292,15 @@ impl Snapshot {
             place: self.step.place_of(variable),
             problem: error.to_string(),
         };
-        let array = Array::from_shape_vec(IxDyn(&shape), elements).map_err(problem)?;
-        array.into_dimensionality().map_err(problem)
+        let mut shape = D::zeros(sides.len());
+        for (into, side) in shape.slice_mut().iter_mut().zip(&sides) {
+            *into = *side as usize;
+        }
+        Array::from_shape_vec(shape, elements).map_err(problem)
     }
 
     fn read_new<T: Element>(&self, variable: &str, resolved: Resolved) -> Result<Vec<T>, GetError> {
-        let count = resolved.count().to_vec();
+        let count = Dims::from_slice(resolved.count());
         let elements = count.iter().product::<u64>() as usize;
         let mut memory = bytemuck::zeroed_vec::<T>(elements);
         let bytes = elements * size_of::<T>();
@@ -347,14 +357,14 @@ impl Snapshot {
             place: self.step.place_of(variable),
             problem,
         };
-        let shape: Vec<u64> = into.shape().iter().map(|side| *side as u64).collect();
+        let shape: Dims = into.shape().iter().map(|side| *side as u64).collect();
         if shape != resolved.shape() {
             return Err(problem(format!(
                 "the array given has shape {shape:?}, the selection {:?}",
                 resolved.shape()
             )));
         }
-        let strides: Vec<i64> = resolved.strides(
+        let strides = resolved.strides(
             into.strides()
                 .iter()
                 .map(|stride| *stride as i64 * size_of::<T>() as i64),
@@ -473,7 +483,7 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct PinnedView<'s, T: Pod> {
     pinned: Pinned,
-    shape: Vec<u64>,
+    shape: Dims,
     step: PhantomData<&'s T>,
 }
 

@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use ndarray::{Array, ArrayBase, ArrayView, ArrayViewD, ArrayViewMutD, Data, Dimension, IxDyn};
-use panta_core::model::{Element, MemorySpace, Pod};
+use panta_core::model::{Dims, Element, MemorySpace, Pod};
 use panta_transports::copy::StridedRef;
+use smallvec::SmallVec;
 
 /// A borrowed array of any strides: what is put. Slices of an array select in
 /// memory, so ghost cells need no copy: `step.put(u, &start, local.slice(s![1..-1, 1..-1]))`.
@@ -28,9 +29,9 @@ impl<'d, T: Element> View<'d, T> {
     /// Every element that shape and strides (in elements) reach from `first` is
     /// initialised and not written to while `'d` lasts.
     unsafe fn from_parts(first: *const T, shape: &[usize], strides: &[isize]) -> Self {
-        let count: Vec<u64> = shape.iter().map(|side| *side as u64).collect();
+        let count: Dims = shape.iter().map(|side| *side as u64).collect();
         let width = size_of::<T>() as i64;
-        let strides: Vec<i64> = strides
+        let strides: SmallVec<[i64; 6]> = strides
             .iter()
             .map(|stride| *stride as i64 * width)
             .collect();
@@ -129,7 +130,7 @@ impl<T: Element, D: Dimension + 'static> From<Array<T, D>> for Owned<T> {
 #[derive(Debug)]
 pub struct ViewMut<'s, T: Pod> {
     pub(crate) first: NonNull<T>,
-    pub(crate) shape: Vec<usize>,
+    pub(crate) shape: SmallVec<[usize; 6]>,
     pub(crate) step: PhantomData<&'s mut T>,
 }
 
@@ -154,7 +155,7 @@ impl<T: Pod> ViewMut<'_, T> {
 
 /// A block in place, read-only.
 pub(crate) fn pinned_view<'a, T: Pod>(first: NonNull<u8>, shape: &[u64]) -> ArrayViewD<'a, T> {
-    let shape: Vec<usize> = shape.iter().map(|side| *side as usize).collect();
+    let shape: SmallVec<[usize; 6]> = shape.iter().map(|side| *side as usize).collect();
     // SAFETY: the engine pins this block's bytes, initialised, aligned to 64 and not
     // written to, for as long as the pin that the caller ties `'a` to is kept.
     unsafe { ArrayViewD::from_shape_ptr(IxDyn(&shape), first.as_ptr().cast()) }

@@ -162,6 +162,14 @@ impl Writer {
         self.session.copies()
     }
 
+    /// Bytes of metadata that this rank has sent so far: up and down the control tree, and
+    /// on the root what the sealed steps tell readers. A step whose definitions and layout
+    /// are known costs the same few bytes each time.
+    #[must_use]
+    pub fn metadata_bytes(&self) -> u64 {
+        self.session.metadata_bytes()
+    }
+
     /// How long each wait may take from now on.
     pub fn set_deadline(&mut self, deadline: Duration) {
         self.session.set_deadline(deadline);

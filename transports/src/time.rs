@@ -182,9 +182,13 @@ impl fmt::Display for WaitError {
 impl std::error::Error for WaitError {}
 
 /// A deadline and an interrupt flag: what every blocking call is given.
+///
+/// The time runs from when somebody first asks how much there is: a call that
+/// does not come to wait never looks at a clock.
 #[derive(Clone, Debug)]
 pub struct Wait {
-    deadline: Deadline,
+    length: Duration,
+    deadline: OnceLock<Deadline>,
     interrupt: Interrupt,
 }
 
@@ -193,7 +197,8 @@ impl Wait {
     #[must_use]
     pub fn new(length: Duration, interrupt: &Interrupt) -> Self {
         Self {
-            deadline: Deadline::after(length),
+            length,
+            deadline: OnceLock::new(),
             interrupt: interrupt.clone(),
         }
     }
@@ -208,13 +213,11 @@ impl Wait {
     /// interrupt flag stays the same.
     #[must_use]
     pub fn at_most(&self, length: Duration) -> Self {
-        let shorter = Deadline::after(length);
+        let (shorter, whole) = (Deadline::after(length), self.deadline());
+        let deadline = if shorter.at < whole.at { shorter } else { whole };
         Self {
-            deadline: if shorter.at < self.deadline.at {
-                shorter
-            } else {
-                self.deadline
-            },
+            length: deadline.length,
+            deadline: OnceLock::from(deadline),
             interrupt: self.interrupt.clone(),
         }
     }
@@ -222,7 +225,7 @@ impl Wait {
     /// When the wait ends.
     #[must_use]
     pub fn deadline(&self) -> Deadline {
-        self.deadline
+        *self.deadline.get_or_init(|| Deadline::after(self.length))
     }
 
     /// The longest the caller may sleep before asking again, at most
@@ -234,9 +237,9 @@ impl Wait {
         if self.interrupt.is_set() {
             return Err(WaitError::Interrupted);
         }
-        let remaining = self.deadline.remaining();
+        let remaining = self.deadline().remaining();
         if remaining.is_zero() {
-            return Err(WaitError::Deadline(self.deadline.length()));
+            return Err(WaitError::Deadline(self.length));
         }
         Ok(remaining.clamp(Duration::from_micros(1), INTERRUPT_POLL))
     }

@@ -105,7 +105,7 @@ impl One<'_> {
                 }
                 let piece = Piece {
                     block: at,
-                    from: start.clone(),
+                    from: start.to_vec(),
                     into: vec![0; count.len()],
                     count,
                 };

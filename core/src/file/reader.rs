@@ -22,7 +22,7 @@ use super::pages::{Commit, PartReference, Role, SegmentReference};
 use super::sections::{PartKind, Section, parse_part};
 use super::stored::Buffers;
 use super::watch::{Patience, Watch};
-use crate::announce::Announcer;
+use crate::announce::{Announced, Announcer};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::config::Verify;
 use crate::engine::{EngineInfo, OpenArguments, Pinned, Read, ReaderEngine, Start};
@@ -188,7 +188,7 @@ impl FileReader {
         }
     }
 
-    fn take_in(&self, record: &StepRecord, own: &[u8]) -> Result<FileStep, DecodeError> {
+    fn take_in(&self, step: &Announced, own: &[u8]) -> Result<FileStep, DecodeError> {
         let mut from = Decoder::new(own);
         let mut segments: Vec<SegmentReference> = Vec::new();
         for _ in 0..from.count(40)? {
@@ -203,10 +203,10 @@ impl FileReader {
         }
         from.finish()?;
         Ok(FileStep {
-            epoch: record.head.epoch,
+            epoch: step.head.epoch,
             sections: segments.iter().map(|_| OnceLock::new()).collect(),
             segments,
-            indexes: self.indexes_of(record.layout_digest, record.payloads.len()),
+            indexes: self.indexes_of(step.layout_digest, step.entries),
         })
     }
 }
@@ -231,8 +231,8 @@ impl ReaderEngine for FileReader {
     }
 
     fn load(&self, announcement: &[u8]) -> Result<StepMeta, NextError> {
-        let taken = self.announced.unpack(announcement, |record, own| {
-            Ok(Arc::new(self.take_in(record, own)?))
+        let taken = self.announced.unpack(announcement, |step, own| {
+            Ok(Arc::new(self.take_in(step, own)?))
         });
         taken.map_err(|error| {
             let fault = Fault::corrupt("the root's announcement of a step", &error);

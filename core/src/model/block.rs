@@ -7,6 +7,9 @@ use super::dtype::DType;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(pub u32);
 
+/// One number for each dimension; up to six without an allocation.
+pub type Dims = smallvec::SmallVec<[u64; 6]>;
+
 /// Where one block lies and who put it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {

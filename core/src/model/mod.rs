@@ -11,7 +11,7 @@ mod step;
 mod variable;
 
 pub use attribute::{Attribute, AttributeKey, Attributes};
-pub use block::{Block, BlockId, BlockInfo, Number, Stats, StatsBuilder, cells, intersect};
+pub use block::{Block, BlockId, BlockInfo, Dims, Number, Stats, StatsBuilder, cells, intersect};
 pub use dtype::{Complex32, Complex64, DType, Element, MemorySpace, Pod};
 pub use selection::{Axis, Region, Selection, SelectionError};
 pub use step::{

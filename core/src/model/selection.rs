@@ -1,6 +1,6 @@
 //! Selections: which part of an array a reader wants.
 
-use super::block::BlockId;
+use super::block::{BlockId, Dims};
 
 /// What is wanted along one dimension. Negative positions count from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,13 +105,13 @@ impl Selection {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Region {
     /// First cell per dimension.
-    pub start: Vec<u64>,
+    pub start: Dims,
     /// Cells taken per dimension.
-    pub count: Vec<u64>,
+    pub count: Dims,
     /// Distance between them per dimension, at least 1.
-    pub step: Vec<u64>,
+    pub step: Dims,
     /// Which dimensions were picked by index and vanish from the result.
-    pub squeezed: Vec<bool>,
+    pub squeezed: smallvec::SmallVec<[bool; 6]>,
 }
 
 impl Region {
@@ -154,7 +154,7 @@ impl Region {
 
     /// The shape of the result: `count` without the squeezed dimensions.
     #[must_use]
-    pub fn result_shape(&self) -> Vec<u64> {
+    pub fn result_shape(&self) -> Dims {
         self.count
             .iter()
             .zip(&self.squeezed)
@@ -239,9 +239,9 @@ mod tests {
         let region = Selection { block: None, axes }.resolve(&[9, 5]).unwrap();
         assert_eq!(
             (region.start.clone(), region.count.clone()),
-            (vec![1, 4], vec![3, 1])
+            (Dims::from_slice(&[1, 4]), Dims::from_slice(&[3, 1]))
         );
-        assert_eq!(region.result_shape(), vec![3]);
+        assert_eq!(region.result_shape()[..], [3]);
         assert_eq!(region.extent(), vec![7, 1]);
     }
 

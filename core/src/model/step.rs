@@ -12,7 +12,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::attribute::Attributes;
-use super::block::{Block, BlockId, BlockInfo, Stats};
+use super::block::{Block, BlockId, BlockInfo, Dims, Stats};
 use super::variable::{Definition, ShapeKind};
 
 /// When a step happened in the simulation's own time.
@@ -104,8 +104,8 @@ pub struct StepRecord {
 /// One block of an [`Entry`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntryBlock {
-    /// Where it lies and who put it.
-    pub block: Block,
+    /// Where it lies and who put it; shared by the steps of one layout.
+    pub block: Arc<Block>,
     /// What it carries.
     pub payload: Payload,
 }
@@ -129,7 +129,7 @@ impl Entry {
             .enumerate()
             .map(|(index, entry)| BlockInfo {
                 id: BlockId(u32::try_from(index).unwrap_or(u32::MAX)),
-                block: entry.block.clone(),
+                block: Block::clone(&entry.block),
                 stats: match entry.payload {
                     Payload::Array(stats) => stats,
                     Payload::Value(_) => None,
@@ -148,18 +148,23 @@ impl Entry {
     /// The shape readers see: of local values, one cell a value.
     #[must_use]
     pub fn shape(&self) -> Vec<u64> {
+        self.shape_dims().to_vec()
+    }
+
+    /// The same, without an allocation for a few dimensions.
+    #[must_use]
+    pub fn shape_dims(&self) -> Dims {
         match self.definition.kind {
-            ShapeKind::LocalValue => vec![self.blocks.len() as u64],
+            ShapeKind::LocalValue => Dims::from_slice(&[self.blocks.len() as u64]),
             ShapeKind::JoinedArray { axis } => {
-                let mut shape = self.definition.shape.clone();
-                shape[usize::from(axis)] = self
-                    .blocks
-                    .iter()
+                let mut shape = Dims::from_slice(&self.definition.shape);
+                let counts = self.blocks.iter();
+                shape[usize::from(axis)] = counts
                     .map(|entry| entry.block.count[usize::from(axis)])
-                    .sum();
+                    .fold(0, u64::saturating_add);
                 shape
             }
-            _ => self.definition.shape.clone(),
+            _ => Dims::from_slice(&self.definition.shape),
         }
     }
 }
@@ -188,131 +193,11 @@ impl std::fmt::Debug for StepMeta {
 }
 
 impl StepMeta {
-    /// Puts schema, layout and record together.
-    ///
-    /// # Errors
-    /// What does not fit, if the three contradict each other: a peer or a file
-    /// may say anything.
-    pub fn assemble(
-        record: StepRecord,
-        schema: &Arc<Schema>,
-        layout: &Layout,
-        engine: Arc<dyn Any + Send + Sync>,
-    ) -> Result<Self, String> {
-        if record.payloads.len() != layout.entries.len() {
-            return Err(format!(
-                "{} variables in the record, {} in the layout",
-                record.payloads.len(),
-                layout.entries.len()
-            ));
-        }
-        let mut entries = Vec::with_capacity(layout.entries.len());
-        for (placed, payloads) in layout.entries.iter().zip(record.payloads) {
-            entries.push(assemble_entry(placed, payloads, schema)?);
-        }
-        Ok(Self {
-            head: record.head,
-            entries,
-            schema: Arc::clone(schema),
-            engine,
-        })
-    }
-
     /// The variable called `name`, if it was put in this step.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Entry> {
         self.entries
             .iter()
             .find(|entry| entry.definition.name == name)
-    }
-}
-
-fn assemble_entry(
-    placed: &LayoutEntry,
-    payloads: Vec<Payload>,
-    schema: &Schema,
-) -> Result<Entry, String> {
-    let definition = schema
-        .variables
-        .get(placed.variable as usize)
-        .ok_or_else(|| {
-            format!(
-                "variable {} of {} in the schema",
-                placed.variable,
-                schema.variables.len()
-            )
-        })?;
-    let name = &definition.name;
-    if payloads.len() != placed.blocks.len() {
-        return Err(format!(
-            "`{name}` has {} payloads for {} blocks",
-            payloads.len(),
-            placed.blocks.len()
-        ));
-    }
-    let mut blocks = Vec::with_capacity(payloads.len());
-    for (block, payload) in placed.blocks.iter().zip(payloads) {
-        check_block(definition, block, &payload)
-            .map_err(|problem| format!("`{name}`: {problem}"))?;
-        blocks.push(EntryBlock {
-            block: block.clone(),
-            payload,
-        });
-    }
-    Ok(Entry {
-        definition: Arc::clone(definition),
-        variable: placed.variable,
-        blocks,
-    })
-}
-
-fn check_block(definition: &Definition, block: &Block, payload: &Payload) -> Result<(), String> {
-    let dimensions = definition.dimensions();
-    if block.start.len() != dimensions || block.count.len() != dimensions {
-        return Err(format!(
-            "a block has {} dimensions, not {dimensions}",
-            block.count.len()
-        ));
-    }
-    if definition.byte_size(&block.count).is_none() {
-        return Err(format!("a block of {:?} cells is too large", block.count));
-    }
-    if block
-        .start
-        .iter()
-        .zip(&block.count)
-        .any(|(start, count)| start.checked_add(*count).is_none())
-    {
-        return Err(format!("a block at {:?} overflows", block.start));
-    }
-    if definition.kind == ShapeKind::GlobalArray
-        && (0..dimensions).any(|d| block.start[d] + block.count[d] > definition.shape[d])
-    {
-        return Err(format!(
-            "a block at {:?} lies outside the shape {:?}",
-            block.start, definition.shape
-        ));
-    }
-    match payload {
-        Payload::Array(_) if definition.kind.is_value() => {
-            Err("a value came without its bytes".into())
-        }
-        Payload::Value(_) if !definition.kind.is_value() => Err("an array came as a value".into()),
-        Payload::Value(bytes)
-            if definition.dtype.size_bytes() > 0
-                && bytes.len() != definition.dtype.size_bytes() =>
-        {
-            Err(format!(
-                "a value of {} bytes is no {}",
-                bytes.len(),
-                definition.dtype
-            ))
-        }
-        Payload::Value(bytes)
-            if definition.dtype == super::DType::Text && std::str::from_utf8(bytes).is_err() =>
-        {
-            Err("a string is not UTF-8".into())
-        }
-        _ => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use panta_transports::copy::CopyCounter;
 use panta_transports::time::{Interrupt, Wait};
 
+use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::comm::Comm;
 use crate::config::{Engine, Options, Target, process_environment, resolve};
 use crate::engine::{EngineFactory, OpenArguments};
@@ -68,10 +69,11 @@ impl Group {
 
     /// All ranks must have resolved the name alike: environments may differ.
     fn same_target(&mut self, target: Result<Target, OpenError>) -> Result<(), OpenError> {
-        let local = target.map(|target| format!("{target:?}").into_bytes());
-        self.agree::<OpenError>(local, |targets, place| {
-            match targets.iter().position(|target| *target != targets[0]) {
-                None => Ok(Vec::new()),
+        let local = target.map(|target| Plain(format!("{target:?}").into_bytes()));
+        self.agree(local, |targets, at| {
+            let place = at.place();
+            match targets.iter().position(|target| target.0 != targets[0].0) {
+                None => Ok(Nothing),
                 Some(rank) => Err(OpenError::Config(format!(
                     "{place}: the name stands for another URL or other parameters on rank {rank} than on rank 0; \
                      give every rank the same environment and panta.toml"
@@ -137,48 +139,137 @@ impl Group {
 
     /// One round: every rank says its part or how it failed; if none failed the
     /// root decides; everyone gets the decision, or the same error.
-    pub(super) fn agree<E: Travels>(
+    pub(super) fn agree<P: Coded, D: Coded, E: Travels>(
         &mut self,
-        local: Result<Vec<u8>, E>,
-        decide: impl FnOnce(Vec<Vec<u8>>, &Place) -> Result<Vec<u8>, E>,
-    ) -> Result<Vec<u8>, E> {
-        let place = self.place();
-        self.agree_at(local, place, decide)
+        local: Result<P, E>,
+        decide: impl FnOnce(&mut [P], &At<'_>) -> Result<D, E>,
+    ) -> Result<D, E> {
+        self.agree_at(None, local, decide)
     }
 
-    /// The same, for errors at `place`.
-    pub(super) fn agree_at<E: Travels>(
+    /// The same about a step. A rank that is alone decides at once: nothing becomes bytes.
+    pub(super) fn agree_at<P: Coded, D: Coded, E: Travels>(
         &mut self,
-        local: Result<Vec<u8>, E>,
-        place: Place,
-        decide: impl FnOnce(Vec<Vec<u8>>, &Place) -> Result<Vec<u8>, E>,
-    ) -> Result<Vec<u8>, E> {
+        step: Option<u64>,
+        local: Result<P, E>,
+        decide: impl FnOnce(&mut [P], &At<'_>) -> Result<D, E>,
+    ) -> Result<D, E> {
+        if self.tree.size() == 1 {
+            self.tree.count_round();
+            let at = At {
+                stream: &self.stream,
+                step,
+            };
+            return decide(std::slice::from_mut(&mut local?), &at);
+        }
         let rank = self.tree.rank();
         let wait = self.collective_wait();
-        let decided = self.tree.agree(
-            Ok(Verdict::of(local, rank)),
-            |all| Verdict::of(decide_all(all, &place, decide), 0),
+        let (stream, tree) = (&self.stream, &mut self.tree);
+        let at = At { stream, step };
+        let place = at.place();
+        let mut own = None;
+        let decided = tree.agree(
+            Ok(Verdict::of(local.map(|part| part.to_bytes()), rank)),
+            |all| match decide_all(all, &place, |mut parts| decide(&mut parts, &at)) {
+                Ok(decision) => {
+                    let bytes = decision.to_bytes();
+                    own = Some(decision);
+                    Verdict::of::<E>(Ok(bytes), 0)
+                }
+                Err(error) => Verdict::of(Err(error), 0),
+            },
             &wait,
         );
         let bytes = decided.map_err(|error| tree_fault(error).at(place.clone()))?;
-        Verdict::read(bytes, &place)
+        match own {
+            Some(own) => Ok(own),
+            None => decode(
+                &Verdict::read::<E>(bytes, &place)?,
+                "the root's decision",
+                &place,
+            ),
+        }
     }
 
     /// The root's result, on every rank.
-    pub(super) fn told_by_root<E: Travels>(
+    pub(super) fn told_by_root<D: Coded, E: Travels>(
         &mut self,
-        root: Option<Result<Vec<u8>, E>>,
-    ) -> Result<Vec<u8>, E> {
-        let place = self.place();
+        root: Option<Result<D, E>>,
+    ) -> Result<D, E> {
+        if self.tree.size() == 1
+            && let Some(root) = root
+        {
+            self.tree.count_round();
+            return root;
+        }
         let wait = self.collective_wait();
-        let decided = self
-            .tree
-            .broadcast(root.map(|result| Verdict::of(result, 0)), &wait);
-        Verdict::read(
-            decided.map_err(|error| tree_fault(error).at(place.clone()))?,
-            &place,
-        )
+        let place = self.place();
+        let (own, bytes) = match root {
+            Some(Ok(decision)) => {
+                let bytes = decision.to_bytes();
+                (Some(decision), Some(Verdict::of::<E>(Ok(bytes), 0)))
+            }
+            Some(Err(error)) => (None, Some(Verdict::of(Err(error), 0))),
+            None => (None, None),
+        };
+        let told = self.tree.broadcast(bytes, &wait);
+        let told = told.map_err(|error| tree_fault(error).at(place.clone()))?;
+        match own {
+            Some(own) => Ok(own),
+            None => decode(
+                &Verdict::read::<E>(told, &place)?,
+                "what the root told",
+                &place,
+            ),
+        }
     }
+}
+
+/// Where a round is, for errors: made a place of only when there is one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<'a> {
+    stream: &'a str,
+    step: Option<u64>,
+}
+
+impl At<'_> {
+    pub(super) fn place(&self) -> Place {
+        let place = Place::stream(self.stream);
+        match self.step {
+            Some(step) => place.at_step(step),
+            None => place,
+        }
+    }
+}
+
+/// Nothing to say or to decide but whether it went well.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nothing;
+
+impl Coded for Nothing {
+    fn encode(&self, _into: &mut Encoder) {}
+
+    fn decode(_from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self)
+    }
+}
+
+/// Bytes as they are.
+#[derive(Clone, Debug)]
+pub(super) struct Plain(pub(super) Vec<u8>);
+
+impl Coded for Plain {
+    fn encode(&self, into: &mut Encoder) {
+        into.bytes(&self.0);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self(from.bytes()?.to_vec()))
+    }
+}
+
+fn decode<T: Coded, E: Travels>(bytes: &[u8], what: &str, place: &Place) -> Result<T, E> {
+    T::from_bytes(bytes).map_err(|error| Fault::corrupt(what, &error).at(place.clone()).into())
 }
 
 /// Stands in for a target that did not resolve, until the group has heard of it.
@@ -191,11 +282,11 @@ fn nowhere() -> Target {
     }
 }
 
-fn decide_all<E: Travels>(
+fn decide_all<P: Coded, D, E: Travels>(
     all: Vec<Result<Vec<u8>, crate::tree::Failure>>,
     place: &Place,
-    decide: impl FnOnce(Vec<Vec<u8>>, &Place) -> Result<Vec<u8>, E>,
-) -> Result<Vec<u8>, E> {
+    decide: impl FnOnce(Vec<P>) -> Result<D, E>,
+) -> Result<D, E> {
     let mut parts = Vec::with_capacity(all.len());
     for (rank, part) in all.into_iter().enumerate() {
         let part = part.map_err(|failure| {
@@ -205,9 +296,12 @@ fn decide_all<E: Travels>(
             }
             .at(place.clone())
         })?;
-        parts.push(Verdict::read::<E>(part, place)?);
+        let part = Verdict::read::<E>(part, place)?;
+        let what = |error| Fault::corrupt(format!("what rank {rank} said"), &error);
+        let part = P::from_bytes(&part).map_err(|error| what(error).at(place.clone()))?;
+        parts.push(part);
     }
-    decide(parts, place)
+    decide(parts)
 }
 
 /// A result in bytes: the last byte tells which.

@@ -1,14 +1,13 @@
-//! Making one schema of what the ranks define, and one layout of what they put.
+//! Making one schema of what the ranks define.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::codec::{Coded, DecodeError, Decoder, Encoder, digest};
-use crate::error::{BeginError, Place};
-use crate::model::{
-    Attribute, AttributeKey, Block, Definition, Layout, LayoutEntry, Payload, Schema, ShapeKind,
-    Stats, StepTime,
-};
+use crate::error::BeginError;
+use crate::model::{Attribute, AttributeKey, Definition, Schema};
+
+use super::group::At;
 
 /// What a rank says at begin.
 #[derive(Debug, Default)]
@@ -21,8 +20,6 @@ pub(super) struct BeginPart {
     pub(super) attributes: Vec<(AttributeKey, Attribute)>,
     /// Bytes the rank reserves.
     pub(super) reserve_bytes: u64,
-    /// The step's time; the root's counts.
-    pub(super) time: StepTime,
 }
 
 impl Coded for BeginPart {
@@ -40,9 +37,7 @@ impl Coded for BeginPart {
             key.encode(into);
             value.encode(into);
         }
-        into.u64(self.reserve_bytes)
-            .u8(u8::from(self.time.sim.is_some()))
-            .f64(self.time.sim.unwrap_or_default());
+        into.u64(self.reserve_bytes);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
@@ -59,21 +54,17 @@ impl Coded for BeginPart {
             .map(|_| Ok((AttributeKey::decode(from)?, Attribute::decode(from)?)))
             .collect::<Result<_, _>>()?;
         let reserve_bytes = from.u64()?;
-        let (has_time, time) = (from.u8()? != 0, from.f64()?);
         Ok(Self {
             definitions_digest,
             definitions,
             attributes,
             reserve_bytes,
-            time: StepTime {
-                sim: has_time.then_some(time),
-            },
         })
     }
 }
 
 /// The name of a rank's definitions.
-pub(super) fn definitions_digest(definitions: &[Arc<Definition>]) -> u64 {
+pub(super) fn digest_of(definitions: &[Arc<Definition>]) -> u64 {
     let mut encoder = Encoder::default();
     definitions
         .iter()
@@ -98,16 +89,17 @@ impl Definitions {
         &mut self,
         parts: &mut [BeginPart],
         schema: &mut Arc<Schema>,
-        place: &Place,
+        at: &At<'_>,
     ) -> Result<(), BeginError> {
-        let now: Vec<u64> = parts.iter().map(|part| part.definitions_digest).collect();
         for part in parts.iter_mut() {
             if let Some(definitions) = part.definitions.take() {
                 self.views.insert(part.definitions_digest, definitions);
             }
         }
-        if now != self.last {
-            self.merge_definitions(&now, schema, place)?;
+        let now = parts.iter().map(|part| part.definitions_digest);
+        if !now.clone().eq(self.last.iter().copied()) {
+            let now: Vec<u64> = now.collect();
+            self.merge_definitions(&now, schema, at)?;
             self.views.retain(|digest, _| now.contains(digest));
             self.last = now;
         }
@@ -128,13 +120,13 @@ impl Definitions {
         &self,
         now: &[u64],
         schema: &mut Arc<Schema>,
-        place: &Place,
+        at: &At<'_>,
     ) -> Result<(), BeginError> {
         let mut agreed: BTreeMap<&str, (usize, &Arc<Definition>)> = BTreeMap::new();
         let mut order: Vec<&Arc<Definition>> = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
         let disagreement = |name: &str, difference: String| BeginError::Disagreement {
-            place: place.clone().of_variable(name),
+            place: at.place().of_variable(name),
             difference,
         };
         for (rank, digest) in now
@@ -178,138 +170,5 @@ impl Definitions {
         }
         *schema = Arc::new(merged);
         Ok(())
-    }
-}
-
-/// One block or value as its rank reports it at end.
-#[derive(Debug)]
-pub(super) struct Reported {
-    pub(super) variable: u32,
-    pub(super) order: u32,
-    pub(super) start: Vec<u64>,
-    pub(super) count: Vec<u64>,
-    pub(super) payload: Payload,
-}
-
-/// What a rank says at end.
-#[derive(Debug, Default)]
-pub(super) struct EndPart {
-    pub(super) reported: Vec<Reported>,
-    pub(super) contribution: Vec<u8>,
-}
-
-impl EndPart {
-    pub(super) fn array(
-        variable: u32,
-        order: u32,
-        start: Vec<u64>,
-        count: Vec<u64>,
-        stats: Option<Stats>,
-    ) -> Reported {
-        Reported {
-            variable,
-            order,
-            start,
-            count,
-            payload: Payload::Array(stats),
-        }
-    }
-
-    pub(super) fn value(variable: u32, order: u32, bytes: Vec<u8>) -> Reported {
-        Reported {
-            variable,
-            order,
-            start: Vec::new(),
-            count: Vec::new(),
-            payload: Payload::Value(bytes),
-        }
-    }
-}
-
-impl Coded for EndPart {
-    fn encode(&self, into: &mut Encoder) {
-        into.length(self.reported.len());
-        for reported in &self.reported {
-            into.u32(reported.variable)
-                .u32(reported.order)
-                .u64s(&reported.start)
-                .u64s(&reported.count);
-            reported.payload.encode(into);
-        }
-        into.bytes(&self.contribution);
-    }
-
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let reported = (0..from.count(17)?)
-            .map(|_| {
-                Ok(Reported {
-                    variable: from.u32()?,
-                    order: from.u32()?,
-                    start: from.u64s()?,
-                    count: from.u64s()?,
-                    payload: Payload::decode(from)?,
-                })
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            reported,
-            contribution: from.bytes()?.to_vec(),
-        })
-    }
-}
-
-/// Lays the ranks' blocks out by variable, in the order (rank, put order): joined
-/// arrays get their offsets, of a global value the last one stays.
-pub(super) fn lay_out(parts: Vec<Vec<Reported>>, schema: &Schema) -> (Layout, Vec<Vec<Payload>>) {
-    let mut by_variable: BTreeMap<u32, Vec<(Block, Payload)>> = BTreeMap::new();
-    for (rank, reported) in parts.into_iter().enumerate() {
-        let rank = u32::try_from(rank).unwrap_or(u32::MAX);
-        for Reported {
-            variable,
-            order,
-            start,
-            count,
-            payload,
-        } in reported
-        {
-            by_variable.entry(variable).or_default().push((
-                Block {
-                    rank,
-                    order,
-                    start,
-                    count,
-                },
-                payload,
-            ));
-        }
-    }
-    let mut layout = Layout::default();
-    let mut payloads = Vec::new();
-    for (variable, mut blocks) in by_variable {
-        match schema
-            .variables
-            .get(variable as usize)
-            .map(|definition| definition.kind)
-        {
-            Some(ShapeKind::GlobalValue) => {
-                blocks.drain(..blocks.len().saturating_sub(1));
-            }
-            Some(ShapeKind::JoinedArray { axis }) => join(&mut blocks, usize::from(axis)),
-            _ => {}
-        }
-        let (blocks, carried) = blocks.into_iter().unzip();
-        layout.entries.push(LayoutEntry { variable, blocks });
-        payloads.push(carried);
-    }
-    (layout, payloads)
-}
-
-fn join(blocks: &mut [(Block, Payload)], axis: usize) {
-    let mut offset = 0_u64;
-    for (block, _) in blocks {
-        if let (Some(start), Some(count)) = (block.start.get_mut(axis), block.count.get(axis)) {
-            *start = offset;
-            offset = offset.saturating_add(*count);
-        }
     }
 }

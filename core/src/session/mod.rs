@@ -8,6 +8,7 @@
 //! element types and shapes are values here, not type parameters.
 
 mod group;
+mod layouts;
 mod merge;
 mod reader;
 mod writer;

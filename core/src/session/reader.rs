@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use panta_transports::copy::{CopyCounter, StridedMut, StridedRef, copy};
 use panta_transports::time::{Interrupt, Wait};
+use smallvec::SmallVec;
 
-use super::group::{Group, failed};
+use super::group::{Group, Nothing, Plain};
 use super::nearest;
-use crate::codec::{Decoder, Encoder};
+use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::comm::Comm;
 use crate::engine::{EngineFactory, EngineInfo, Pinned, Read, ReaderEngine, Start, Wanted};
-use crate::error::{CloseError, Failure, Fault, GetError, NextError, OpenError, Place};
+use crate::error::{CloseError, Failure, GetError, NextError, OpenError, Place};
 use crate::model::{
-    BlockId, DType, Entry, Payload, Region, Schema, Selection, ShapeKind, StepHead, StepMeta,
+    BlockId, DType, Dims, Entry, Payload, Region, Schema, Selection, ShapeKind, StepHead, StepMeta,
 };
 use crate::tree::TreeCounters;
 
@@ -43,6 +44,7 @@ struct Shared {
 pub struct Reader {
     group: RefCell<Group>,
     shared: Arc<Shared>,
+    announced_bytes: u64,
     ended: bool,
     closed: bool,
 }
@@ -92,11 +94,12 @@ impl Reader {
                 .clone()?
                 .prepare_reader(&group.arguments(&wait), start)
         });
-        let ticket = group.told_by_root::<OpenError>(prepared)?;
+        let prepared = prepared.map(|ticket| ticket.map(Plain));
+        let Plain(ticket) = group.told_by_root::<_, OpenError>(prepared)?;
         let engine = factory
             .and_then(|factory| factory.attach_reader(&group.arguments(&wait), start, &ticket));
-        let local = engine.as_ref().map(|_| Vec::new()).map_err(Clone::clone);
-        group.agree::<OpenError>(local, |_, _| Ok(Vec::new()))?;
+        let local = engine.as_ref().map(|_| Nothing).map_err(Clone::clone);
+        group.agree::<_, _, OpenError>(local, |_, _| Ok(Nothing))?;
         let shared = Shared {
             engine: engine?,
             place: group.place().on_rank(group.tree.rank()),
@@ -107,6 +110,7 @@ impl Reader {
         Ok(Self {
             group: RefCell::new(group),
             shared: Arc::new(shared),
+            announced_bytes: 0,
             ended: false,
             closed: false,
         })
@@ -132,38 +136,26 @@ impl Reader {
         }
         let group = self.group.get_mut();
         let engine = &self.shared.engine;
-        let interrupt = group.interrupt.clone();
-        let ask = |held: &[Vec<u8>]| {
-            let announcement = engine.next(held, &Wait::new(at_most, &interrupt))?;
-            let mut encoder = Encoder::default();
-            match announcement {
-                Some(announcement) => encoder.u8(1).bytes(&announcement),
-                None => encoder.u8(0),
-            };
-            Ok(encoder.finish())
-        };
+        let wait = Wait::new(at_most, &group.interrupt);
+        let ask = |held: &[Vec<u8>]| Ok(Announcement(engine.next(held, &wait)?));
         let usual = std::mem::replace(&mut group.deadline, at_most.max(self.shared.deadline));
         let told = match engine.held() {
-            Some(held) => group.agree::<NextError>(Ok(held), |held, _| ask(&held)),
+            Some(held) => group.agree(Ok(Plain(held)), |held, _| {
+                let held = held.iter_mut().map(|Plain(held)| std::mem::take(held));
+                ask(&held.collect::<Vec<_>>())
+            }),
             None => {
                 let root = group.tree.is_root().then(|| ask(&[]));
-                group.told_by_root::<NextError>(root)
+                group.told_by_root::<_, NextError>(root)
             }
         };
         group.deadline = usual;
-        let told = told?;
-        let mut from = Decoder::new(&told);
-        let corrupt = |error| {
-            failed::<NextError>(
-                Fault::corrupt("the root's announcement", &error),
-                self.shared.place.clone(),
-            )
-        };
-        if from.u8().map_err(corrupt)? == 0 {
+        let Announcement(Some(announcement)) = told? else {
             self.ended = true;
             return Ok(None);
-        }
-        let meta = engine.load(from.bytes().map_err(corrupt)?)?;
+        };
+        self.announced_bytes += announcement.len() as u64;
+        let meta = engine.load(&announcement)?;
         Ok(Some(Step {
             meta,
             shared: Arc::clone(&self.shared),
@@ -178,12 +170,12 @@ impl Reader {
     pub fn commit(&self, step: &StepHead, cursor: &str) -> Result<(), Failure> {
         let mut group = self.group.borrow_mut();
         let wait = group.wait();
-        let committed = group.agree::<CloseError>(Ok(Vec::new()), |_, _| {
+        let committed = group.agree(Ok(Nothing), |_, _| {
             self.shared.engine.commit(step, cursor, &wait)?;
-            Ok(Vec::new())
+            Ok::<_, CloseError>(Nothing)
         });
         committed
-            .map(|_| ())
+            .map(|Nothing| ())
             .map_err(|CloseError::Failed(failure)| failure)
     }
 
@@ -203,6 +195,13 @@ impl Reader {
     #[must_use]
     pub fn copies(&self) -> CopyCounter {
         self.shared.copies.clone()
+    }
+
+    /// Bytes of metadata so far: announcements of steps that came to this rank, and what it
+    /// sent up and down the control tree.
+    #[must_use]
+    pub fn metadata_bytes(&self) -> u64 {
+        self.tree_counters().bytes_sent() + self.announced_bytes
     }
 
     /// The rounds of the control tree so far.
@@ -238,6 +237,25 @@ impl Drop for Reader {
     }
 }
 
+/// What the root tells of the next step; `None` at the end of the stream.
+struct Announcement(Option<Vec<u8>>);
+
+impl Coded for Announcement {
+    fn encode(&self, into: &mut Encoder) {
+        into.u8(u8::from(self.0.is_some()));
+        if let Some(bytes) = &self.0 {
+            into.bytes(bytes);
+        }
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self(match from.u8()? {
+            0 => None,
+            _ => Some(from.bytes()?.to_vec()),
+        }))
+    }
+}
+
 /// A sealed step. It may outlive the reader; it is let go when dropped.
 pub struct Step {
     meta: StepMeta,
@@ -267,14 +285,14 @@ pub struct Resolved {
 impl Resolved {
     /// The shape of the result; dimensions picked by index are gone.
     #[must_use]
-    pub fn shape(&self) -> Vec<u64> {
+    pub fn shape(&self) -> Dims {
         self.region.result_shape()
     }
 
     /// Strides for every dimension of the variable, from those of the result: dimensions
     /// picked by index do not move.
     #[must_use]
-    pub fn strides(&self, result: impl IntoIterator<Item = i64>) -> Vec<i64> {
+    pub fn strides(&self, result: impl IntoIterator<Item = i64>) -> SmallVec<[i64; 6]> {
         let mut result = result.into_iter();
         let squeezed = self.region.squeezed.iter();
         squeezed
@@ -399,9 +417,9 @@ impl Step {
             other => other,
         };
         let shape = match block {
-            None => entry.shape(),
+            None => entry.shape_dims(),
             Some(block) => match entry.blocks.get(block.0 as usize) {
-                Some(found) => found.block.count.clone(),
+                Some(found) => Dims::from_slice(&found.block.count),
                 None => {
                     return Err(GetError::NoSuchBlock {
                         place: self.place(variable),
@@ -429,9 +447,10 @@ impl Step {
     /// # Errors
     /// [`GetError`]; what the destination holds is then undefined.
     pub fn read(&self, resolved: Resolved, into: StridedMut<'_>) -> Result<(), GetError> {
-        self.read_batch(Batch {
-            reads: vec![(resolved, into)],
-        })
+        match self.prepare(resolved, into)? {
+            Some(mut read) => self.read_all(std::slice::from_mut(&mut read)),
+            None => Ok(()),
+        }
     }
 
     /// Reads several selections together.
@@ -440,43 +459,56 @@ impl Step {
     /// [`GetError`] of the first that fails; what the destinations hold is then undefined.
     pub fn read_batch(&self, batch: Batch<'_>) -> Result<(), GetError> {
         let mut reads = Vec::with_capacity(batch.reads.len());
-        for (resolved, mut into) in batch.reads {
-            let entry = &self.meta.entries[resolved.entry];
-            if into.count() != resolved.region.count
-                || into.element_bytes() != entry.definition.dtype.size_bytes()
-            {
-                let problem = format!(
-                    "the destination has {:?} cells, the selection {:?}",
-                    into.count(),
-                    resolved.region.count
-                );
-                return Err(GetError::Shape {
-                    place: self.place(&entry.definition.name),
-                    problem,
-                });
-            }
-            if entry.definition.kind.is_value() {
-                self.read_values(entry, &resolved.region, &mut into)?;
-                continue;
-            }
-            let (start, step) = (resolved.region.start, resolved.region.step);
-            let wanted = match resolved.block {
-                None => Wanted::Array { start, step },
-                Some(block) => Wanted::Block { block, start, step },
-            };
-            if !into.count().contains(&0) {
-                reads.push(Read {
-                    entry: resolved.entry,
-                    wanted,
-                    into,
-                });
-            }
+        for (resolved, into) in batch.reads {
+            reads.extend(self.prepare(resolved, into)?);
         }
         if reads.is_empty() {
             return Ok(());
         }
+        self.read_all(&mut reads)
+    }
+
+    fn read_all(&self, reads: &mut [Read<'_>]) -> Result<(), GetError> {
         let wait = Wait::new(self.shared.deadline, &self.shared.interrupt);
-        self.shared.engine.read(&self.meta, &mut reads, &wait)
+        self.shared.engine.read(&self.meta, reads, &wait)
+    }
+
+    /// What the engine has to do for a read, if anything.
+    fn prepare<'d>(
+        &self,
+        resolved: Resolved,
+        mut into: StridedMut<'d>,
+    ) -> Result<Option<Read<'d>>, GetError> {
+        let entry = &self.meta.entries[resolved.entry];
+        if into.count() != &resolved.region.count[..]
+            || into.element_bytes() != entry.definition.dtype.size_bytes()
+        {
+            let problem = format!(
+                "the destination has {:?} cells, the selection {:?}",
+                into.count(),
+                resolved.region.count
+            );
+            return Err(GetError::Shape {
+                place: self.place(&entry.definition.name),
+                problem,
+            });
+        }
+        if entry.definition.kind.is_value() {
+            self.read_values(entry, &resolved.region, &mut into)?;
+            return Ok(None);
+        }
+        if into.count().contains(&0) {
+            return Ok(None);
+        }
+        let (start, step) = (resolved.region.start, resolved.region.step);
+        Ok(Some(Read {
+            entry: resolved.entry,
+            wanted: match resolved.block {
+                None => Wanted::Array { start, step },
+                Some(block) => Wanted::Block { block, start, step },
+            },
+            into,
+        }))
     }
 
     /// Values travel with the metadata.
@@ -518,7 +550,7 @@ impl Step {
         variable: &str,
         dtype: DType,
         block: BlockId,
-    ) -> Result<(Pinned, Vec<u64>), GetError> {
+    ) -> Result<(Pinned, Dims), GetError> {
         let resolved = self.resolve(variable, dtype, &Selection::block(block))?;
         if self.meta.entries[resolved.entry].definition.kind.is_value() {
             let problem = "values travel with the metadata; get them".to_owned();

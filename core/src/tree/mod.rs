@@ -168,6 +168,11 @@ impl ControlTree {
         self.rank == 0
     }
 
+    /// Counts a round that a rank which is alone need not run.
+    pub(crate) fn count_round(&self) {
+        self.group.counters.count_round();
+    }
+
     /// A handle on this rank's counters, which start after the tree is built.
     #[must_use]
     pub fn counters(&self) -> TreeCounters {

@@ -179,9 +179,9 @@ impl Fetch<'_, '_, '_> {
                         lumps.push(Lump {
                             read,
                             into: vec![0; count.len()],
-                            start,
+                            start: start.to_vec(),
                             count,
-                            step,
+                            step: step.to_vec(),
                             number: None,
                             only: None,
                         });
@@ -194,7 +194,7 @@ impl Fetch<'_, '_, '_> {
                 Ok(expected)
             }
             Wanted::Block { block, start, step } => {
-                let lump = self.of_block(read, block.0 as usize, start, step)?;
+                let lump = self.of_block(read, block.0 as usize, start.to_vec(), step.to_vec())?;
                 let expected = cells(&lump.count);
                 lumps.push(lump);
                 Ok(expected)

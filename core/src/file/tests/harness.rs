@@ -18,8 +18,8 @@ use crate::engine::{
 use crate::error::{EndError, GetError, NextError, OpenError, PutError};
 use crate::file::{FileEngine, FileReader};
 use crate::model::{
-    Block, DType, Definition, Layout, LayoutEntry, Payload, Schema, ShapeKind, StepHead, StepMeta,
-    StepRecord, StepTime,
+    Block, DType, Definition, Dims, Layout, LayoutEntry, Payload, Schema, ShapeKind, StepHead,
+    StepMeta, StepRecord, StepTime,
 };
 
 pub(super) fn soon() -> Wait {
@@ -135,7 +135,7 @@ impl Put {
         }
         Self {
             variable: 0,
-            start: start.to_vec(),
+            start: start.into(),
             count: count.to_vec(),
             bytes,
             row_bytes: None,
@@ -386,7 +386,7 @@ pub(super) fn check_grid(reader: &FileReader, step: &StepMeta) {
 
 pub(super) fn boxed(start: &[u64]) -> Wanted {
     Wanted::Array {
-        start: start.to_vec(),
-        step: vec![1; start.len()],
+        start: start.into(),
+        step: Dims::from_elem(1, start.len()),
     }
 }

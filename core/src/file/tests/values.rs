@@ -144,8 +144,8 @@ fn strides_blocks_and_overlaps_read_what_was_put_last() {
     let reader = stream.reader(Start::Oldest).unwrap();
     let step = next(&reader, &at_once()).unwrap().unwrap();
     let wanted = Wanted::Array {
-        start: vec![1, 2],
-        step: vec![3, 2],
+        start: vec![1, 2].into(),
+        step: vec![3, 2].into(),
     };
     let found = get(&reader, &step, 0, wanted, &[20, 22]).unwrap();
     for (at, cell) in found.iter().enumerate() {
@@ -165,8 +165,8 @@ fn strides_blocks_and_overlaps_read_what_was_put_last() {
     }
     let wanted = Wanted::Block {
         block: BlockId(2),
-        start: vec![1, 4],
-        step: vec![1, 2],
+        start: vec![1, 4].into(),
+        step: vec![1, 2].into(),
     };
     let found = get(&reader, &step, 0, wanted, &[2, 3]).unwrap();
     let expected = [(21, 9), (21, 11), (21, 13), (22, 9), (22, 11), (22, 13)];
@@ -223,8 +223,8 @@ fn statistics_and_empty_blocks_are_kept() {
     );
     let empty = Wanted::Block {
         block: BlockId(0),
-        start: vec![0, 0],
-        step: vec![1, 1],
+        start: vec![0, 0].into(),
+        step: vec![1, 1].into(),
     };
     assert_eq!(get(&reader, &step, 0, empty, &[0, 48]).unwrap(), [0.0; 0]);
     let step = next(&reader, &at_once()).unwrap().unwrap();

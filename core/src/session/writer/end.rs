@@ -1,17 +1,14 @@
 //! The end of a step: the engine takes the bytes, the root seals, all hear the same.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::group::failed;
-use super::super::merge::{EndPart, Reported, lay_out};
+use super::super::group::{Nothing, failed};
+use super::super::layouts::{EndPart, PutBox};
 use super::put::Put;
-use super::{Open, Writer, decode_parts};
-use crate::codec::{Coded, digest};
-use crate::engine::{PutBlock, Sealing};
-use crate::error::{EndError, Fault, Place};
-use crate::model::{Layout, Schema, ShapeKind, StepHead, StepRecord};
-use crate::plan;
+use super::{Open, Writer};
+use crate::engine::PutBlock;
+use crate::error::{EndError, Fault};
+use crate::model::{Dims, Payload};
 
 /// A step that was captured, and sealed unless it was discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,166 +56,93 @@ impl Writer {
         puts: Vec<Put<'_>>,
         given_up: Option<String>,
     ) -> Result<Sealed, EndError> {
-        let Some(open) = self.open.take() else {
+        let Some(mut open) = self.open.take() else {
             let fault = Fault::Refused {
                 peer: "this handle".into(),
                 why: "no step is open; call begin_step first".into(),
             };
             return Err(failed(fault, self.group.place()));
         };
-        let place = self.group.place().at_step(open.head.step);
-        let local = match open.failed.borrow_mut().take().or(given_up) {
-            Some(what) => Err(failed(
-                Fault::OnRank {
-                    rank: self.group.tree.rank(),
-                    what,
-                },
-                place.clone(),
-            )),
+        let local = match open.failed.get_mut().take().or(given_up) {
+            Some(what) => Err(self.own_failure(&open, what)),
             None if open.discarded => Ok(EndPart::default()),
-            None => self.capture(&open, puts, &place),
+            None => self.capture(&mut open, &puts),
         };
+        drop(puts);
         self.last_bytes = open.bytes.get();
         let (engine, schema) = (self.engine.get_mut(), &self.schema);
         let (wait, checked) = (self.group.wait(), self.group.target.options.checked);
-        let decided = self.group.agree_at::<EndError>(
-            local.map(|part| part.to_bytes()),
-            place,
-            |parts, place| {
-                if !open.discarded {
-                    let parts = decode_parts::<EndPart, EndError>(&parts, place)?;
-                    let (reported, contributions): (_, Vec<_>) = parts
-                        .into_iter()
-                        .map(|part| (part.reported, part.contribution))
-                        .unzip();
-                    let step = assemble(open.head, reported, schema, checked, place)?;
-                    engine.seal(
-                        &Sealing {
-                            record: &step.record,
-                            schema,
-                            schema_bytes: &step.schema_bytes,
-                            layout: &step.layout,
-                            layout_bytes: &step.layout_bytes,
-                            contributions: &contributions,
-                        },
-                        &wait,
-                    )?;
-                }
-                Ok(Vec::new())
-            },
-        );
+        let (layouts, mut told_bytes) = (&mut self.layouts, 0);
+        let step = open.head.step;
+        let decided = self.group.agree_at(Some(step), local, |parts, at| {
+            if !open.discarded {
+                told_bytes = layouts.seal(open.head, parts, (schema, checked), at, |sealing| {
+                    engine.seal(sealing, &wait)
+                })?;
+            }
+            Ok(Nothing)
+        });
+        self.told_bytes += told_bytes;
+        if decided.is_err() {
+            // The root may not have heard what every rank put: all forget it alike.
+            self.boxes.forget();
+            self.layouts.forget();
+        }
         self.engine
             .get_mut()
             .finish(&open.head, decided.is_ok() && !open.discarded);
-        self.next_step = open.head.step + 1;
-        decided.map(|_| Sealed {
-            step: open.head.step,
+        self.next_step = step + 1;
+        decided.map(|Nothing| Sealed {
+            step,
             discarded: open.discarded,
         })
     }
 
-    fn capture(
-        &mut self,
-        open: &Open,
-        puts: Vec<Put<'_>>,
-        place: &Place,
-    ) -> Result<EndPart, EndError> {
-        let mut sources = Vec::with_capacity(puts.len());
-        let mut boxes = Vec::with_capacity(puts.len());
-        for put in puts {
-            boxes.push((put.variable, put.order, put.start, put.count));
-            sources.push(put.source);
-        }
-        let blocks: Vec<PutBlock<'_>> = boxes
+    fn own_failure(&self, open: &Open, what: String) -> EndError {
+        let rank = self.group.tree.rank();
+        let place = self.group.place().at_step(open.head.step);
+        failed(Fault::OnRank { rank, what }, place)
+    }
+
+    fn capture(&mut self, open: &mut Open, puts: &[Put<'_>]) -> Result<EndPart, EndError> {
+        let blocks: Vec<PutBlock<'_>> = puts
             .iter()
-            .zip(sources)
-            .map(|((variable, order, start, count), source)| PutBlock {
-                variable: self.agreed[*variable],
-                definition: &self.definitions[*variable],
-                order: *order,
-                start,
-                count,
-                source,
+            .map(|put| PutBlock {
+                variable: self.agreed[put.variable],
+                definition: &self.definitions[put.variable],
+                order: put.order,
+                start: &put.start,
+                count: &put.count,
+                source: put.source,
             })
             .collect();
         let wait = self.group.wait();
-        let rank = self.group.tree.rank();
-        let captured = self
-            .engine
-            .get_mut()
-            .capture(&open.head, &blocks, &wait)
-            .map_err(|error| {
-                let fault = Fault::OnRank {
-                    rank,
-                    what: error.to_string(),
-                };
-                EndError::from(fault.at(place.clone()))
-            })?;
+        let engine = self.engine.get_mut();
+        let captured = engine.capture(&open.head, &blocks, &wait);
         drop(blocks);
-        let mut reported: Vec<Reported> = boxes
-            .into_iter()
-            .zip(captured.stats)
-            .map(|((variable, order, start, count), stats)| {
-                EndPart::array(self.agreed[variable], order, start, count, stats)
-            })
-            .collect();
-        let values = open
-            .values
-            .borrow_mut()
-            .drain(..)
-            .map(|(variable, order, bytes)| EndPart::value(self.agreed[variable], order, bytes))
-            .collect::<Vec<_>>();
-        reported.extend(values);
-        reported.sort_by_key(|reported| reported.order);
-        Ok(EndPart {
-            reported,
-            contribution: captured.contribution,
-        })
-    }
-}
-
-/// What the root makes of the ranks' reports.
-struct Assembled {
-    record: StepRecord,
-    schema_bytes: Arc<[u8]>,
-    layout: Arc<Layout>,
-    layout_bytes: Arc<[u8]>,
-}
-
-fn assemble(
-    head: StepHead,
-    reported: Vec<Vec<Reported>>,
-    schema: &Arc<Schema>,
-    checked: bool,
-    place: &Place,
-) -> Result<Assembled, EndError> {
-    let (layout, payloads) = lay_out(reported, schema);
-    for entry in layout.entries.iter().filter(|_| checked) {
-        let definition = &schema.variables[entry.variable as usize];
-        if definition.kind == ShapeKind::GlobalArray
-            && let Some((first, second)) = plan::overlaps(&entry.blocks)
-        {
-            let (first, second) = (&entry.blocks[first], &entry.blocks[second]);
-            let what = format!(
-                "the block at {:?} of rank {} and the block at {:?} of rank {} overlap",
-                first.start, first.rank, second.start, second.rank
-            );
-            return Err(EndError::Overlap {
-                place: place.clone().of_variable(&definition.name),
-                what,
-            });
+        let captured = captured.map_err(|error| self.own_failure(open, error.to_string()))?;
+        if captured.stats.len() != puts.len() {
+            let what = "the engine gave statistics of other puts".to_owned();
+            return Err(self.own_failure(open, what));
         }
+        for (put, stats) in puts.iter().zip(captured.stats) {
+            let put = PutBox {
+                variable: self.agreed[put.variable],
+                order: put.order,
+                start: put.start.clone(),
+                count: put.count.clone(),
+            };
+            self.boxes.add(put, Payload::Array(stats));
+        }
+        for (variable, order, bytes) in open.values.get_mut().drain(..) {
+            let put = PutBox {
+                variable: self.agreed[variable],
+                order,
+                start: Dims::new(),
+                count: Dims::new(),
+            };
+            self.boxes.add(put, Payload::Value(bytes));
+        }
+        Ok(self.boxes.say(captured.contribution))
     }
-    let (schema_bytes, layout_bytes) = (schema.to_bytes(), layout.to_bytes());
-    Ok(Assembled {
-        record: StepRecord {
-            head,
-            schema_digest: digest(&schema_bytes),
-            layout_digest: digest(&layout_bytes),
-            payloads,
-        },
-        schema_bytes: schema_bytes.into(),
-        layout: Arc::new(layout),
-        layout_bytes: layout_bytes.into(),
-    })
 }

@@ -19,13 +19,14 @@ use std::time::Duration;
 use panta_transports::copy::CopyCounter;
 use panta_transports::time::{Interrupt, wall_clock_ns};
 
-use super::group::{Group, failed};
-use super::merge::{BeginPart, Definitions, definitions_digest};
+use super::group::{Group, Nothing, failed};
+use super::layouts::{Layouts, OwnBoxes};
+use super::merge::{BeginPart, Definitions, digest_of};
 use super::nearest;
-use crate::codec::{Coded, Decoder, Encoder};
+use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::comm::Comm;
 use crate::engine::{Admission, EngineFactory, EngineInfo, PreparedWriter, Resume, WriterEngine};
-use crate::error::{BeginError, CloseError, DefineError, Fault, OpenError, Place, Travels};
+use crate::error::{BeginError, CloseError, DefineError, Fault, OpenError, Place};
 use crate::model::{Attribute, AttributeKey, Definition, Schema, ShapeKind, StepHead, StepTime};
 use crate::tree::TreeCounters;
 
@@ -62,12 +63,20 @@ pub struct Writer {
     engine: RefCell<Box<dyn WriterEngine>>,
     definitions: Vec<Arc<Definition>>,
     names: BTreeMap<String, usize>,
+    /// Names the definitions; `None` once they change.
+    definitions_digest: Option<u64>,
     announced_digest: Option<u64>,
     attributes: Vec<(AttributeKey, Attribute)>,
     schema: Arc<Schema>,
     /// The place in the schema of each of this rank's definitions.
     agreed: Vec<u32>,
+    /// What the root remembers of all ranks.
     everyone: Definitions,
+    layouts: Layouts,
+    reserved: Vec<u64>,
+    boxes: OwnBoxes,
+    /// Bytes of metadata that the root has sealed.
+    told_bytes: u64,
     epoch: u64,
     next_step: u64,
     last_bytes: u64,
@@ -115,25 +124,17 @@ impl Writer {
         let wait = group.wait();
         let factory = group.factory(engines);
         let prepared = group.tree.is_root().then(|| {
-            let prepared = factory
-                .clone()?
-                .prepare_writer(&group.arguments(&wait), options.resume)?;
-            let mut encoder = Encoder::default();
-            encoder
-                .u64(prepared.epoch)
-                .u64(prepared.next_step)
-                .bytes(&prepared.ticket);
-            Ok(encoder.finish())
+            let arguments = group.arguments(&wait);
+            factory.clone()?.prepare_writer(&arguments, options.resume)
         });
-        let told: Vec<u8> = group.told_by_root::<OpenError>(prepared)?;
-        let prepared = read_prepared(&told, &group.place())?;
+        let prepared = group.told_by_root::<PreparedWriter, OpenError>(prepared)?;
         let engine =
             factory.and_then(|factory| factory.attach_writer(&group.arguments(&wait), &prepared));
         let (engine, local) = match engine {
-            Ok(engine) => (Some(engine), Ok(Vec::new())),
+            Ok(engine) => (Some(engine), Ok(Nothing)),
             Err(error) => (None, Err(error)),
         };
-        group.agree::<OpenError>(local, |_, _| Ok(Vec::new()))?;
+        group.agree::<_, _, OpenError>(local, |_, _| Ok(Nothing))?;
         let Some(engine) = engine else {
             return Err(failed(
                 Fault::OnRank {
@@ -147,11 +148,16 @@ impl Writer {
             engine: RefCell::new(engine),
             definitions: Vec::new(),
             names: BTreeMap::new(),
+            definitions_digest: None,
             announced_digest: None,
             attributes: Vec::new(),
             schema: Arc::default(),
             agreed: Vec::new(),
             everyone: Definitions::default(),
+            layouts: Layouts::default(),
+            reserved: Vec::new(),
+            boxes: OwnBoxes::default(),
+            told_bytes: 0,
             epoch: prepared.epoch,
             next_step: prepared.next_step,
             last_bytes: 0,
@@ -183,10 +189,14 @@ impl Writer {
                     difference,
                 });
             }
-            self.definitions[index] = Arc::new(definition);
+            if *self.definitions[index] != definition {
+                self.definitions[index] = Arc::new(definition);
+                self.definitions_digest = None;
+            }
             return Ok(index);
         }
         let index = self.definitions.len();
+        self.definitions_digest = None;
         self.names.insert(definition.name.clone(), index);
         self.definitions.push(Arc::new(definition));
         Ok(index)
@@ -253,114 +263,93 @@ impl Writer {
         time: StepTime,
         reserve_bytes: Option<u64>,
     ) -> Result<StepHead, BeginError> {
-        let place = self.group.place().at_step(self.next_step);
         if let Some(open) = &self.open {
             return Err(BeginError::InStep {
                 stream: self.group.stream.clone(),
                 step: open.head.step,
             });
         }
-        let part = self.begin_part(time, reserve_bytes)?;
-        let digest_now = part.definitions_digest;
-        let (everyone, schema, engine) =
-            (&mut self.everyone, &mut self.schema, self.engine.get_mut());
         let head = StepHead {
             epoch: self.epoch,
             step: self.next_step,
             time,
             wall_clock_ns: wall_clock_ns(),
         };
+        let definitions_digest = *self
+            .definitions_digest
+            .get_or_insert_with(|| digest_of(&self.definitions));
+        let part = self.begin_part(definitions_digest, reserve_bytes);
         let wait = self.group.wait();
-        let decision = self.group.agree_at::<BeginError>(
-            Ok(part.to_bytes()),
-            place.clone(),
-            |parts, place| {
-                let mut parts = decode_parts::<BeginPart, BeginError>(&parts, place)?;
-                let known = Arc::clone(schema);
-                let mut merged = Arc::clone(schema);
-                everyone.merge(&mut parts, &mut merged, place)?;
-                let reserved: Vec<u64> = parts.iter().map(|part| part.reserve_bytes).collect();
-                let admission =
-                    engine
-                        .admit(&head, &merged, &reserved, &wait)
-                        .inspect_err(|_| {
-                            // The merged schema is not taken over: the next begin merges again.
-                            everyone.forget();
-                        })?;
-                *schema = merged;
-                Ok(encode_decision(
-                    &head,
-                    &admission,
-                    (!Arc::ptr_eq(&known, schema)).then_some(schema),
-                ))
-            },
-        )?;
-        self.announced_digest = Some(digest_now);
+        let (everyone, schema, engine) =
+            (&mut self.everyone, &mut self.schema, self.engine.get_mut());
+        let reserved = &mut self.reserved;
+        let decision = self.group.agree_at(Some(head.step), part, |parts, at| {
+            let mut merged = Arc::clone(schema);
+            everyone.merge(parts, &mut merged, at)?;
+            reserved.clear();
+            reserved.extend(parts.iter().map(|part| part.reserve_bytes));
+            let admission = engine
+                .admit(&head, &merged, reserved, &wait)
+                .inspect_err(|_| {
+                    // The merged schema is not taken over: the next begin merges again.
+                    everyone.forget();
+                })?;
+            let changed = !Arc::ptr_eq(&merged, schema);
+            Ok(BeginDecision {
+                head,
+                admission,
+                schema: changed.then_some(merged),
+            })
+        })?;
+        self.announced_digest = Some(definitions_digest);
         self.attributes.clear();
-        self.take_decision(&decision, &place)
+        Ok(self.begin_as_decided(decision))
     }
 
     fn begin_part(
         &self,
-        time: StepTime,
+        definitions_digest: u64,
         reserve_bytes: Option<u64>,
     ) -> Result<BeginPart, BeginError> {
         let reserve_bytes = reserve_bytes.unwrap_or(0).max(self.last_bytes);
         let limit_bytes = self.group.target.options.limit.0;
         if reserve_bytes > limit_bytes {
-            let place = self
-                .group
-                .place()
-                .at_step(self.next_step)
-                .on_rank(self.group.tree.rank());
             return Err(BeginError::StepTooLarge {
-                place,
+                place: self.place().at_step(self.next_step),
                 bytes: reserve_bytes,
                 limit_bytes,
             });
         }
-        let definitions_digest = definitions_digest(&self.definitions);
         let changed = self.announced_digest != Some(definitions_digest);
         Ok(BeginPart {
             definitions_digest,
             definitions: changed.then(|| self.definitions.clone()),
             attributes: self.attributes.clone(),
             reserve_bytes,
-            time,
         })
     }
 
-    fn take_decision(&mut self, decision: &[u8], place: &Place) -> Result<StepHead, BeginError> {
-        let corrupt = |error| {
-            failed::<BeginError>(Fault::corrupt("the root's decision", &error), place.clone())
-        };
-        let mut from = Decoder::new(decision);
-        let mut read = || {
-            Ok((
-                StepHead::decode(&mut from)?,
-                from.u8()?,
-                from.bytes()?.to_vec(),
-                from.bytes()?,
-            ))
-        };
-        let (head, kind, admission, schema) = read().map_err(corrupt)?;
-        if !schema.is_empty() {
-            self.schema = Arc::new(Schema::from_bytes(schema).map_err(corrupt)?);
+    fn begin_as_decided(&mut self, decision: BeginDecision) -> StepHead {
+        let BeginDecision {
+            head,
+            admission,
+            schema,
+        } = decision;
+        if schema.is_some() || self.agreed.len() != self.definitions.len() {
+            self.schema = schema.unwrap_or_else(|| Arc::clone(&self.schema));
+            let variables = self.schema.variables.iter();
+            let places: BTreeMap<&str, u32> =
+                variables.map(|it| it.name.as_str()).zip(0..).collect();
+            let place = |definition: &Arc<Definition>| places.get(definition.name.as_str());
+            let agreed = self.definitions.iter();
+            self.agreed = agreed
+                .map(|it| place(it).copied().unwrap_or(u32::MAX))
+                .collect();
         }
-        self.agreed = self
-            .definitions
-            .iter()
-            .map(|d| {
-                self.schema
-                    .find(&d.name)
-                    .map_or(u32::MAX, |index| index as u32)
-            })
-            .collect();
-        let discarded = kind == DISCARD;
-        let begun = if discarded {
-            Ok(())
-        } else {
-            self.engine.get_mut().begin(&head, &self.schema, &admission)
+        let engine = self.engine.get_mut();
+        let (discarded, begun) = match &admission {
+            Admission::Discard => (true, Ok(())),
+            Admission::Write(bytes) => (false, engine.begin(&head, &self.schema, bytes)),
         };
         self.open = Some(Open {
             head,
@@ -370,7 +359,7 @@ impl Writer {
             bytes: Cell::new(0),
             values: RefCell::default(),
         });
-        Ok(head)
+        head
     }
 
     /// Whether the policy discards the step that is open.
@@ -398,11 +387,11 @@ impl Writer {
         }
         let wait = self.group.wait();
         let engine = self.engine.get_mut();
-        let root = self.group.agree::<CloseError>(Ok(Vec::new()), |_, _| {
-            engine.close_root(&wait).map(|()| Vec::new())
+        let root = self.group.agree(Ok(Nothing), |_, _| {
+            engine.close_root(&wait).map(|()| Nothing)
         });
         let own = self.engine.get_mut().close(&wait);
-        root.and(own)
+        root.map(|Nothing| ()).and(own)
     }
 
     /// Where errors of this stream say they are.
@@ -427,6 +416,13 @@ impl Writer {
     #[must_use]
     pub fn copies(&self) -> CopyCounter {
         self.group.copies.clone()
+    }
+
+    /// Bytes of metadata that this rank has sent so far: up and down the control tree, and
+    /// on the root what the sealed steps tell readers, schema and layout where they are new.
+    #[must_use]
+    pub fn metadata_bytes(&self) -> u64 {
+        self.group.tree.counters().bytes_sent() + self.told_bytes
     }
 
     /// The rounds of the control tree so far.
@@ -458,40 +454,57 @@ impl Drop for Writer {
     }
 }
 
-fn read_prepared(told: &[u8], place: &Place) -> Result<PreparedWriter, OpenError> {
-    let mut from = Decoder::new(told);
-    let mut read = || {
-        Ok(PreparedWriter {
+impl Coded for PreparedWriter {
+    fn encode(&self, into: &mut Encoder) {
+        into.u64(self.epoch).u64(self.next_step).bytes(&self.ticket);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
             epoch: from.u64()?,
             next_step: from.u64()?,
             ticket: from.bytes()?.to_vec(),
         })
-    };
-    read().map_err(|error| failed(Fault::corrupt("the root's opening", &error), place.clone()))
-}
-
-fn decode_parts<T: Coded, E: Travels>(parts: &[Vec<u8>], place: &Place) -> Result<Vec<T>, E> {
-    let mut decoded = Vec::with_capacity(parts.len());
-    for (rank, part) in parts.iter().enumerate() {
-        let part = T::from_bytes(part).map_err(|error| {
-            Fault::corrupt(format!("what rank {rank} said"), &error).at(place.clone())
-        })?;
-        decoded.push(part);
     }
-    Ok(decoded)
 }
 
-fn encode_decision(
-    head: &StepHead,
-    admission: &Admission,
-    schema: Option<&Arc<Schema>>,
-) -> Vec<u8> {
-    let mut encoder = Encoder::default();
-    head.encode(&mut encoder);
-    match admission {
-        Admission::Write(bytes) => encoder.u8(WRITE).bytes(bytes),
-        Admission::Discard => encoder.u8(DISCARD).bytes(&[]),
-    };
-    encoder.bytes(&schema.map(|schema| schema.to_bytes()).unwrap_or_default());
-    encoder.finish()
+/// What the root decides at begin.
+#[derive(Debug)]
+struct BeginDecision {
+    head: StepHead,
+    admission: Admission,
+    /// The schema, if it is another than before.
+    schema: Option<Arc<Schema>>,
+}
+
+impl Coded for BeginDecision {
+    fn encode(&self, into: &mut Encoder) {
+        self.head.encode(into);
+        match &self.admission {
+            Admission::Write(bytes) => into.u8(WRITE).bytes(bytes),
+            Admission::Discard => into.u8(DISCARD),
+        };
+        into.u8(u8::from(self.schema.is_some()));
+        if let Some(schema) = &self.schema {
+            schema.encode(into);
+        }
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let head = StepHead::decode(from)?;
+        let admission = match from.u8()? {
+            WRITE => Admission::Write(from.bytes()?.to_vec()),
+            DISCARD => Admission::Discard,
+            other => return Err(from.error(format!("no decision has code {other}"))),
+        };
+        let schema = match from.u8()? {
+            0 => None,
+            _ => Some(Arc::new(Schema::decode(from)?)),
+        };
+        Ok(Self {
+            head,
+            admission,
+            schema,
+        })
+    }
 }

@@ -10,15 +10,15 @@ use super::super::group::failed;
 use super::Writer;
 use crate::engine::Source;
 use crate::error::{Fault, Place, PutError};
-use crate::model::{DType, Definition, MemorySpace, ShapeKind};
+use crate::model::{DType, Definition, Dims, MemorySpace, ShapeKind};
 
 /// A block that was put: to be given back to [`Writer::end_step`].
 #[derive(Debug)]
 pub struct Put<'d> {
     pub(super) variable: usize,
     pub(super) order: u32,
-    pub(super) start: Vec<u64>,
-    pub(super) count: Vec<u64>,
+    pub(super) start: Dims,
+    pub(super) count: Dims,
     pub(super) source: Source<'d>,
 }
 
@@ -111,7 +111,7 @@ impl Writer {
             };
             return Err(self.stick(failed(fault, self.put_place(variable))));
         }
-        let count = source.count().to_vec();
+        let count = Dims::from_slice(source.count());
         let start = self.full_start(variable, start);
         let order = self
             .admit_put(variable, dtype, &start, &count)
@@ -125,12 +125,12 @@ impl Writer {
         })
     }
 
-    fn full_start(&self, variable: usize, start: &[u64]) -> Vec<u64> {
+    fn full_start(&self, variable: usize, start: &[u64]) -> Dims {
         let definition = &self.definitions[variable];
         if start.is_empty() && definition.kind != ShapeKind::GlobalArray {
-            vec![0; definition.dimensions()]
+            Dims::from_elem(0, definition.dimensions())
         } else {
-            start.to_vec()
+            Dims::from_slice(start)
         }
     }
 
@@ -188,7 +188,7 @@ impl Writer {
                 variable,
                 order,
                 start,
-                count: count.to_vec(),
+                count: Dims::from_slice(count),
                 source: Source::Span(id),
             },
             memory,
