@@ -103,6 +103,12 @@ impl Channel {
         }
     }
 
+    /// What both directions share, and how many Noise messages were sealed and
+    /// opened. Nothing may be half received.
+    pub(super) fn into_link(self) -> (Arc<Link>, u64, u64) {
+        (self.sender.link, self.sender.nonce, self.receiver.nonce)
+    }
+
     /// The role whose key the connecting side has proven.
     #[must_use]
     pub fn role(&self) -> Role {
@@ -510,7 +516,7 @@ impl AsFd for Receiver {
     }
 }
 
-fn check_limit(
+pub(super) fn check_limit(
     peer: SocketAddr,
     what: &'static str,
     bytes: u64,
@@ -528,7 +534,7 @@ fn check_limit(
 }
 
 /// Seals `plain` and appends it to `sealed`.
-fn seal(
+pub(super) fn seal(
     link: &Link,
     nonce: &mut u64,
     plain: &[u8],
@@ -548,7 +554,7 @@ fn seal(
 }
 
 /// Opens `sealed` into `plain`, which is shorter by [`TAG_BYTES`].
-fn open(
+pub(super) fn open(
     link: &Link,
     nonce: &mut u64,
     sealed: &[u8],

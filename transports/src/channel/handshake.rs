@@ -7,6 +7,7 @@
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use snow::{Builder, HandshakeState, StatelessTransportState};
@@ -118,15 +119,7 @@ impl Channel {
         match respond(&header, &hello, message, acceptor, socket.peer()) {
             Ok((noise, reply, role)) => {
                 send_answer(&socket, Status::Accepted, acceptor.encrypt, &reply, &wait)?;
-                Ok(Self::new(Link {
-                    socket,
-                    noise,
-                    role,
-                    encrypt: acceptor.encrypt,
-                    limits: acceptor.limits,
-                    spin: acceptor.spin,
-                    counters: acceptor.counters.clone(),
-                }))
+                Ok(acceptor.channel(socket, noise, role))
             }
             Err((status, error)) => {
                 // The refusal is what the caller hears of, not a peer that
@@ -175,6 +168,111 @@ impl Channel {
             spin: connector.spin,
             counters: connector.counters.clone(),
         }))
+    }
+}
+
+/// A handshake that never waits, for threads that serve many. Whoever drives
+/// it closes it, by dropping it, after [`HANDSHAKE_LIMIT`].
+pub struct Accepting {
+    /// None once it is a channel, or refused.
+    socket: Option<Socket>,
+    buffer: [u8; PREAMBLE_LIMIT_BYTES],
+    filled: usize,
+}
+
+impl Accepting {
+    /// Of a connection whose peer has proven nothing yet.
+    #[must_use]
+    pub fn new(pending: Pending) -> Self {
+        Self {
+            socket: Some(pending.0),
+            buffer: [0; PREAMBLE_LIMIT_BYTES],
+            filled: 0,
+        }
+    }
+
+    /// Who connected, by address; none once the handshake is over.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.socket.as_ref().map(Socket::peer)
+    }
+
+    /// Readable when there is something to take; none once the handshake is
+    /// over.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes what has come; the channel once the peer has proven its key, none
+    /// while bytes are missing.
+    ///
+    /// # Errors
+    /// As [`Channel::accept`], but for the wait. Each is final.
+    pub fn advance(&mut self, acceptor: &Acceptor) -> Result<Option<Channel>, ChannelError> {
+        let Some(hello) = self.receive()? else {
+            return Ok(None);
+        };
+        let Some(socket) = self.socket.take() else {
+            return Ok(None);
+        };
+        let mut header = [0; PREAMBLE_HEADER_BYTES];
+        header.copy_from_slice(&self.buffer[..PREAMBLE_HEADER_BYTES]);
+        let message = &self.buffer[PREAMBLE_HEADER_BYTES..self.filled];
+        // An empty socket takes an answer; one that does not is no peer.
+        let at_once = Wait::for_at_most(Duration::ZERO);
+        match respond(&header, &hello, message, acceptor, socket.peer()) {
+            Ok((noise, reply, role)) => {
+                let encrypt = acceptor.encrypt;
+                send_answer(&socket, Status::Accepted, encrypt, &reply, &at_once)?;
+                Ok(Some(acceptor.channel(socket, noise, role)))
+            }
+            Err((status, error)) => {
+                // The refusal is what the caller hears of.
+                let _ = send_answer(&socket, status, acceptor.encrypt, &[], &at_once);
+                Err(error)
+            }
+        }
+    }
+
+    /// The hello, once it and its Noise message are there.
+    fn receive(&mut self) -> Result<Option<Hello>, ChannelError> {
+        let Some(socket) = &self.socket else {
+            return Ok(None);
+        };
+        let mut hello = None;
+        loop {
+            let mut all = PREAMBLE_HEADER_BYTES;
+            if self.filled >= PREAMBLE_HEADER_BYTES {
+                let mut header = [0; PREAMBLE_HEADER_BYTES];
+                header.copy_from_slice(&self.buffer[..PREAMBLE_HEADER_BYTES]);
+                let parsed =
+                    parse_hello(&header).map_err(|error| not_panta(socket.peer(), error))?;
+                all += parsed.noise_bytes;
+                hello = Some(parsed);
+            }
+            if self.filled == all && hello.is_some() {
+                return Ok(hello);
+            }
+            match socket.try_receive(&mut self.buffer[self.filled..all], DURING)? {
+                Some(bytes) => self.filled += bytes,
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Acceptor {
+    fn channel(&self, socket: Socket, noise: StatelessTransportState, role: Role) -> Channel {
+        Channel::new(Link {
+            socket,
+            noise,
+            role,
+            encrypt: self.encrypt,
+            limits: self.limits,
+            spin: self.spin,
+            counters: self.counters.clone(),
+        })
     }
 }
 

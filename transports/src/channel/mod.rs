@@ -30,6 +30,7 @@ mod error;
 mod frames;
 mod handshake;
 mod key;
+mod polled;
 mod socket;
 mod wire;
 
@@ -41,9 +42,10 @@ use crate::copy::CopyCounter;
 
 pub use error::{BindError, ChannelError};
 pub use frames::{Channel, Head, Receiver, Sender};
-pub use handshake::{Acceptor, Connector};
+pub use handshake::{Accepting, Acceptor, Connector};
 pub use key::{Key, KeyError, Role};
-pub use socket::{Listener, Pending};
+pub use polled::{Flushed, PolledReceiver, PolledSender};
+pub use socket::{Listener, Pending, UninitSlice};
 pub use wire::{
     Answer, FRAME_MIN_BYTES, Hello, PREAMBLE_HEADER_BYTES, PREFIX_BYTES, Prefix, Status, WireError,
     parse_answer, parse_hello, parse_prefix,

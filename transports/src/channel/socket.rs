@@ -2,8 +2,10 @@
 //! [`Wait`].
 
 use std::io::{self, IoSlice};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,6 +31,49 @@ pub(super) const SLICES_PER_CALL: usize = 64;
 
 /// Looks at the socket between two looks at the clock while spinning.
 const LOOKS_PER_CLOCK: usize = 4;
+
+/// Memory that is received into, which need not hold anything yet.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct UninitSlice<'a> {
+    raw: libc::iovec,
+    memory: PhantomData<&'a mut [MaybeUninit<u8>]>,
+}
+
+// SAFETY: it is a unique reference to bytes.
+unsafe impl Send for UninitSlice<'_> {}
+
+impl<'a> UninitSlice<'a> {
+    /// This memory.
+    #[must_use]
+    pub fn new(memory: &'a mut [MaybeUninit<u8>]) -> Self {
+        Self {
+            raw: libc::iovec {
+                iov_base: memory.as_mut_ptr().cast(),
+                iov_len: memory.len(),
+            },
+            memory: PhantomData,
+        }
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.raw.iov_len
+    }
+
+    /// Whether it has no byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.raw.iov_len == 0
+    }
+
+    /// The memory.
+    pub fn as_uninit(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: made of such a slice, borrowed for as long as this lives.
+        unsafe { std::slice::from_raw_parts_mut(self.raw.iov_base.cast(), self.raw.iov_len) }
+    }
+}
 
 /// A connected socket and who is at its other end.
 #[derive(Debug)]
@@ -292,7 +337,8 @@ impl Socket {
         }
     }
 
-    fn try_receive(
+    /// Receives what is there into `into`, which is not empty.
+    pub(super) fn try_receive(
         &self,
         into: &mut [u8],
         during: &'static str,
@@ -303,6 +349,49 @@ impl Socket {
                 during,
             }),
             Ok((_, received)) => Ok(Some(received)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(errno) => Err(self.failed(during, errno)),
+        }
+    }
+
+    /// Receives what is there into `targets` in turn, which are not all empty.
+    pub(super) fn try_receive_into(
+        &self,
+        targets: &mut [UninitSlice<'_>],
+        during: &'static str,
+    ) -> Result<Option<usize>, ChannelError> {
+        // SAFETY: all zero is a message header that names nothing.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = targets.as_mut_ptr().cast();
+        message.msg_iovlen = targets.len().min(SLICES_PER_CALL);
+        let socket = self.stream.as_raw_fd();
+        // SAFETY: a `UninitSlice` is an iovec of memory that may be written
+        // while it lives, which is beyond the call.
+        let received = unsafe { libc::recvmsg(socket, &raw mut message, libc::MSG_DONTWAIT) };
+        if received > 0 {
+            // Not negative.
+            return Ok(Some(received as usize));
+        }
+        let peer = self.peer;
+        if received == 0 {
+            return Err(ChannelError::Closed { peer, during });
+        }
+        match Errno::from_io_error(&io::Error::last_os_error()) {
+            Some(Errno::AGAIN | Errno::INTR) => Ok(None),
+            errno => Err(self.failed(during, errno.unwrap_or(Errno::IO))),
+        }
+    }
+
+    /// Sends what the socket takes of `slices`, which are not all empty.
+    pub(super) fn try_send(
+        &self,
+        slices: &[IoSlice<'_>],
+        during: &'static str,
+    ) -> Result<Option<usize>, ChannelError> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let mut control = SendAncillaryBuffer::default();
+        match sendmsg(&self.stream, slices, &mut control, flags) {
+            Ok(bytes) => Ok(Some(bytes)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(errno) => Err(self.failed(during, errno)),
         }

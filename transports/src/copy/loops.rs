@@ -1,6 +1,7 @@
 //! Box to box: dimensions are merged, ordered and looped over; the innermost
 //! runs are moved by `memcpy`, or by typed loops where they are one element.
 
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::streaming::{Streaming, copy_past_cache};
@@ -46,6 +47,15 @@ pub fn copy(
 /// Where `dst` and `src` differ in length.
 pub fn copy_bytes(dst: &mut [u8], src: &[u8], counter: &CopyCounter) {
     dst.copy_from_slice(src);
+    counter.add(src.len() as u64);
+}
+
+/// The same into memory that need not hold anything yet; it does afterwards.
+///
+/// # Panics
+/// Where `dst` and `src` differ in length.
+pub fn copy_bytes_uninit(dst: &mut [MaybeUninit<u8>], src: &[u8], counter: &CopyCounter) {
+    dst.write_copy_of_slice(src);
     counter.add(src.len() as u64);
 }
 

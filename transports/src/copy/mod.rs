@@ -32,7 +32,7 @@ mod tiles;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use loops::{copy, copy_bytes};
+pub use loops::{copy, copy_bytes, copy_bytes_uninit};
 pub use stored::{StoredBlock, TileRanges, copy_box_verified, tiles_of_box};
 pub use strided::{LayoutError, StridedMut, StridedRef};
 pub use tiles::{

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::copy::CopyCounter;
+use crate::channel::ChannelCounters;
 
 /// What was counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,15 +40,12 @@ pub struct CouplingCounters {
 /// The counts themselves.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    pub(super) frames_sent: Count,
-    pub(super) frames_received: Count,
     pub(super) messages_sent: Count,
     pub(super) messages_received: Count,
     pub(super) reads: Count,
     pub(super) read_bytes: Count,
     pub(super) push_bytes: Count,
     pub(super) round_trips: Count,
-    pub(super) copies: CopyCounter,
     pub(super) joins: Count,
     pub(super) joins_refused: Count,
     pub(super) lost: Count,
@@ -60,7 +57,6 @@ pub(super) struct Counts {
 pub(super) struct Count(AtomicU64);
 
 impl Count {
-    #[allow(dead_code)]
     pub(super) fn add(&self, some: u64) {
         self.0.fetch_add(some, Ordering::Relaxed);
     }
@@ -71,17 +67,18 @@ impl Count {
 }
 
 impl Counts {
-    pub(super) fn snapshot(&self) -> CouplingCounters {
+    /// What was counted, here and by the channels.
+    pub(super) fn snapshot(&self, channels: &ChannelCounters) -> CouplingCounters {
         CouplingCounters {
-            frames_sent: self.frames_sent.get(),
-            frames_received: self.frames_received.get(),
+            frames_sent: channels.frames_sent(),
+            frames_received: channels.frames_received(),
             messages_sent: self.messages_sent.get(),
             messages_received: self.messages_received.get(),
             reads: self.reads.get(),
             read_bytes: self.read_bytes.get(),
             push_bytes: self.push_bytes.get(),
             round_trips: self.round_trips.get(),
-            copied_bytes: self.copies.bytes(),
+            copied_bytes: channels.copies().bytes(),
             joins: self.joins.get(),
             joins_refused: self.joins_refused.get(),
             lost: self.lost.get(),

@@ -165,6 +165,11 @@ pub enum CouplingError {
         /// How many bytes.
         bytes: u64,
     },
+    /// The pieces to be filled are not those that were asked for.
+    #[error(
+        "the pieces to be filled are not those that were asked for; pass the same, in the same order"
+    )]
+    OtherPieces,
     /// More than a limit allows, by this side's own fault; nothing was sent.
     #[error(
         "{what} of {bytes} is over the limit of {limit}; raise the limit or ask for less at once"

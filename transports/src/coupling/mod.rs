@@ -31,10 +31,12 @@
 mod counters;
 mod endpoint;
 mod error;
+mod fork;
 mod interfaces;
 mod options;
 mod peer;
 mod ticket;
+mod wire;
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -51,6 +53,7 @@ pub use options::{
 };
 pub use peer::{Peer, Reading};
 pub use ticket::{BadTicket, TICKET_ADDRESSES, Ticket};
+pub use wire::{BadFrame, Frame, Hello, Join, Offer, Pieces, parse_frame};
 
 /// A peer of an endpoint. Numbers are never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

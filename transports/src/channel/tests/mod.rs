@@ -4,6 +4,7 @@
 
 mod frames;
 mod handshake;
+mod polled;
 mod waits;
 
 use std::io::{Read, Write};

@@ -1,24 +1,48 @@
 //! The side that reads.
+//!
+//! ```text
+//!   Peer
+//!     core        the first connection: messages, heartbeats, its loss
+//!     data        by transport: what is read, mapped or pushed
+//!     keeper      one thread of the process, which says that peers live
+//! ```
 
-use std::marker::PhantomData;
+mod connect;
+mod core;
+mod keeper;
+mod lane;
+mod plan;
+mod tcp;
+mod transport;
+mod turn;
 
-use super::counters::CouplingCounters;
+use std::sync::Arc;
+
+use self::core::Core;
+use self::transport::Data;
+use self::turn::{Turn, TurnGuard};
 use super::{
-    CouplingError, PeerInfo, PeerOptions, Piece, PieceRef, Ticket, TransportName, Urgency,
+    CouplingCounters, CouplingError, PeerInfo, PeerOptions, Piece, PieceRef, Ticket, Urgency,
 };
 use crate::time::Wait;
 
 /// A connection to an endpoint. Messages and reads may be used by two threads
 /// at once; of two that read, one waits for the other.
 pub struct Peer {
-    info: PeerInfo,
+    data: Box<dyn Data>,
+    reading: Turn,
+    core: Arc<Core>,
 }
 
 /// A read that was asked for and not received yet. Dropping it gives the
 /// bytes up; the next read skips them.
 #[must_use = "a read that is not finished delivers nothing"]
 pub struct Reading<'p> {
-    peer: PhantomData<&'p Peer>,
+    peer: &'p Peer,
+    pieces: Vec<PieceRef>,
+    is_finished: bool,
+    // Given back last.
+    _turn: TurnGuard<'p>,
 }
 
 impl Peer {
@@ -29,20 +53,19 @@ impl Peer {
     /// [`CouplingError::Unreachable`] with each address and why not,
     /// [`CouplingError::Refused`] where the handler said no,
     /// [`CouplingError::NoTransport`] where one asked for by name cannot be had,
-    /// [`CouplingError::NotReady`] at the deadline or interrupted.
+    /// [`CouplingError::NotReady`] where it was interrupted.
     pub fn connect(
         ticket: &Ticket,
         options: &PeerOptions,
         wait: &Wait,
     ) -> Result<Self, CouplingError> {
-        let _ = (ticket, options, wait);
-        Err(not_yet("connect"))
+        connect::connect(ticket, options, wait)
     }
 
     /// Which transport was taken, and why.
     #[must_use]
     pub fn info(&self) -> PeerInfo {
-        self.info.clone()
+        self.core.info.clone()
     }
 
     /// Sends a message: the parts in turn. Waits while the transport takes no
@@ -59,8 +82,9 @@ impl Peer {
         urgency: Urgency,
         wait: &Wait,
     ) -> Result<(), CouplingError> {
-        let _ = (message, urgency, wait);
-        Err(not_yet("send"))
+        // Over sockets every message is seen at once.
+        let _ = urgency;
+        self.core.send(message, wait)
     }
 
     /// Receives the next message, whole; what `into` held before is gone.
@@ -71,8 +95,7 @@ impl Peer {
     /// loss are received; [`CouplingError::NotLinked`],
     /// [`CouplingError::Forked`].
     pub fn receive(&self, into: &mut Vec<u8>, wait: &Wait) -> Result<(), CouplingError> {
-        let _ = (into, wait);
-        Err(not_yet("receive"))
+        self.core.receive(into, wait)
     }
 
     /// Fills all `pieces` from the endpoint's regions, in one round trip where
@@ -100,55 +123,83 @@ impl Peer {
         pieces: &[PieceRef],
         wait: &Wait,
     ) -> Result<Reading<'_>, CouplingError> {
-        let _ = (pieces, wait);
-        Err(not_yet("read"))
+        self.core.check_process()?;
+        let turn = self.take_turn("start_read", wait)?;
+        self.data.start_read(pieces, wait)?;
+        Ok(Reading {
+            peer: self,
+            pieces: pieces.to_vec(),
+            is_finished: false,
+            _turn: turn,
+        })
     }
 
     /// Receives what was asked for into `pieces`, which must name the same
     /// bytes in the same order.
     ///
     /// # Errors
-    /// As [`Peer::read`].
+    /// As [`Peer::read`]; [`CouplingError::OtherPieces`] where they do not,
+    /// with nothing received, or the reading is another peer's.
     pub fn finish_read(
         &self,
-        reading: Reading<'_>,
+        mut reading: Reading<'_>,
         pieces: &mut [Piece<'_>],
         wait: &Wait,
     ) -> Result<(), CouplingError> {
-        let _ = (reading, pieces, wait);
-        Err(not_yet("read"))
+        self.core.check_process()?;
+        let are_the_same = std::ptr::eq(self, reading.peer)
+            && pieces.len() == reading.pieces.len()
+            && pieces
+                .iter()
+                .zip(&reading.pieces)
+                .all(|(piece, asked)| piece.source() == *asked);
+        if !are_the_same {
+            return Err(CouplingError::OtherPieces);
+        }
+        let finished = self.data.finish_read(pieces, wait);
+        // After an error the transport has given the bytes up itself.
+        reading.is_finished = true;
+        finished
     }
 
     /// Receives what the endpoint pushed under `tag`; the `pieces` are filled
-    /// in turn and must be as long as what was pushed.
+    /// in turn and must be together as long as what was pushed, wherever it
+    /// came from.
     ///
     /// # Errors
     /// As [`Peer::read`]; [`CouplingError::NotReady`] where nothing was pushed
-    /// under this tag.
+    /// under this tag; [`CouplingError::OtherPieces`] where they are not, and
+    /// what was pushed is gone.
     pub fn receive_push(
         &self,
         tag: u64,
         pieces: &mut [Piece<'_>],
         wait: &Wait,
     ) -> Result<(), CouplingError> {
-        let _ = (tag, pieces, wait);
-        Err(not_yet("receive pushed bytes"))
+        self.core.check_process()?;
+        let _turn = self.take_turn("receive_push", wait)?;
+        self.data.receive_push(tag, pieces, wait)
     }
 
     /// What was counted so far.
     #[must_use]
     pub fn counters(&self) -> CouplingCounters {
-        CouplingCounters::default()
+        self.core.counts.snapshot(&self.core.channel_counters)
     }
 
     /// Says that it goes, and goes. Dropping does the same.
     pub fn close(self) {}
+
+    fn take_turn(&self, during: &'static str, wait: &Wait) -> Result<TurnGuard<'_>, CouplingError> {
+        let turn = self.reading.take(wait);
+        turn.map_err(|source| self.core.not_ready(during, source))
+    }
 }
 
-fn not_yet(what: &'static str) -> CouplingError {
-    CouplingError::Unsupported {
-        transport: TransportName::Tcp,
-        what,
-        instead: "use another engine",
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.peer.data.abandon_read();
+        }
     }
 }

@@ -1,0 +1,443 @@
+//! The side that exposes memory.
+//!
+//! ```text
+//!   threads of the caller        send, push --> the line of a peer, at once
+//!                                drop_peer  --> requests, wake
+//!   the endpoint's thread        epoll --> accept, handshake, frames, timers --> handler
+//! ```
+//! What only the thread needs it owns; what callers need too is [`Shared`].
+
+mod connection;
+mod line;
+mod reactor;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
+
+use self::line::{Exposed, Line};
+use self::reactor::Reactor;
+pub(super) use self::reactor::channel_limits;
+use super::counters::Counts;
+use super::fork::Process;
+use super::{
+    CouplingCounters, CouplingError, EndpointOptions, Handler, Lost, PeerId, PeerInfo, PieceRef,
+    Ticket, interfaces, wire,
+};
+use crate::channel::{ChannelCounters, Listener};
+use crate::random;
+use crate::region::Arena;
+use crate::time::{Time, Wait, WaitError};
+
+/// Looks between two looks at the clock while spinning.
+const LOOKS_PER_CLOCK: usize = 16;
+
+/// Exposes the regions of an arena to peers, and exchanges messages with
+/// those that are linked. It has one thread, named `panta-endpoint`, with all
+/// signals blocked, which sleeps unless a socket or a heartbeat wants it.
+///
+/// Dropping it tells the peers that it closes and ends the thread; their
+/// losses are not told to the handler.
+pub struct Endpoint {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    thread: Option<JoinHandle<()>>,
+    /// Calls of the handler that `drive` has told of.
+    driven: AtomicU64,
+}
+
+/// What the callers' threads and the endpoint's own have in common.
+struct Shared {
+    options: EndpointOptions,
+    arena: Arena,
+    handler: Arc<dyn Handler>,
+    instance: u64,
+    process: Process,
+    counts: Counts,
+    channel_counters: ChannelCounters,
+    epoll: OwnedFd,
+    /// Wakes the thread for `requests`.
+    wake: OwnedFd,
+    requests: Mutex<Vec<Request>>,
+    peers: Mutex<BTreeMap<PeerId, Arc<PeerState>>>,
+    delivery: Delivery,
+}
+
+/// What callers ask of the thread.
+enum Request {
+    Lose(PeerId, Lost),
+    Stop,
+}
+
+/// A peer that has joined.
+struct PeerState {
+    id: PeerId,
+    info: PeerInfo,
+    token: [u8; wire::TOKEN_BYTES],
+    /// Bytes of the largest message that both sides take.
+    message_bytes: u32,
+    main: Arc<Line>,
+    /// Messages sent before its welcome; none afterwards.
+    held: Mutex<Option<Vec<Vec<u8>>>>,
+    /// Its connections beside the main one, and where pushed bytes go.
+    data: Mutex<DataLines>,
+    /// When something last came from it.
+    heard: AtomicU64,
+    /// Set once its loss is decided.
+    is_lost: AtomicBool,
+}
+
+#[derive(Default)]
+struct DataLines {
+    lines: Vec<Arc<Line>>,
+    push: Option<Arc<Line>>,
+    push_window_bytes: u64,
+    push_credit_bytes: u64,
+}
+
+/// Calls of the handler: one at a time, and counted for whoever drives.
+struct Delivery {
+    turn: Mutex<()>,
+    handled: AtomicU64,
+    is_awaited: AtomicBool,
+    /// Wakes who sleeps in `drive`.
+    event: OwnedFd,
+}
+
+/// A lock whose holders leave nothing half done: there is no poison in it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn signal(event: &OwnedFd) {
+    // It fails only where the count is full, and then it is signalled.
+    let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
+}
+
+fn drain(event: &OwnedFd) {
+    let mut count = [0; 8];
+    // It fails only where nothing was signalled.
+    let _ = rustix::io::read(event, &mut count);
+}
+
+impl Delivery {
+    fn new() -> Result<Self, CouplingError> {
+        Ok(Self {
+            turn: Mutex::new(()),
+            handled: AtomicU64::new(0),
+            is_awaited: AtomicBool::new(false),
+            event: new_event()?,
+        })
+    }
+
+    /// Calls the handler in its turn.
+    fn deliver<T>(&self, call: impl FnOnce() -> T) -> T {
+        let turn = lock(&self.turn);
+        let result = call();
+        drop(turn);
+        self.handled.fetch_add(1, Ordering::SeqCst);
+        if self.is_awaited.load(Ordering::SeqCst) {
+            signal(&self.event);
+        }
+        result
+    }
+}
+
+fn io(during: &'static str) -> impl Fn(rustix::io::Errno) -> CouplingError {
+    move |errno| CouplingError::Io {
+        during,
+        source: errno.into(),
+    }
+}
+
+fn new_event() -> Result<OwnedFd, CouplingError> {
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io("making an eventfd"))
+}
+
+impl Endpoint {
+    /// Listens on the chosen interfaces and starts the thread. All regions of
+    /// the arena, also those it makes later, can be read by whoever holds the
+    /// key.
+    ///
+    /// # Errors
+    /// [`CouplingError::NoInterface`], [`CouplingError::Bind`], or
+    /// [`CouplingError::Io`] where the system refuses what is needed.
+    pub fn open(
+        options: EndpointOptions,
+        arena: Arena,
+        handler: Arc<dyn Handler>,
+    ) -> Result<Self, CouplingError> {
+        let mut listeners = Vec::new();
+        for address in interfaces::addresses(&options.interfaces)? {
+            listeners.push(Listener::bind((address, 0).into())?);
+        }
+        let instance = random::number().map_err(|error| CouplingError::Io {
+            during: "choosing an instance",
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        let ticket = Ticket {
+            addresses: listeners.iter().map(Listener::local_addr).collect(),
+            instance,
+        };
+        let shared = Arc::new(Shared {
+            options,
+            arena,
+            handler,
+            instance,
+            process: Process::current(),
+            counts: Counts::default(),
+            channel_counters: ChannelCounters::new(),
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io("making an epoll"))?,
+            wake: new_event()?,
+            requests: Mutex::default(),
+            peers: Mutex::default(),
+            delivery: Delivery::new()?,
+        });
+        let reactor = Reactor::new(Arc::clone(&shared), listeners)?;
+        let thread = spawn(reactor)?;
+        Ok(Self {
+            shared,
+            ticket,
+            thread: Some(thread),
+            driven: AtomicU64::new(0),
+        })
+    }
+
+    /// Where it listens, and which one it is.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        self.ticket.clone()
+    }
+
+    /// Sends a message: the parts of `message` in turn. Never waits: what the
+    /// transport does not take at once is queued, and a peer for which more
+    /// than [`CouplingLimits::queued_bytes`](super::CouplingLimits) wait is
+    /// dropped with that reason. `Ok` does not say that it arrives; a loss is
+    /// told to the handler.
+    ///
+    /// # Errors
+    /// [`CouplingError::UnknownPeer`] where it is lost already,
+    /// [`CouplingError::NotLinked`], [`CouplingError::TooLarge`] for one beyond
+    /// either side's limit, [`CouplingError::Forked`].
+    pub fn send(&self, peer: PeerId, message: &[&[u8]]) -> Result<(), CouplingError> {
+        let state = self.peer(peer)?;
+        if !state.info.linked {
+            return Err(CouplingError::NotLinked);
+        }
+        let bytes: usize = message.iter().map(|part| part.len()).sum();
+        if bytes as u64 > u64::from(state.message_bytes) {
+            return Err(CouplingError::TooLarge {
+                what: "a message",
+                bytes: bytes as u64,
+                limit: u64::from(state.message_bytes),
+            });
+        }
+        let mut head = Vec::with_capacity(1 + bytes);
+        head.extend_from_slice(&wire::MESSAGE_HEAD);
+        for part in message {
+            head.extend_from_slice(part);
+        }
+        self.shared.counts.messages_sent.add(1);
+        if let Some(held) = &mut *lock(&state.held) {
+            held.push(head);
+            return Ok(());
+        }
+        let limit_bytes = self.shared.options.limits.queued_bytes;
+        if !state.main.send_message(&self.shared, head, limit_bytes) {
+            let why = format!("more than {limit_bytes} bytes of messages wait for it");
+            self.shared.lose_later(&state, Lost::Dropped { why });
+        }
+        Ok(())
+    }
+
+    /// Sends bytes that the peer has not asked for but will want: it gets them
+    /// by [`Peer::receive_push`](super::Peer::receive_push) under the same
+    /// `tag`. False, with nothing sent, where the peer has not that much credit
+    /// left (it says how much in `push_bytes`), maps memory anyway, or the
+    /// pieces are not all exposed. Pushed bytes are read when the socket takes
+    /// them, as those of a read are.
+    ///
+    /// # Errors
+    /// [`CouplingError::UnknownPeer`], [`CouplingError::Forked`].
+    pub fn push(&self, peer: PeerId, tag: u64, pieces: &[PieceRef]) -> Result<bool, CouplingError> {
+        let state = self.peer(peer)?;
+        let bytes = pieces
+            .iter()
+            .try_fold(0_u64, |sum, piece| sum.checked_add(piece.bytes));
+        let Some(bytes) = bytes else {
+            return Ok(false);
+        };
+        let Ok(parts) = Exposed::all(&self.shared.arena, pieces.iter().copied()) else {
+            return Ok(false);
+        };
+        let mut data = lock(&state.data);
+        let Some(line) = data.push.clone() else {
+            return Ok(false);
+        };
+        if bytes > data.push_credit_bytes {
+            return Ok(false);
+        }
+        data.push_credit_bytes -= bytes;
+        drop(data);
+        self.shared.counts.push_bytes.add(bytes);
+        line.send(&self.shared, wire::Frame::Push { tag }.to_bytes(), parts);
+        Ok(true)
+    }
+
+    /// Hands the handler what lies in rings, and returns how many messages
+    /// that were; no system call where there is none. What comes over sockets
+    /// is handed over by the endpoint's thread, without this.
+    pub fn poll(&self) -> usize {
+        0
+    }
+
+    /// Returns once the handler was called at least once since `drive` last
+    /// returned: at once where it was already, else it looks for a while, then
+    /// sleeps. One thread drives.
+    ///
+    /// # Errors
+    /// [`WaitError`] where nothing came.
+    pub fn drive(&self, wait: &Wait) -> Result<(), WaitError> {
+        let delivery = &self.shared.delivery;
+        let has_handled = || {
+            let handled = delivery.handled.load(Ordering::SeqCst);
+            self.driven.swap(handled, Ordering::Relaxed) != handled
+        };
+        if self.look(&has_handled) {
+            return Ok(());
+        }
+        let end = Time::now().after(self.shared.options.spin);
+        while Time::now() < end {
+            for _ in 0..LOOKS_PER_CLOCK {
+                if self.look(&has_handled) {
+                    return Ok(());
+                }
+                std::hint::spin_loop();
+            }
+            // Whom it waits for may need this very processor.
+            thread::yield_now();
+        }
+        loop {
+            let slice = wait.slice()?;
+            delivery.is_awaited.store(true, Ordering::SeqCst);
+            let is_ready = self.look(&has_handled);
+            if !is_ready {
+                let timeout = Timespec {
+                    tv_sec: 0,
+                    // A slice is shorter than a second.
+                    tv_nsec: i64::from(slice.subsec_nanos()),
+                };
+                let mut fds = [PollFd::new(&delivery.event, PollFlags::IN)];
+                // Whether it was signalled, interrupted or too long: look.
+                let _ = poll(&mut fds, Some(&timeout));
+                drain(&delivery.event);
+            }
+            delivery.is_awaited.store(false, Ordering::SeqCst);
+            if is_ready || self.look(&has_handled) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn look(&self, has_handled: &impl Fn() -> bool) -> bool {
+        self.poll();
+        has_handled()
+    }
+
+    /// Ends a peer, which is told `why`. The handler hears of its loss as
+    /// [`Lost::Dropped`](super::Lost::Dropped), after this has returned. A
+    /// peer that is lost already stays so.
+    pub fn drop_peer(&self, peer: PeerId, why: &str) {
+        if let Ok(state) = self.peer(peer) {
+            let why = why.to_owned();
+            self.shared.lose_later(&state, Lost::Dropped { why });
+        }
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counters(&self) -> CouplingCounters {
+        self.shared.counts.snapshot(&self.shared.channel_counters)
+    }
+
+    fn peer(&self, peer: PeerId) -> Result<Arc<PeerState>, CouplingError> {
+        if self.shared.process.is_child() {
+            return Err(CouplingError::Forked);
+        }
+        let found = lock(&self.shared.peers).get(&peer).cloned();
+        found
+            .filter(|state| !state.is_lost.load(Ordering::Acquire))
+            .ok_or(CouplingError::UnknownPeer { peer })
+    }
+}
+
+impl Shared {
+    /// Has the thread end a peer, once.
+    fn lose_later(&self, peer: &PeerState, lost: Lost) {
+        if !peer.is_lost.swap(true, Ordering::AcqRel) {
+            lock(&self.requests).push(Request::Lose(peer.id, lost));
+            signal(&self.wake);
+        }
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        // In the child of a fork there is no such thread, and the sockets are
+        // the parent's, too: they are only closed here.
+        if self.shared.process.is_child() {
+            return;
+        }
+        lock(&self.shared.requests).push(Request::Stop);
+        signal(&self.shared.wake);
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            // A panic of the handler was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts the thread with all signals blocked: they are the host program's.
+fn spawn(reactor: Reactor) -> Result<JoinHandle<()>, CouplingError> {
+    let blocked = BlockedSignals::new();
+    let thread = thread::Builder::new()
+        .name("panta-endpoint".to_owned())
+        .spawn(move || reactor.run());
+    drop(blocked);
+    thread.map_err(|source| CouplingError::Io {
+        during: "starting the endpoint's thread",
+        source,
+    })
+}
+
+/// Blocks all signals of this thread while it lives; threads started
+/// meanwhile have them blocked for good.
+pub(super) struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    pub(super) fn new() -> Self {
+        // SAFETY: sets of signals are plain bits, filled by the calls.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set that was there before.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The endpoint's thread: what is ready, what is due, and nothing that waits.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::event::{Timespec, epoll};
+
+use super::connection::Connection;
+use super::{PeerState, Request, Shared, drain, io, lock};
+use crate::channel::{
+    Accepting, Acceptor, ChannelError, ChannelLimits, HANDSHAKE_LIMIT, Listener, Role,
+};
+use crate::coupling::{CouplingError, Lost, PeerId};
+use crate::time::{Time, Wait};
+
+/// How long a peer with the right key may take to join.
+const JOIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long nothing is accepted after the system had no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Things that are ready, taken at once.
+const EVENTS: usize = 64;
+
+/// The first numbers are of the thread's own descriptors.
+const WAKE: u64 = 0;
+const FIRST_LISTENER: u64 = 1;
+const FIRST_CONNECTION: u64 = 1 << 16;
+
+/// Everything that only the thread touches.
+pub(super) struct Reactor {
+    pub(super) shared: Arc<Shared>,
+    listeners: Vec<Listener>,
+    acceptor: Acceptor,
+    next_token: u64,
+    /// Connections that have proven nothing, oldest first.
+    half_open: BTreeMap<u64, HalfOpen>,
+    pub(super) connections: BTreeMap<u64, Connection>,
+    /// Connections that have not joined, oldest first.
+    joining: VecDeque<(Time, u64)>,
+    beats: BTreeMap<PeerId, Beat>,
+    next_beat: Option<Time>,
+    accept_again: Option<Time>,
+    pub(super) next_peer: u64,
+    /// Kinds of refusals that were logged.
+    logged: BTreeSet<&'static str>,
+    pub(super) now: Time,
+    is_stopped: bool,
+}
+
+struct HalfOpen {
+    accepting: Accepting,
+    until: Time,
+}
+
+/// A linked peer's heartbeats.
+struct Beat {
+    next: Time,
+    every: Duration,
+    state: Arc<PeerState>,
+}
+
+impl Reactor {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        listeners: Vec<Listener>,
+    ) -> Result<Self, CouplingError> {
+        let options = &shared.options;
+        let acceptor = Acceptor {
+            key: options.key.clone(),
+            key_role: Role::Reader,
+            encrypt: options.encrypt,
+            limits: channel_limits(&options.limits),
+            spin: Duration::ZERO,
+            counters: shared.channel_counters.clone(),
+        };
+        let reactor = Self {
+            acceptor,
+            listeners,
+            next_token: FIRST_CONNECTION,
+            half_open: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            joining: VecDeque::new(),
+            beats: BTreeMap::new(),
+            next_beat: None,
+            accept_again: None,
+            next_peer: 1,
+            logged: BTreeSet::new(),
+            now: Time::now(),
+            is_stopped: false,
+            shared,
+        };
+        reactor
+            .watch(&reactor.shared.wake, WAKE)
+            .map_err(io("watching an eventfd"))?;
+        reactor
+            .watch_listeners()
+            .map_err(io("watching a listener"))?;
+        Ok(reactor)
+    }
+
+    fn watch(&self, what: impl AsFd, token: u64) -> Result<(), rustix::io::Errno> {
+        let data = epoll::EventData::new_u64(token);
+        epoll::add(&self.shared.epoll, what, data, epoll::EventFlags::IN)
+    }
+
+    fn watch_listeners(&self) -> Result<(), rustix::io::Errno> {
+        let mut tokens = FIRST_LISTENER..;
+        let mut listeners = self.listeners.iter().zip(&mut tokens);
+        listeners.try_for_each(|(listener, token)| self.watch(listener, token))
+    }
+
+    pub(super) fn run(mut self) {
+        while !self.is_stopped {
+            let mut timeout = self.time_left();
+            // After a pause of this process itself, as when it was stopped,
+            // what peers sent meanwhile lies in the sockets: everything that
+            // is ready is taken before anybody is judged by the clock.
+            while self.turn(timeout) == EVENTS {
+                timeout = Some(Duration::ZERO);
+            }
+            self.answer_requests();
+            self.keep_time();
+        }
+        self.stop();
+    }
+
+    /// Takes what is ready, once something is; how much that was.
+    fn turn(&mut self, timeout: Option<Duration>) -> usize {
+        let timeout = timeout.map(|left| Timespec {
+            // At most a lease.
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        });
+        let mut events = Vec::with_capacity(EVENTS);
+        let buffer = rustix::buffer::spare_capacity(&mut events);
+        // It fails only where it is interrupted, and then there is nothing.
+        let _ = epoll::wait(&self.shared.epoll, buffer, timeout.as_ref());
+        self.now = Time::now();
+        self.shared.counts.wakes.add(1);
+        for event in &events {
+            let flags = event.flags;
+            self.take(event.data.u64(), flags);
+        }
+        events.len()
+    }
+
+    fn take(&mut self, token: u64, flags: epoll::EventFlags) {
+        if token == WAKE {
+            drain(&self.shared.wake);
+        } else if token < FIRST_CONNECTION {
+            self.accept((token - FIRST_LISTENER) as usize);
+        } else if self.half_open.contains_key(&token) {
+            self.shake_hands(token);
+        } else {
+            self.serve(token, flags);
+        }
+    }
+
+    fn accept(&mut self, listener: usize) {
+        loop {
+            let Some(listener) = self.listeners.get(listener) else {
+                return;
+            };
+            let pending = match listener.accept(&Wait::for_at_most(Duration::ZERO)) {
+                Ok(pending) => pending,
+                Err(ChannelError::Wait { .. }) => return,
+                Err(error) => {
+                    self.refuse("a connection", &error.to_string());
+                    self.pause_accepting();
+                    return;
+                }
+            };
+            let token = self.next_token;
+            self.next_token += 1;
+            let accepting = Accepting::new(pending);
+            let watched = accepting.fd().map(|fd| self.watch(fd, token));
+            if !matches!(watched, Some(Ok(()))) {
+                continue;
+            }
+            let until = self.now.after(HANDSHAKE_LIMIT);
+            self.half_open.insert(token, HalfOpen { accepting, until });
+            // The oldest: it had the most time, and an honest peer needs little.
+            if self.half_open.len() > self.shared.options.limits.half_open as usize {
+                self.half_open.pop_first();
+                self.refuse("a half-open connection", "there are too many of them");
+            }
+        }
+    }
+
+    /// The system has no descriptor left, and would say so again at once.
+    fn pause_accepting(&mut self) {
+        for listener in &self.listeners {
+            // It is watched, or was not: either will do.
+            let _ = epoll::delete(&self.shared.epoll, listener);
+        }
+        self.accept_again = Some(self.now.after(ACCEPT_PAUSE));
+    }
+
+    fn shake_hands(&mut self, token: u64) {
+        let Some(half_open) = self.half_open.get_mut(&token) else {
+            return;
+        };
+        match half_open.accepting.advance(&self.acceptor) {
+            Ok(None) => {}
+            Ok(Some(channel)) => {
+                self.half_open.remove(&token);
+                self.connections
+                    .insert(token, Connection::new(token, channel));
+                self.joining.push_back((self.now.after(JOIN_LIMIT), token));
+                // It may have said hello with its last message already.
+                self.serve(token, epoll::EventFlags::IN);
+            }
+            Err(error) => {
+                self.half_open.remove(&token);
+                let kind = match error {
+                    ChannelError::WrongKey { .. } => "a connection with another key",
+                    ChannelError::WrongVersion { .. } => "a connection of another version",
+                    ChannelError::EncryptionMismatch { .. } => {
+                        "a connection that differs on encryption"
+                    }
+                    _ => "a connection that speaks otherwise",
+                };
+                self.refuse(kind, &error.to_string());
+            }
+        }
+    }
+
+    /// Counts a refusal; the first of each kind is logged.
+    pub(super) fn refuse(&mut self, kind: &'static str, why: &str) {
+        self.shared.counts.joins_refused.add(1);
+        if self.logged.insert(kind) {
+            tracing::warn!("refused {kind}: {why}; more of them are counted, not logged");
+        }
+    }
+
+    fn serve(&mut self, token: u64, flags: epoll::EventFlags) {
+        // Taken out, since serving it may touch all the others.
+        let Some(mut connection) = self.connections.remove(&token) else {
+            return;
+        };
+        if flags.contains(epoll::EventFlags::OUT) {
+            connection.line.flush(&self.shared);
+        }
+        let others = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+        let lost = if flags.intersects(others) {
+            self.serve_frames(&mut connection)
+        } else {
+            None
+        };
+        match lost {
+            None => {
+                self.connections.insert(token, connection);
+            }
+            Some(lost) => self.end(&connection, lost),
+        }
+    }
+
+    /// Ends a connection, and with a main one its peer.
+    fn end(&mut self, connection: &Connection, lost: Lost) {
+        let Some((peer, is_main)) = connection.peer() else {
+            connection.line.close(&lost);
+            self.refuse("a peer that did not join", &lost.to_string());
+            return;
+        };
+        // A connection for data may go, but not do wrong.
+        if is_main || !matches!(lost, Lost::Closed | Lost::Died) {
+            connection.line.close(&lost);
+            self.lose(peer, lost);
+        } else if let Some(state) = lock(&self.shared.peers).get(&peer) {
+            lock(&state.data).forget(connection.line.token);
+        }
+    }
+
+    /// Ends a peer and tells the handler.
+    pub(super) fn lose(&mut self, peer: PeerId, lost: Lost) {
+        let Some(state) = lock(&self.shared.peers).remove(&peer) else {
+            return;
+        };
+        state.is_lost.store(true, Ordering::Release);
+        self.beats.remove(&peer);
+        state.main.close(&lost);
+        self.connections.remove(&state.main.token);
+        for line in std::mem::take(&mut lock(&state.data).lines) {
+            line.close(&lost);
+            self.connections.remove(&line.token);
+        }
+        self.shared.counts.lost.add(1);
+        tracing::debug!(peer = peer.0, "lost {}: {lost}", state.info.address);
+        let shared = &self.shared;
+        shared.delivery.deliver(|| shared.handler.lost(peer, &lost));
+    }
+
+    pub(super) fn start_beats(&mut self, state: &Arc<PeerState>) {
+        let every = state.info.lease.min(self.shared.options.lease) / 3;
+        let next = self.now.after(every);
+        self.next_beat = Some(self.next_beat.map_or(next, |other| other.min(next)));
+        let state = Arc::clone(state);
+        let id = state.id;
+        self.beats.insert(id, Beat { next, every, state });
+    }
+
+    fn answer_requests(&mut self) {
+        let requests = std::mem::take(&mut *lock(&self.shared.requests));
+        for request in requests {
+            match request {
+                Request::Lose(peer, lost) => self.lose(peer, lost),
+                Request::Stop => self.is_stopped = true,
+            }
+        }
+    }
+
+    /// How long nothing is due; none: until something happens.
+    fn time_left(&self) -> Option<Duration> {
+        let half_open = self.half_open.values().next().map(|first| first.until);
+        let joining = self.joining.front().map(|(until, _)| *until);
+        let due = [half_open, joining, self.next_beat, self.accept_again];
+        let first = due.into_iter().flatten().min()?;
+        // Rounded up, or it would be looked at once too often.
+        Some(first.since(Time::now()) + Duration::from_millis(1))
+    }
+
+    fn keep_time(&mut self) {
+        while let Some(entry) = self.half_open.first_entry()
+            && entry.get().until <= self.now
+        {
+            entry.remove();
+            self.refuse("a silent connection", "it did not prove its key in time");
+        }
+        while let Some(&(until, token)) = self.joining.front()
+            && until <= self.now
+        {
+            self.joining.pop_front();
+            if self
+                .connections
+                .get(&token)
+                .is_some_and(|connection| connection.peer().is_none())
+                && let Some(connection) = self.connections.remove(&token)
+            {
+                let why = format!("it did not join within {JOIN_LIMIT:?}");
+                self.end(&connection, Lost::Dropped { why });
+            }
+        }
+        if self.accept_again.is_some_and(|again| again <= self.now) {
+            self.accept_again = None;
+            if self.watch_listeners().is_err() {
+                self.pause_accepting();
+            }
+        }
+        if self.next_beat.is_some_and(|next| next <= self.now) {
+            self.beat();
+        }
+    }
+
+    /// Sends heartbeats that are due, and looks who sent none.
+    fn beat(&mut self) {
+        let mut silent = Vec::new();
+        let lease = self.shared.options.lease;
+        for (peer, beat) in &mut self.beats {
+            if beat.next > self.now {
+                continue;
+            }
+            beat.next = self.now.after(beat.every);
+            beat.state.main.send_heartbeat(&self.shared);
+            let for_ = self
+                .now
+                .since(Time(beat.state.heard.load(Ordering::Relaxed)));
+            if for_ > lease {
+                silent.push((*peer, for_));
+            }
+        }
+        for (peer, for_) in silent {
+            self.lose(peer, Lost::Silent { for_ });
+        }
+        self.next_beat = self.beats.values().map(|beat| beat.next).min();
+    }
+
+    /// Takes leave of everybody.
+    fn stop(&mut self) {
+        let peers = std::mem::take(&mut *lock(&self.shared.peers));
+        for state in peers.values() {
+            state.is_lost.store(true, Ordering::Release);
+        }
+        for connection in self.connections.values() {
+            connection.line.close(&Lost::Closed);
+        }
+    }
+}
+
+/// What channels are held to: any frame of the coupling fits.
+pub(in crate::coupling) fn channel_limits(
+    limits: &crate::coupling::CouplingLimits,
+) -> ChannelLimits {
+    let pieces_bytes = limits
+        .read_pieces
+        .saturating_mul(crate::coupling::wire::PIECE_BYTES as u32);
+    let largest = limits
+        .message_bytes
+        .max(limits.hello_bytes)
+        .max(pieces_bytes);
+    ChannelLimits {
+        // The fixed part of an offer is the longest.
+        head_bytes: largest.saturating_add(64 << 10),
+        body_bytes: limits.read_bytes.max(limits.push_bytes),
+    }
+}

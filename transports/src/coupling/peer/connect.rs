@@ -1,0 +1,264 @@
+//! From a ticket to a peer: every address is tried, then the transport is
+//! settled.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::Peer;
+use super::core::{Core, Looking, Sender, Terms, connector, lost_by_close};
+use super::keeper;
+use super::lane::Lane;
+use super::tcp::TcpData;
+use super::turn::Turn;
+use crate::channel::{Channel, ChannelCounters, ChannelError, PolledReceiver};
+use crate::coupling::options::MIN_LEASE;
+use crate::coupling::wire::{Frame, Hello, Offer, milliseconds, parse_frame};
+use crate::coupling::{
+    Choice, CouplingError, Lost, PeerInfo, PeerOptions, Ticket, TransportName, Tried, TriedWhy,
+};
+use crate::time::{INTERRUPT_POLL, Wait, WaitError};
+
+/// The least that an address gets of the deadline, so that a slow one does not
+/// starve those after it, and a short deadline is not cut to nothing.
+const LEAST_SHARE: Duration = Duration::from_millis(100);
+
+/// How an attempt at one address ended, if not well.
+enum Failed {
+    /// The next address may be better.
+    Here(TriedWhy),
+    /// No address will do.
+    Everywhere(CouplingError),
+}
+
+impl From<ChannelError> for Failed {
+    fn from(error: ChannelError) -> Self {
+        Self::Here(TriedWhy::Channel(error))
+    }
+}
+
+pub(super) fn connect(
+    ticket: &Ticket,
+    options: &PeerOptions,
+    wait: &Wait,
+) -> Result<Peer, CouplingError> {
+    if options.hello.len() as u64 > u64::from(options.limits.hello_bytes) {
+        return Err(CouplingError::TooLarge {
+            what: "a hello",
+            bytes: options.hello.len() as u64,
+            limit: u64::from(options.limits.hello_bytes),
+        });
+    }
+    let mut tried = Vec::new();
+    for (index, &address) in ticket.addresses.iter().enumerate() {
+        let left = ticket.addresses.len() - index;
+        // The last one has all that is left.
+        let share = wait.deadline().remaining() / u32::try_from(left).unwrap_or(u32::MAX);
+        let share = wait.at_most(if left == 1 {
+            wait.deadline().remaining()
+        } else {
+            share.max(LEAST_SHARE)
+        });
+        match try_address(address, ticket, options, &share) {
+            Ok(peer) => return Ok(peer),
+            Err(Failed::Everywhere(error)) => return Err(error),
+            Err(Failed::Here(why)) => tried.push(Tried { address, why }),
+        }
+        if let Err(WaitError::Interrupted) = wait.slice() {
+            return Err(CouplingError::NotReady {
+                address,
+                during: "connect",
+                source: WaitError::Interrupted,
+            });
+        }
+    }
+    Err(CouplingError::Unreachable { tried })
+}
+
+/// A connection on which the transport is being settled.
+struct Settling<'o> {
+    address: SocketAddr,
+    options: &'o PeerOptions,
+    sender: Sender,
+    receiver: PolledReceiver,
+}
+
+fn try_address(
+    address: SocketAddr,
+    ticket: &Ticket,
+    options: &PeerOptions,
+    wait: &Wait,
+) -> Result<Peer, Failed> {
+    let counters = ChannelCounters::new();
+    let channel = Channel::connect(address, &connector(options, &counters), wait)?;
+    // Data is received where it belongs; messages are many and small.
+    let (sender, receiver) = channel.into_polled(!options.linked);
+    let mut settling = Settling {
+        address,
+        options,
+        sender,
+        receiver,
+    };
+    settling.send(&Frame::Hello(Hello {
+        linked: options.linked,
+        choice: options.choice,
+        lease_ms: milliseconds(options.lease),
+        message_bytes: options.limits.message_bytes,
+        hello: &options.hello,
+    }))?;
+    let offer = settling.receive(wait, |frame| match frame {
+        Frame::Offer(offer) => Some(offer),
+        _ => None,
+    })?;
+    if offer.instance != ticket.instance {
+        return Err(Failed::Here(TriedWhy::OtherEndpoint));
+    }
+    let (transport, why) = settling.choose(&offer)?;
+    settling.send(&Frame::Settle {
+        transport,
+        why: why.clone(),
+    })?;
+    let (peer, token) = settling.receive(wait, |frame| match frame {
+        Frame::Welcome { peer, token } => Some((peer, token)),
+        _ => None,
+    })?;
+    let info = PeerInfo {
+        transport,
+        why,
+        address,
+        linked: options.linked,
+        lease: Duration::from_millis(u64::from(offer.lease_ms)).max(MIN_LEASE),
+    };
+    let terms = Terms {
+        peer,
+        token,
+        message_bytes: offer.message_bytes.min(options.limits.message_bytes),
+        read_bytes: offer.read_bytes,
+        read_pieces: offer.read_pieces,
+        connections: offer.connections,
+    };
+    let Settling {
+        sender, receiver, ..
+    } = settling;
+    finish(options, info, terms, counters, (sender, receiver), wait).map_err(Failed::Everywhere)
+}
+
+fn finish(
+    options: &PeerOptions,
+    info: PeerInfo,
+    terms: Terms,
+    counters: ChannelCounters,
+    (sender, receiver): (Sender, PolledReceiver),
+    wait: &Wait,
+) -> Result<Peer, CouplingError> {
+    let every = info.lease.min(options.lease.max(MIN_LEASE)) / 3;
+    let (core, for_data) = Core::new(options.clone(), info, terms, counters, sender, receiver)?;
+    // One round trip for the handshake, one for the offer, one to settle.
+    core.counts.round_trips.add(3);
+    let core = Arc::new(core);
+    if core.info.linked {
+        keeper::keep(&core, every).map_err(|source| CouplingError::Io {
+            during: "starting the thread for heartbeats",
+            source,
+        })?;
+    }
+    let first = for_data.map(|(sender, receiver)| Lane::new(sender, receiver));
+    let data = TcpData::new(Arc::clone(&core), first, wait)?;
+    tracing::debug!(
+        "joined {} over {}: {}",
+        core.info.address,
+        core.info.transport.name(),
+        core.info.why
+    );
+    Ok(Peer {
+        data: Box::new(data),
+        reading: Turn::default(),
+        core,
+    })
+}
+
+impl Settling<'_> {
+    fn send(&mut self, frame: &Frame<'_>) -> Result<(), Failed> {
+        self.sender.queue(frame.to_bytes(), Vec::new())?;
+        // What an empty socket does not take goes out while waiting.
+        self.sender.flush(usize::MAX)?;
+        Ok(())
+    }
+
+    /// The next frame, which must be what `wanted` picks.
+    fn receive<T>(
+        &mut self,
+        wait: &Wait,
+        wanted: impl Fn(Frame<'_>) -> Option<T>,
+    ) -> Result<T, Failed> {
+        let looking = Looking::new(self.options.spin);
+        loop {
+            if self.receiver.next_head(true)? {
+                let frame = parse_frame(self.receiver.head());
+                return match frame {
+                    Ok(Frame::Close(lost)) => Err(self.closed(lost)),
+                    Ok(frame) => wanted(frame).ok_or_else(|| bad("a frame out of turn")),
+                    Err(error) => Err(bad(&error.to_string())),
+                };
+            }
+            let mut flags = PollFlags::IN;
+            if !self.sender.is_empty() {
+                self.sender.flush(usize::MAX)?;
+                flags |= PollFlags::OUT;
+            }
+            let mut fds = [PollFd::from_borrowed_fd(self.receiver.as_fd(), flags)];
+            looking
+                .pause(&mut fds, wait, INTERRUPT_POLL)
+                .map_err(|end| Failed::Here(TriedWhy::Wait(end)))?;
+        }
+    }
+
+    fn closed(&self, lost: Lost) -> Failed {
+        let address = self.address;
+        match lost_by_close(lost) {
+            Lost::Dropped { why } => Failed::Everywhere(CouplingError::Refused { address, why }),
+            _ => Failed::Everywhere(CouplingError::Refused {
+                address,
+                why: "it is closing".to_owned(),
+            }),
+        }
+    }
+
+    /// The transport to take, and why.
+    fn choose(&self, offer: &Offer) -> Result<(TransportName, String), Failed> {
+        let [shm, tcp, rdma] = &offer.transports;
+        let no = |choice, why: &str| {
+            Err(Failed::Everywhere(CouplingError::NoTransport {
+                choice,
+                address: self.address,
+                why: why.to_owned(),
+            }))
+        };
+        let asked = |offer: &Result<Vec<u8>, String>| match offer {
+            Ok(_) => "this side cannot do it yet".to_owned(),
+            Err(why) => why.clone(),
+        };
+        match self.options.choice {
+            Choice::Only(TransportName::Tcp) => match tcp {
+                Ok(_) => Ok((TransportName::Tcp, "it was asked for".to_owned())),
+                Err(why) => no(self.options.choice, why),
+            },
+            Choice::Only(TransportName::Shm) => no(self.options.choice, &asked(shm)),
+            Choice::Only(TransportName::Rdma) => no(self.options.choice, &asked(rdma)),
+            Choice::Auto => {
+                let why = format!("no shm: {}; no rdma: {}", asked(shm), asked(rdma));
+                match tcp {
+                    Ok(_) => Ok((TransportName::Tcp, why)),
+                    Err(tcp) => no(Choice::Auto, &format!("{why}; no tcp: {tcp}")),
+                }
+            }
+        }
+    }
+}
+
+fn bad(what: &str) -> Failed {
+    Failed::Here(TriedWhy::Misbehaved(what.to_owned()))
+}
