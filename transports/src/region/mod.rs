@@ -28,6 +28,8 @@ pub(crate) mod mapping;
 mod memory;
 mod pool;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
