@@ -33,7 +33,9 @@ class Program:
 
     def ended(self, status=0):
         """What it said, once it has ended as it should."""
-        said, errors = self.process.communicate(timeout=DEADLINE_SECONDS)
+        # Their standard input stays open: some take its end for a sign to stop.
+        self.process.wait(timeout=DEADLINE_SECONDS)
+        said, errors = self.process.communicate()
         assert self.process.returncode == status, f"{said}\n{errors}"
         return said
 
@@ -68,6 +70,34 @@ def script(program, tmp_path):
         return program(sys.executable, path, *arguments, cwd=tmp_path, env=variables)
 
     return start
+
+
+def skip(what):
+    """Skips a test for want of something; a failure where PANTA_CI is set."""
+    if os.environ.get("PANTA_CI"):
+        pytest.fail(f"{what}, and PANTA_CI is set")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def built(repository):
+    """Where cargo left the programs and libraries that the tests run beside Python."""
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", repository / "target")) / "debug"
+    for name in ("panta", "panta-scenario", "libpanta_c.so"):
+        if not (target / name).exists():
+            skip(f"{target / name} is not built; scripts/test-python builds it")
+    return target
+
+
+@pytest.fixture
+def staging(built, program, tmp_path):
+    """The URL of a stream on a server of its own."""
+    server = program(built / "panta", "serve", "--listen", "127.0.0.1:0", "--key", tmp_path / "key")
+    line = server.line()
+    while not line.startswith("serving at"):
+        line = server.line()
+    address = line.split()[2].rstrip(",;")
+    return f"staging:run@{address}?key={tmp_path / 'key'}&retain_steps=64"
 
 
 @pytest.fixture(scope="session")
