@@ -89,7 +89,7 @@ impl Part {
             first: memory.first.wrapping_offset(offset),
             dtype: memory.dtype,
             count: resolved.count().to_vec(),
-            strides_bytes: resolved.strides(strides),
+            strides_bytes: resolved.strides(strides).to_vec(),
         };
         // SAFETY: as the caller says; the cells are those of the array, in another order.
         let into = unsafe { into.destination() }?;
@@ -306,7 +306,7 @@ impl PyVariable {
                 self.definition.dtype,
                 &panta_core::model::Selection::block(BlockId(block)),
             )?;
-            Ok(resolved.shape())
+            Ok(resolved.shape().to_vec())
         })?;
         Ok(Self {
             step: Arc::clone(&self.step),
