@@ -214,7 +214,11 @@ impl Wait {
     #[must_use]
     pub fn at_most(&self, length: Duration) -> Self {
         let (shorter, whole) = (Deadline::after(length), self.deadline());
-        let deadline = if shorter.at < whole.at { shorter } else { whole };
+        let deadline = if shorter.at < whole.at {
+            shorter
+        } else {
+            whole
+        };
         Self {
             length: deadline.length,
             deadline: OnceLock::from(deadline),

@@ -184,6 +184,12 @@ impl Arena {
         self.0.options.limit_bytes
     }
 
+    /// Whether other processes can map its regions.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.0.options.shared
+    }
+
     /// Allocates nothing in a region any more; it is unmapped when its extents
     /// are gone. One that is not there (any more) is none.
     pub fn retire(&self, region: u32) {

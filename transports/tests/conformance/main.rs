@@ -27,6 +27,11 @@ macro_rules! suite {
                 crate::$module::$scenario(super::TransportName::Tcp);
             })*
         }
+        mod shm {
+            $(#[test] fn $scenario() {
+                crate::$module::$scenario(super::TransportName::Shm);
+            })*
+        }
     };
 }
 

@@ -206,3 +206,36 @@ pub(crate) fn an_urgent_message_reaches_an_endpoint_that_nobody_drives(transport
         });
     }
 }
+
+#[test]
+fn messages_in_rings_wake_no_thread_while_somebody_looks() {
+    let side = Side::open(|_| {});
+    let peer = connect(&side, TransportName::Shm);
+    let id = side.recorder.joined(&side.endpoint);
+    let before = side.endpoint.counters();
+    let mut into = Vec::new();
+    for number in 0..1000_u64 {
+        let sent = number.to_le_bytes();
+        peer.send(&[&sent], Urgency::WhenPolled, &wait()).unwrap();
+        while side.endpoint.poll() == 0 {
+            assert!(wait().slice().is_ok());
+        }
+        side.endpoint.send(id, &[&sent]).unwrap();
+        peer.receive(&mut into, &wait()).unwrap();
+        assert!(into == sent);
+    }
+    let after = side.endpoint.counters();
+    assert_eq!(after.messages_received - before.messages_received, 1000);
+    // A heartbeat or two may come in between.
+    assert!(after.wakes - before.wakes < 10);
+    assert!(after.frames_sent - before.frames_sent < 10);
+    // Asleep in `drive`, any message wakes the driver.
+    let _ = side.endpoint.drive(&wait());
+    thread::scope(|scope| {
+        let driver = scope.spawn(|| side.recorder.until_messages(&side.endpoint, 1020));
+        for _ in 0..20 {
+            peer.send(&[b"more"], Urgency::WhenPolled, &wait()).unwrap();
+        }
+        driver.join().unwrap();
+    });
+}

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::line::{Exposed, Line};
 use super::reactor::Reactor;
+use super::rings::PeerRings;
 use super::{DataLines, PeerState, lock};
 use crate::channel::{Channel, ChannelError, PolledReceiver};
 use crate::coupling::options::MIN_LEASE;
 use crate::coupling::wire::{Frame, Hello, Join, Offer, Pieces, milliseconds, parse_frame};
 use crate::coupling::{Choice, Lost, PeerId, PeerInfo, TransportName};
 use crate::random;
+use crate::shm::Rings;
 
 /// An authenticated connection.
 pub(super) struct Connection {
@@ -37,6 +39,8 @@ struct Greeted {
     lease: Duration,
     message_bytes: u32,
     hello: Vec<u8>,
+    /// Whether it has taken the offer of shared memory, and what came of it.
+    shm: Option<Option<Rings>>,
 }
 
 impl Connection {
@@ -46,6 +50,13 @@ impl Connection {
             line: Line::new(token, sender),
             receiver,
             state: State::Greeting,
+        }
+    }
+
+    /// It has taken the offer of shared memory.
+    pub(super) fn take_shm(&mut self, rings: Option<Rings>) {
+        if let State::Settling(greeted) = &mut self.state {
+            greeted.shm = Some(rings);
         }
     }
 
@@ -121,7 +132,7 @@ impl Reactor {
                 other => refused(format!("it says of this side that {other}")),
             });
         }
-        match (&connection.state, frame) {
+        match (&mut connection.state, frame) {
             (State::Greeting, Frame::Hello(hello)) => {
                 let greeted = self.greet(&connection.line, &hello)?;
                 connection.state = State::Settling(Box::new(greeted));
@@ -164,7 +175,7 @@ impl Reactor {
         frame: &Frame<'_>,
     ) -> Result<(), Lost> {
         match frame {
-            Frame::Message(message) if is_main && peer.info.linked => {
+            Frame::Message(message) if is_main && peer.info.linked && peer.rings.is_none() => {
                 if message.len() as u64 > u64::from(self.shared.options.limits.message_bytes) {
                     return Err(misbehaved("a message beyond the limit"));
                 }
@@ -205,20 +216,24 @@ impl Reactor {
             let limit = limits.peers;
             return Err(refused(format!("it has {limit} peers, which is its limit")));
         }
-        let not_allowed = |is_allowed: bool| {
-            let why = if is_allowed {
-                "the endpoint has none"
-            } else {
-                "the endpoint does not allow it"
-            };
-            Err(why.to_owned())
+        let wants = |transport| match hello.choice {
+            Choice::Auto => true,
+            Choice::Only(choice) => choice == transport,
         };
-        let allowed = options.transports;
-        let tcp = if allowed.tcp {
+        let shm = match &self.shm {
+            Ok(shm) if wants(TransportName::Shm) => shm
+                .offer(line.token, hello.linked)
+                .map(|offer| offer.to_bytes())
+                .map_err(|error| error.to_string()),
+            Ok(_) => Err("it was not asked for".to_owned()),
+            Err(why) => Err(why.clone()),
+        };
+        let tcp = if options.transports.tcp {
             Ok(Vec::new())
         } else {
-            not_allowed(false)
+            Err("the endpoint does not allow it".to_owned())
         };
+        let rdma = Err("the endpoint has no fabric".to_owned());
         let offer = Offer {
             instance: self.shared.instance,
             lease_ms: milliseconds(options.lease),
@@ -226,7 +241,7 @@ impl Reactor {
             read_bytes: limits.read_bytes,
             read_pieces: limits.read_pieces,
             connections: limits.connections,
-            transports: [not_allowed(allowed.shm), tcp, not_allowed(allowed.rdma)],
+            transports: [shm, tcp, rdma],
         };
         line.send(&self.shared, Frame::Offer(offer).to_bytes(), Vec::new());
         Ok(Greeted {
@@ -235,13 +250,14 @@ impl Reactor {
             lease: Duration::from_millis(u64::from(hello.lease_ms)).max(MIN_LEASE),
             message_bytes: hello.message_bytes,
             hello: hello.hello.to_vec(),
+            shm: None,
         })
     }
 
     fn settle(
         &mut self,
         line: &Arc<Line>,
-        greeted: &Greeted,
+        greeted: &mut Greeted,
         info: PeerInfo,
     ) -> Result<Arc<PeerState>, Lost> {
         if let Choice::Only(choice) = greeted.choice
@@ -249,10 +265,14 @@ impl Reactor {
         {
             return Err(misbehaved("it took another transport than it asked for"));
         }
-        match info.transport {
-            TransportName::Tcp if self.shared.options.transports.tcp => {}
+        let rings = match (info.transport, greeted.shm.take()) {
+            (TransportName::Shm, Some(rings)) => rings.map(PeerRings::new),
+            (TransportName::Tcp, _) if self.shared.options.transports.tcp => {
+                self.forget_shm(line.token);
+                None
+            }
             _ => return Err(misbehaved("it took a transport that was not offered")),
-        }
+        };
         let mut token = [0; crate::coupling::wire::TOKEN_BYTES];
         random::fill(&mut token).map_err(refused)?;
         let id = PeerId(self.next_peer);
@@ -266,10 +286,12 @@ impl Reactor {
                 .message_bytes
                 .min(self.shared.options.limits.message_bytes),
             main: Arc::clone(line),
+            rings,
             held: Mutex::new(Some(Vec::new())),
             data: Mutex::default(),
             heard: AtomicU64::new(self.now.0),
             is_lost: AtomicBool::new(false),
+            is_told_lost: AtomicBool::new(false),
         });
         // Known before it is told of, so that the handler can answer at once.
         lock(&self.shared.peers).insert(id, Arc::clone(&state));
@@ -281,6 +303,11 @@ impl Reactor {
             lock(&self.shared.peers).remove(&id);
             state.is_lost.store(true, Ordering::Release);
             return Err(refused(why));
+        }
+        if let Err(errno) = self.watch_rings(&state) {
+            let lost = refused(format!("its rings cannot be watched: {errno}"));
+            self.lose(id, lost.clone());
+            return Err(lost);
         }
         self.shared.counts.joins.add(1);
         tracing::debug!(

@@ -10,18 +10,21 @@
 mod connection;
 mod line;
 mod reactor;
+mod rings;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 
 use self::line::{Exposed, Line};
 use self::reactor::Reactor;
 pub(super) use self::reactor::channel_limits;
+use self::rings::{AllRings, PeerRings};
 use super::counters::Counts;
 use super::fork::Process;
 use super::{
@@ -31,6 +34,7 @@ use super::{
 use crate::channel::{ChannelCounters, Listener};
 use crate::random;
 use crate::region::Arena;
+use crate::shm::Attention;
 use crate::time::{Time, Wait, WaitError};
 
 /// Looks between two looks at the clock while spinning.
@@ -65,6 +69,7 @@ struct Shared {
     requests: Mutex<Vec<Request>>,
     peers: Mutex<BTreeMap<PeerId, Arc<PeerState>>>,
     delivery: Delivery,
+    rings: AllRings,
 }
 
 /// What callers ask of the thread.
@@ -81,6 +86,8 @@ struct PeerState {
     /// Bytes of the largest message that both sides take.
     message_bytes: u32,
     main: Arc<Line>,
+    /// Where it is linked and shares memory.
+    rings: Option<PeerRings>,
     /// Messages sent before its welcome; none afterwards.
     held: Mutex<Option<Vec<Vec<u8>>>>,
     /// Its connections beside the main one, and where pushed bytes go.
@@ -89,6 +96,8 @@ struct PeerState {
     heard: AtomicU64,
     /// Set once its loss is decided.
     is_lost: AtomicBool,
+    /// Set once the handler was told: then nothing more is.
+    is_told_lost: AtomicBool,
 }
 
 #[derive(Default)]
@@ -139,11 +148,26 @@ impl Delivery {
         let turn = lock(&self.turn);
         let result = call();
         drop(turn);
-        self.handled.fetch_add(1, Ordering::SeqCst);
+        self.count(1);
+        result
+    }
+
+    /// Makes several calls in one turn; `calls` returns how many.
+    fn in_turn(&self, calls: impl FnOnce() -> usize) -> usize {
+        let turn = lock(&self.turn);
+        let count = calls();
+        drop(turn);
+        if count > 0 {
+            self.count(count);
+        }
+        count
+    }
+
+    fn count(&self, calls: usize) {
+        self.handled.fetch_add(calls as u64, Ordering::SeqCst);
         if self.is_awaited.load(Ordering::SeqCst) {
             signal(&self.event);
         }
-        result
     }
 }
 
@@ -196,6 +220,7 @@ impl Endpoint {
             requests: Mutex::default(),
             peers: Mutex::default(),
             delivery: Delivery::new()?,
+            rings: AllRings::new()?,
         });
         let reactor = Reactor::new(Arc::clone(&shared), listeners)?;
         let thread = spawn(reactor)?;
@@ -236,22 +261,35 @@ impl Endpoint {
                 limit: u64::from(state.message_bytes),
             });
         }
+        self.shared.counts.messages_sent.add(1);
+        let limit_bytes = self.shared.options.limits.queued_bytes;
+        let sent = match &state.rings {
+            Some(rings) => rings.send(message, limit_bytes),
+            None => Ok(self.send_over_channel(&state, message, bytes)),
+        };
+        match sent {
+            Ok(true) => {}
+            Ok(false) => {
+                let why = format!("more than {limit_bytes} bytes of messages wait for it");
+                self.shared.lose_later(&state, Lost::Dropped { why });
+            }
+            Err(lost) => self.shared.lose_later(&state, lost),
+        }
+        Ok(())
+    }
+
+    fn send_over_channel(&self, state: &PeerState, message: &[&[u8]], bytes: usize) -> bool {
         let mut head = Vec::with_capacity(1 + bytes);
         head.extend_from_slice(&wire::MESSAGE_HEAD);
         for part in message {
             head.extend_from_slice(part);
         }
-        self.shared.counts.messages_sent.add(1);
         if let Some(held) = &mut *lock(&state.held) {
             held.push(head);
-            return Ok(());
+            return true;
         }
         let limit_bytes = self.shared.options.limits.queued_bytes;
-        if !state.main.send_message(&self.shared, head, limit_bytes) {
-            let why = format!("more than {limit_bytes} bytes of messages wait for it");
-            self.shared.lose_later(&state, Lost::Dropped { why });
-        }
-        Ok(())
+        state.main.send_message(&self.shared, head, limit_bytes)
     }
 
     /// Sends bytes that the peer has not asked for but will want: it gets them
@@ -292,7 +330,10 @@ impl Endpoint {
     /// that were; no system call where there is none. What comes over sockets
     /// is handed over by the endpoint's thread, without this.
     pub fn poll(&self) -> usize {
-        0
+        if self.shared.process.is_child() {
+            return 0;
+        }
+        self.shared.poll_rings()
     }
 
     /// Returns once the handler was called at least once since `drive` last
@@ -302,18 +343,17 @@ impl Endpoint {
     /// # Errors
     /// [`WaitError`] where nothing came.
     pub fn drive(&self, wait: &Wait) -> Result<(), WaitError> {
-        let delivery = &self.shared.delivery;
-        let has_handled = || {
-            let handled = delivery.handled.load(Ordering::SeqCst);
-            self.driven.swap(handled, Ordering::Relaxed) != handled
-        };
-        if self.look(&has_handled) {
+        if self.shared.process.is_child() {
+            return Err(WaitError::Interrupted);
+        }
+        if self.look() {
             return Ok(());
         }
+        let driving = Driving::begin(&self.shared);
         let end = Time::now().after(self.shared.options.spin);
         while Time::now() < end {
             for _ in 0..LOOKS_PER_CLOCK {
-                if self.look(&has_handled) {
+                if self.look() {
                     return Ok(());
                 }
                 std::hint::spin_loop();
@@ -323,29 +363,23 @@ impl Endpoint {
         }
         loop {
             let slice = wait.slice()?;
-            delivery.is_awaited.store(true, Ordering::SeqCst);
-            let is_ready = self.look(&has_handled);
+            driving.fall_asleep();
+            let is_ready = self.look();
             if !is_ready {
-                let timeout = Timespec {
-                    tv_sec: 0,
-                    // A slice is shorter than a second.
-                    tv_nsec: i64::from(slice.subsec_nanos()),
-                };
-                let mut fds = [PollFd::new(&delivery.event, PollFlags::IN)];
-                // Whether it was signalled, interrupted or too long: look.
-                let _ = poll(&mut fds, Some(&timeout));
-                drain(&delivery.event);
+                driving.sleep(slice);
             }
-            delivery.is_awaited.store(false, Ordering::SeqCst);
-            if is_ready || self.look(&has_handled) {
+            driving.wake();
+            if is_ready || self.look() {
                 return Ok(());
             }
         }
     }
 
-    fn look(&self, has_handled: &impl Fn() -> bool) -> bool {
-        self.poll();
-        has_handled()
+    /// Whether the handler was called since it was last asked.
+    fn look(&self) -> bool {
+        self.shared.poll_rings();
+        let handled = self.shared.delivery.handled.load(Ordering::SeqCst);
+        self.driven.swap(handled, Ordering::Relaxed) != handled
     }
 
     /// Ends a peer, which is told `why`. The handler hears of its loss as
@@ -372,6 +406,69 @@ impl Endpoint {
         found
             .filter(|state| !state.is_lost.load(Ordering::Acquire))
             .ok_or(CouplingError::UnknownPeer { peer })
+    }
+}
+
+/// A caller is inside `drive`, and looks after the rings meanwhile.
+struct Driving<'s> {
+    shared: &'s Shared,
+    has_rings: bool,
+}
+
+impl<'s> Driving<'s> {
+    fn begin(shared: &'s Shared) -> Self {
+        let has_rings = shared.has_rings();
+        if has_rings {
+            shared.attend(Attention::Awake);
+        }
+        Self { shared, has_rings }
+    }
+
+    /// From now on any message wakes; the caller looks once more.
+    fn fall_asleep(&self) {
+        let delivery = &self.shared.delivery;
+        delivery.is_awaited.store(true, Ordering::SeqCst);
+        if self.has_rings {
+            self.shared.listen_to_bells(false);
+            self.shared.attend(Attention::Asleep);
+        }
+    }
+
+    fn sleep(&self, slice: Duration) {
+        let timeout = Timespec {
+            tv_sec: 0,
+            // A slice is shorter than a second.
+            tv_nsec: i64::from(slice.subsec_nanos()),
+        };
+        let mut fds = [
+            PollFd::new(&self.shared.delivery.event, PollFlags::IN),
+            PollFd::new(&self.shared.rings.bells, PollFlags::IN),
+        ];
+        // Signalled, interrupted or too long: the caller looks in any case.
+        let _ = poll(&mut fds, Some(&timeout));
+        drain(&self.shared.delivery.event);
+    }
+
+    fn wake(&self) {
+        self.shared
+            .delivery
+            .is_awaited
+            .store(false, Ordering::SeqCst);
+        if self.has_rings {
+            self.shared.answer_bells();
+            self.shared.attend(Attention::Awake);
+        }
+    }
+}
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        if self.has_rings {
+            self.shared.attend(Attention::Idle);
+            self.shared.listen_to_bells(true);
+            // What was urgent before rang no bell.
+            self.shared.poll_rings();
+        }
     }
 }
 

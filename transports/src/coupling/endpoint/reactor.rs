@@ -14,6 +14,7 @@ use crate::channel::{
     Accepting, Acceptor, ChannelError, ChannelLimits, HANDSHAKE_LIMIT, Listener, Role,
 };
 use crate::coupling::{CouplingError, Lost, PeerId};
+use crate::shm::{ShmError, ShmEvent, ShmOptions, ShmServer};
 use crate::time::{Time, Wait};
 
 /// How long a peer with the right key may take to join.
@@ -22,18 +23,27 @@ const JOIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long nothing is accepted after the system had no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Messages that a ring may hold when its peer is gone: more than fit.
+const LAST_MESSAGES: usize = 1 << 20;
+
 /// Things that are ready, taken at once.
 const EVENTS: usize = 64;
 
 /// The first numbers are of the thread's own descriptors.
 const WAKE: u64 = 0;
-const FIRST_LISTENER: u64 = 1;
+pub(super) const BELLS: u64 = 1;
+const SHM: u64 = 2;
+const FIRST_LISTENER: u64 = 16;
 const FIRST_CONNECTION: u64 = 1 << 16;
+/// The bells by which peers tell of room in rings: this, and the peer's number.
+const FIRST_ROOM: u64 = 1 << 63;
 
 /// Everything that only the thread touches.
 pub(super) struct Reactor {
     pub(super) shared: Arc<Shared>,
     listeners: Vec<Listener>,
+    /// Where memory is shared, or why it is not.
+    pub(super) shm: Result<ShmServer, String>,
     acceptor: Acceptor,
     next_token: u64,
     /// Connections that have proven nothing, oldest first.
@@ -78,6 +88,7 @@ impl Reactor {
             counters: shared.channel_counters.clone(),
         };
         let reactor = Self {
+            shm: open_shm(&shared),
             acceptor,
             listeners,
             next_token: FIRST_CONNECTION,
@@ -96,6 +107,14 @@ impl Reactor {
         reactor
             .watch(&reactor.shared.wake, WAKE)
             .map_err(io("watching an eventfd"))?;
+        reactor
+            .watch(&reactor.shared.rings.bells, BELLS)
+            .map_err(io("watching the bells"))?;
+        if let Ok(shm) = &reactor.shm {
+            reactor
+                .watch(shm, SHM)
+                .map_err(io("watching shared memory"))?;
+        }
         reactor
             .watch_listeners()
             .map_err(io("watching a listener"))?;
@@ -151,6 +170,12 @@ impl Reactor {
     fn take(&mut self, token: u64, flags: epoll::EventFlags) {
         if token == WAKE {
             drain(&self.shared.wake);
+        } else if token == BELLS {
+            self.shared.answer_bells();
+        } else if token == SHM {
+            self.serve_shm();
+        } else if token >= FIRST_ROOM {
+            self.fill_ring(PeerId(token - FIRST_ROOM));
         } else if token < FIRST_CONNECTION {
             self.accept((token - FIRST_LISTENER) as usize);
         } else if self.half_open.contains_key(&token) {
@@ -259,10 +284,71 @@ impl Reactor {
         }
     }
 
+    /// What became of offers of shared memory.
+    fn serve_shm(&mut self) {
+        let events = self.shm.as_ref().map(ShmServer::handle);
+        for event in events.unwrap_or_default() {
+            match event {
+                ShmEvent::Joined { number, rings } => {
+                    if let Some(connection) = self.connections.get_mut(&number) {
+                        connection.take_shm(rings);
+                    }
+                }
+                // That it is gone is told by its channel, and how.
+                ShmEvent::Lost {
+                    why: ShmError::Lost,
+                    ..
+                } => {}
+                ShmEvent::Lost { number, why } => {
+                    let what = why.to_string();
+                    if let Some(connection) = self.connections.remove(&number) {
+                        self.end(&connection, Lost::Misbehaved { what });
+                    }
+                }
+            }
+        }
+    }
+
+    /// A peer's ring has room again.
+    fn fill_ring(&self, peer: PeerId) {
+        let Some(state) = lock(&self.shared.peers).get(&peer).cloned() else {
+            return;
+        };
+        if let Some(rings) = &state.rings
+            && let Err(lost) = rings.make_use_of_room()
+        {
+            self.shared.lose_later(&state, lost);
+        }
+    }
+
+    /// Looks after a peer's rings from now on.
+    pub(super) fn watch_rings(&self, state: &Arc<PeerState>) -> Result<(), rustix::io::Errno> {
+        if let Some(rings) = &state.rings {
+            rings.with_room_bell(|bell| self.watch(bell, FIRST_ROOM + state.id.0))?;
+        }
+        self.shared.rings.add(state)
+    }
+
+    /// The bells are the other side's, too: closing them here is not enough.
+    fn forget_rings(&self, state: &PeerState) {
+        if let Some(rings) = &state.rings {
+            // It was watched, or was not: either will do.
+            let _ = rings.with_room_bell(|bell| epoll::delete(&self.shared.epoll, bell));
+            self.shared.rings.remove(state);
+        }
+    }
+
+    pub(super) fn forget_shm(&self, token: u64) {
+        if let Ok(shm) = &self.shm {
+            shm.forget(token);
+        }
+    }
+
     /// Ends a connection, and with a main one its peer.
     fn end(&mut self, connection: &Connection, lost: Lost) {
         let Some((peer, is_main)) = connection.peer() else {
             connection.line.close(&lost);
+            self.forget_shm(connection.line.token);
             self.refuse("a peer that did not join", &lost.to_string());
             return;
         };
@@ -282,12 +368,22 @@ impl Reactor {
         };
         state.is_lost.store(true, Ordering::Release);
         self.beats.remove(&peer);
+        self.forget_rings(&state);
+        if matches!(lost, Lost::Closed | Lost::Died) {
+            // What it sent before, as far as anybody could have sent.
+            let mut most = LAST_MESSAGES;
+            while most > 0 && self.shared.poll_ring(&state, most.min(64)) > 0 {
+                most -= most.min(64);
+            }
+        }
         state.main.close(&lost);
         self.connections.remove(&state.main.token);
         for line in std::mem::take(&mut lock(&state.data).lines) {
             line.close(&lost);
             self.connections.remove(&line.token);
         }
+        // After its last words, which say why.
+        self.forget_shm(state.main.token);
         self.shared.counts.lost.add(1);
         tracing::debug!(peer = peer.0, "lost {}: {lost}", state.info.address);
         let shared = &self.shared;
@@ -388,6 +484,20 @@ impl Reactor {
             connection.line.close(&Lost::Closed);
         }
     }
+}
+
+fn open_shm(shared: &Shared) -> Result<ShmServer, String> {
+    if !shared.options.transports.shm {
+        return Err("the endpoint does not allow it".to_owned());
+    }
+    if !shared.arena.is_shared() {
+        return Err("the endpoint's memory is not made to be shared".to_owned());
+    }
+    let options = ShmOptions {
+        message_bytes: shared.options.limits.message_bytes,
+        ..ShmOptions::default()
+    };
+    ShmServer::open(&shared.arena, options).map_err(|error| error.to_string())
 }
 
 /// What channels are held to: any frame of the coupling fits.

@@ -12,7 +12,9 @@ use super::Peer;
 use super::core::{Core, Looking, Sender, Terms, connector, lost_by_close};
 use super::keeper;
 use super::lane::Lane;
+use super::shm::{RingMessages, ShmData};
 use super::tcp::TcpData;
+use super::transport::{Data, Messages};
 use super::turn::Turn;
 use crate::channel::{Channel, ChannelCounters, ChannelError, PolledReceiver};
 use crate::coupling::options::MIN_LEASE;
@@ -20,6 +22,7 @@ use crate::coupling::wire::{Frame, Hello, Offer, milliseconds, parse_frame};
 use crate::coupling::{
     Choice, CouplingError, Lost, PeerInfo, PeerOptions, Ticket, TransportName, Tried, TriedWhy,
 };
+use crate::shm::{self, Rings, ShmOptions, ShmRemote};
 use crate::time::{INTERRUPT_POLL, Wait, WaitError};
 
 /// The least that an address gets of the deadline, so that a slow one does not
@@ -116,7 +119,11 @@ fn try_address(
     if offer.instance != ticket.instance {
         return Err(Failed::Here(TriedWhy::OtherEndpoint));
     }
-    let (transport, why) = settling.choose(&offer)?;
+    let Chosen {
+        transport,
+        why,
+        shm,
+    } = settling.choose(&offer, wait)?;
     settling.send(&Frame::Settle {
         transport,
         why: why.clone(),
@@ -143,19 +150,18 @@ fn try_address(
     let Settling {
         sender, receiver, ..
     } = settling;
-    finish(options, info, terms, counters, (sender, receiver), wait).map_err(Failed::Everywhere)
+    let made = Core::new(options.clone(), info, terms, counters, sender, receiver);
+    made.and_then(|(core, for_data)| finish(core, for_data, shm, wait))
+        .map_err(Failed::Everywhere)
 }
 
 fn finish(
-    options: &PeerOptions,
-    info: PeerInfo,
-    terms: Terms,
-    counters: ChannelCounters,
-    (sender, receiver): (Sender, PolledReceiver),
+    core: Core,
+    for_data: Option<(Sender, PolledReceiver)>,
+    shm: Option<(ShmRemote, Option<Rings>)>,
     wait: &Wait,
 ) -> Result<Peer, CouplingError> {
-    let every = info.lease.min(options.lease.max(MIN_LEASE)) / 3;
-    let (core, for_data) = Core::new(options.clone(), info, terms, counters, sender, receiver)?;
+    let every = core.info.lease.min(core.options.lease.max(MIN_LEASE)) / 3;
     // One round trip for the handshake, one for the offer, one to settle.
     core.counts.round_trips.add(3);
     let core = Arc::new(core);
@@ -166,7 +172,21 @@ fn finish(
         })?;
     }
     let first = for_data.map(|(sender, receiver)| Lane::new(sender, receiver));
-    let data = TcpData::new(Arc::clone(&core), first, wait)?;
+    let (data, messages): (Box<dyn Data>, Option<Box<dyn Messages>>) = match shm {
+        Some((remote, rings)) => {
+            let remote = Arc::new(remote);
+            let messages = rings.map(|rings| -> Box<dyn Messages> {
+                let (core, remote) = (Arc::clone(&core), Arc::clone(&remote));
+                Box::new(RingMessages::new(core, remote, rings))
+            });
+            let data = ShmData::new(Arc::clone(&core), remote, first);
+            (Box::new(data), messages)
+        }
+        None => (
+            Box::new(TcpData::new(Arc::clone(&core), first, wait)?),
+            None,
+        ),
+    };
     tracing::debug!(
         "joined {} over {}: {}",
         core.info.address,
@@ -174,10 +194,29 @@ fn finish(
         core.info.why
     );
     Ok(Peer {
-        data: Box::new(data),
+        data,
+        messages,
         reading: Turn::default(),
         core,
     })
+}
+
+/// What was settled on.
+struct Chosen {
+    transport: TransportName,
+    why: String,
+    /// Where memory is shared.
+    shm: Option<(ShmRemote, Option<Rings>)>,
+}
+
+impl Chosen {
+    fn tcp(why: &str) -> Self {
+        Self {
+            transport: TransportName::Tcp,
+            why: why.to_owned(),
+            shm: None,
+        }
+    }
 }
 
 impl Settling<'_> {
@@ -228,34 +267,55 @@ impl Settling<'_> {
     }
 
     /// The transport to take, and why.
-    fn choose(&self, offer: &Offer) -> Result<(TransportName, String), Failed> {
-        let [shm, tcp, rdma] = &offer.transports;
-        let no = |choice, why: &str| {
-            Err(Failed::Everywhere(CouplingError::NoTransport {
+    fn choose(&self, offer: &Offer, wait: &Wait) -> Result<Chosen, Failed> {
+        let choice = self.options.choice;
+        let no = |why: String| {
+            Failed::Everywhere(CouplingError::NoTransport {
                 choice,
                 address: self.address,
-                why: why.to_owned(),
-            }))
+                why,
+            })
         };
-        let asked = |offer: &Result<Vec<u8>, String>| match offer {
-            Ok(_) => "this side cannot do it yet".to_owned(),
+        let [shm, tcp, rdma] = &offer.transports;
+        let rdma = match rdma {
+            Ok(_) => "this side has no fabric".to_owned(),
             Err(why) => why.clone(),
         };
-        match self.options.choice {
+        match choice {
             Choice::Only(TransportName::Tcp) => match tcp {
-                Ok(_) => Ok((TransportName::Tcp, "it was asked for".to_owned())),
-                Err(why) => no(self.options.choice, why),
+                Ok(_) => Ok(Chosen::tcp("it was asked for")),
+                Err(why) => Err(no(why.clone())),
             },
-            Choice::Only(TransportName::Shm) => no(self.options.choice, &asked(shm)),
-            Choice::Only(TransportName::Rdma) => no(self.options.choice, &asked(rdma)),
+            Choice::Only(TransportName::Shm) => self.share(shm, wait).map_err(no),
+            Choice::Only(TransportName::Rdma) => Err(no(rdma)),
             Choice::Auto => {
-                let why = format!("no shm: {}; no rdma: {}", asked(shm), asked(rdma));
+                let shm = match self.share(shm, wait) {
+                    Ok(chosen) => return Ok(chosen),
+                    Err(why) => why,
+                };
+                let why = format!("no shm: {shm}; no rdma: {rdma}");
                 match tcp {
-                    Ok(_) => Ok((TransportName::Tcp, why)),
-                    Err(tcp) => no(Choice::Auto, &format!("{why}; no tcp: {tcp}")),
+                    Ok(_) => Ok(Chosen::tcp(&why)),
+                    Err(tcp) => Err(no(format!("{why}; no tcp: {tcp}"))),
                 }
             }
         }
+    }
+
+    /// Takes the offer of shared memory, if it can be taken from here.
+    fn share(&self, offer: &Result<Vec<u8>, String>, wait: &Wait) -> Result<Chosen, String> {
+        let offer = shm::Offer::from_bytes(offer.as_ref()?).map_err(|error| error.to_string())?;
+        let options = ShmOptions {
+            message_bytes: self.options.limits.message_bytes,
+            ..ShmOptions::default()
+        };
+        let remote = ShmRemote::connect(&offer, self.options.linked, &options, wait);
+        let remote = remote.map_err(|error| error.to_string())?;
+        Ok(Chosen {
+            transport: TransportName::Shm,
+            why: "both are on one node, as a nonce read through shared memory shows".to_owned(),
+            shm: Some(remote),
+        })
     }
 }
 

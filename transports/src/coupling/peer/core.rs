@@ -1,6 +1,6 @@
 //! The first connection of a peer: its messages, and its signs of life.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,9 @@ use crate::coupling::fork::Process;
 use crate::coupling::wire::{self, Frame, TOKEN_BYTES, parse_frame};
 use crate::coupling::{CouplingError, Lost, PeerInfo, PeerOptions};
 use crate::time::{Time, Wait, WaitError};
+
+/// How long the reason for an end is waited for, which comes with it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Looks between two looks at the clock while spinning.
 const LOOKS_PER_CLOCK: usize = 4;
@@ -307,15 +310,54 @@ impl Core {
         }
     }
 
+    /// Looks after the link of a peer whose messages go another way: takes
+    /// signs of life, and finds out whether the endpoint is lost.
+    pub(super) fn look_after(&self) -> Result<(), CouplingError> {
+        let mut receiver = lock(&self.receiver);
+        let Some(receiver) = &mut *receiver else {
+            return Ok(());
+        };
+        let mut nothing = Vec::new();
+        if self.try_receive(receiver, &mut nothing)? {
+            let what = "a message beside the ring".to_owned();
+            return Err(self.lose(Lost::Misbehaved { what }));
+        }
+        self.check_silence().map(drop)
+    }
+
+    /// Whether the endpoint is known to be lost.
+    pub(super) fn check_lost(&self) -> Result<(), CouplingError> {
+        match self.lost.get() {
+            Some(lost) => Err(self.lost(lost.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Why the endpoint went, once something else has shown that it did: the
+    /// end of the link, which says so, comes at the same time.
+    pub(super) fn last_words(&self) -> CouplingError {
+        let wait = Wait::for_at_most(LAST_WORDS);
+        while let Ok(slice) = wait.slice() {
+            if let Err(error) = self.look_after() {
+                return error;
+            }
+            sleep(&mut [PollFd::new(&self.socket, PollFlags::IN)], slice);
+        }
+        self.lose(Lost::Died)
+    }
+
+    /// The link's socket; its end is the endpoint's.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
     /// Takes what has come, up to a message.
     fn try_receive(
         &self,
         receiver: &mut PolledReceiver,
         into: &mut Vec<u8>,
     ) -> Result<bool, CouplingError> {
-        if let Some(lost) = self.lost.get() {
-            return Err(self.lost(lost.clone()));
-        }
+        self.check_lost()?;
         loop {
             match receiver.next_head(true) {
                 Ok(true) => {}
@@ -344,7 +386,7 @@ impl Core {
     }
 
     /// Remembers the loss; the connection is of no more use.
-    fn lose(&self, lost: Lost) -> CouplingError {
+    pub(super) fn lose(&self, lost: Lost) -> CouplingError {
         let lost = self.lost.get_or_init(|| lost).clone();
         self.with_sender(|sender| sender.close());
         self.lost(lost)

@@ -12,6 +12,7 @@ mod core;
 mod keeper;
 mod lane;
 mod plan;
+mod shm;
 mod tcp;
 mod transport;
 mod turn;
@@ -19,17 +20,20 @@ mod turn;
 use std::sync::Arc;
 
 use self::core::Core;
-use self::transport::Data;
+use self::transport::{Data, Messages};
 use self::turn::{Turn, TurnGuard};
 use super::{
     CouplingCounters, CouplingError, PeerInfo, PeerOptions, Piece, PieceRef, Ticket, Urgency,
 };
+use crate::shm::Mapped;
 use crate::time::Wait;
 
 /// A connection to an endpoint. Messages and reads may be used by two threads
 /// at once; of two that read, one waits for the other.
 pub struct Peer {
     data: Box<dyn Data>,
+    /// Where messages do not go over the channel.
+    messages: Option<Box<dyn Messages>>,
     reading: Turn,
     core: Arc<Core>,
 }
@@ -82,9 +86,17 @@ impl Peer {
         urgency: Urgency,
         wait: &Wait,
     ) -> Result<(), CouplingError> {
-        // Over sockets every message is seen at once.
-        let _ = urgency;
-        self.core.send(message, wait)
+        match &self.messages {
+            Some(messages) => {
+                let bytes = message.iter().map(|part| part.len()).sum();
+                self.core.check_message(bytes)?;
+                messages.send(message, urgency, wait)?;
+                self.core.counts.messages_sent.add(1);
+                Ok(())
+            }
+            // Over sockets every message is seen at once.
+            None => self.core.send(message, wait),
+        }
     }
 
     /// Receives the next message, whole; what `into` held before is gone.
@@ -95,7 +107,38 @@ impl Peer {
     /// loss are received; [`CouplingError::NotLinked`],
     /// [`CouplingError::Forked`].
     pub fn receive(&self, into: &mut Vec<u8>, wait: &Wait) -> Result<(), CouplingError> {
-        self.core.receive(into, wait)
+        match &self.messages {
+            Some(messages) => {
+                self.core.check_process()?;
+                messages.receive(into, wait)?;
+                self.core.counts.messages_received.add(1);
+                Ok(())
+            }
+            None => self.core.receive(into, wait),
+        }
+    }
+
+    /// Bytes of a region in place, where the transport shares memory; none
+    /// where it does not. They stay mapped while they are held, whatever
+    /// becomes of the endpoint. That they do not change meanwhile is for the
+    /// layer above to see to.
+    ///
+    /// # Errors
+    /// As [`Peer::read`]. A region that has not come yet is waited for.
+    pub fn map(
+        &self,
+        region: u32,
+        offset: u64,
+        bytes: usize,
+        wait: &Wait,
+    ) -> Result<Option<Mapped>, CouplingError> {
+        self.core.check_process()?;
+        let piece = PieceRef {
+            region,
+            offset,
+            bytes: bytes as u64,
+        };
+        self.data.map(piece, wait)
     }
 
     /// Fills all `pieces` from the endpoint's regions, in one round trip where

@@ -1,7 +1,17 @@
 //! What every transport of a peer can do.
 
-use crate::coupling::{CouplingError, Piece, PieceRef};
+use crate::coupling::{CouplingError, Piece, PieceRef, Urgency};
+use crate::shm::Mapped;
 use crate::time::Wait;
+
+/// The messages of a linked peer, where they go another way than the channel.
+pub(super) trait Messages: Send + Sync {
+    /// See [`Peer::send`](super::Peer::send).
+    fn send(&self, parts: &[&[u8]], urgency: Urgency, wait: &Wait) -> Result<(), CouplingError>;
+
+    /// See [`Peer::receive`](super::Peer::receive).
+    fn receive(&self, into: &mut Vec<u8>, wait: &Wait) -> Result<(), CouplingError>;
+}
 
 /// The data of a peer, by one transport. One read at a time is between
 /// `start_read` and `finish_read` or `abandon_read`; the peer sees to that,
@@ -16,6 +26,12 @@ pub(super) trait Data: Send + Sync {
 
     /// Nobody wants what was asked for.
     fn abandon_read(&self);
+
+    /// See [`Peer::map`](super::Peer::map).
+    fn map(&self, piece: PieceRef, wait: &Wait) -> Result<Option<Mapped>, CouplingError> {
+        let _ = (piece, wait);
+        Ok(None)
+    }
 
     /// See [`Peer::receive_push`](super::Peer::receive_push).
     fn receive_push(

@@ -1,5 +1,6 @@
 //! The end of a ring that sends.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::super::error::RingError;
@@ -150,6 +151,22 @@ impl RingWriter {
         }
     }
 
+    /// Says when this side wants its bell rung because there is room again.
+    /// What was received before may not have rung it: try once more after this,
+    /// and only then sleep.
+    pub fn set_attention(&mut self, attention: Attention) {
+        self.set(attention);
+    }
+
+    /// Makes the bell silent. To be called after it rang, before
+    /// [`RingWriter::set_attention`] and sending.
+    ///
+    /// # Errors
+    /// [`RingError::System`].
+    pub fn silence(&self) -> Result<(), RingError> {
+        self.ends.rung_here.silence()
+    }
+
     /// Bytes of a frame, if it may be sent.
     fn check(&self, parts: &[&[u8]]) -> Result<u64, RingError> {
         if let Some(what) = self.hostile {
@@ -238,5 +255,13 @@ impl RingWriter {
     fn set(&mut self, attention: Attention) {
         let word = Shared(&self.ends.own, WAITING);
         self.sleeper.set(&word, attention);
+    }
+}
+
+impl AsFd for RingWriter {
+    /// The bell: readable when the other side has made room for one that
+    /// sleeps.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ends.rung_here.as_fd()
     }
 }
