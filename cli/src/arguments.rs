@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use panta_core::config::{ByteSize, Value};
 use panta_staging::proto::limits::SERVER_BYTES_DEFAULT;
 use panta_staging_server::CONNECTIONS_DEFAULT;
+use panta_transports::coupling::InterfaceChoice;
 
 use crate::slice::Slice;
 use crate::source::StepChoice;
@@ -28,6 +29,7 @@ use crate::source::StepChoice;
   panta show file:run42.panta u --step last --slice z=10
   panta copy staging:run42@node7:7400 file:kept.panta
   panta plot file:run42.panta u --slice z=10 -o u.png
+  panta doctor
 
 Exit codes: 0 done, 1 failed, 2 used wrongly. The parameters of URLs are in docs/parameters.md."
 )]
@@ -44,6 +46,7 @@ pub(crate) enum Command {
     Copy(CopyArguments),
     Plot(PlotArguments),
     Bench(BenchArguments),
+    Doctor(DoctorArguments),
     /// One process of a measurement.
     #[command(hide = true)]
     BenchRole {
@@ -298,4 +301,32 @@ pub(crate) enum Workload {
     Copy,
     /// Four writers to two readers, cut across.
     Redistribute,
+}
+
+/// Says what this machine has, and proves each transport with a small transfer.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  panta doctor                              # this machine, and transfers within it
+  panta doctor --serve --interface eth0     # prints what to run on another host
+  panta doctor --connect TICKET             # there: transfers between the two
+
+A line is ok, missing (much works without) or failed; the last column says what to try.
+With --serve the key within the ticket is good for this run only, which ends when the
+other host has gone, or after --wait.")]
+pub(crate) struct DoctorArguments {
+    /// Prints one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Waits for another host to try the transports with.
+    #[arg(long, conflicts_with = "connect")]
+    pub(crate) serve: bool,
+    /// Where to listen: `loopback`, an interface as `eth0`, an address or a block.
+    #[arg(long, requires = "serve", value_name = "X", default_value = "loopback")]
+    pub(crate) interface: Vec<InterfaceChoice>,
+    /// How long to wait for the other host.
+    #[arg(long, requires = "serve", value_name = "TIME", value_parser = duration, default_value = "10min")]
+    pub(crate) wait: Duration,
+    /// Tries the transports with the host that printed this ticket.
+    #[arg(long, value_name = "TICKET")]
+    pub(crate) connect: Option<String>,
 }

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Copy(arguments) => commands::copy::run(&arguments),
         Command::Plot(arguments) => commands::plot::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::BenchRole { role } => commands::bench::run_role(&role),
     };
     match outcome {

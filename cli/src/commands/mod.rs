@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod copy;
+pub(crate) mod doctor;
 pub(crate) mod ls;
 pub(crate) mod plot;
 pub(crate) mod serve;

@@ -97,6 +97,16 @@ struct Present {
     address: IpAddr,
 }
 
+/// Every address of every interface of this machine that is up, with the
+/// interface's name; link-local ones of IPv6 are left out.
+///
+/// # Errors
+/// [`CouplingError::Io`] where the system does not say.
+pub fn interface_addresses() -> Result<Vec<(String, IpAddr)>, CouplingError> {
+    let pair = |one: Present| (one.name, one.address);
+    Ok(present()?.into_iter().map(pair).collect())
+}
+
 /// The addresses that the choices mean on this machine, each once; loopback
 /// where there is no choice.
 pub(super) fn addresses(choices: &[InterfaceChoice]) -> Result<Vec<IpAddr>, CouplingError> {

@@ -46,7 +46,7 @@ use std::time::Duration;
 pub use counters::CouplingCounters;
 pub use endpoint::Endpoint;
 pub use error::{CouplingError, Lost, Tried, TriedWhy};
-pub use interfaces::{BadInterface, InterfaceChoice};
+pub use interfaces::{BadInterface, InterfaceChoice, interface_addresses};
 pub use options::{
     Allowed, Choice, CouplingLimits, DEFAULT_LEASE, EndpointOptions, MIN_LEASE, PeerOptions,
     TransportName,
