@@ -887,9 +887,12 @@ contains
       type(c_ptr), pointer :: each(:)
       integer(c_size_t) :: i, n, longest
       n = count
-      if (.not. c_associated(pointer)) n = 0
+      if (n == 0 .or. .not. c_associated(pointer)) then
+         allocate (character(0) :: texts(0))
+         return
+      end if
+      call c_f_pointer(pointer, each, [n])
       longest = 0
-      if (n > 0) call c_f_pointer(pointer, each, [n])
       do i = 1, n
          longest = max(longest, c_strlen(each(i)))
       end do

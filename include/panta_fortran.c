@@ -159,8 +159,11 @@ static panta_status read_descriptor(const char *function, const CFI_cdesc_t *arr
 {
     panta_buffer *buffer = &read->buffer;
     memset(read, 0, sizeof *read);
-    if (!array)
-        return refuse(PANTA_ERROR_NULL, "%s: `array` is not given", function);
+    if (!array || !array->base_addr)
+        return refuse(PANTA_ERROR_NULL,
+                      "%s: `array` is not there: it was not allocated, or its pointer is "
+                      "not associated",
+                      function);
     if (array->version != CFI_VERSION)
         return refuse(PANTA_ERROR_UNSUPPORTED,
                       "%s: `array` has a descriptor of version %d, and panta_fortran.c "

@@ -54,6 +54,26 @@ static inline const char *panta_mpi_refusal(void)
                      "streams on the thread that initialised it";
 }
 
+/* Whether MPI knows a communicator. Errors about one that it does not know go to the
+ * handlers of those that are always there, and are returned just here: by default
+ * they end the program. MPIs whose handles are pointers cannot tell in C, where a
+ * freed one points to memory that is gone; in Fortran all can. */
+static inline int panta_mpi_knows(MPI_Comm group)
+{
+    MPI_Errhandler world, self;
+    int size = 0, code;
+    MPI_Comm_get_errhandler(MPI_COMM_WORLD, &world);
+    MPI_Comm_get_errhandler(MPI_COMM_SELF, &self);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+    code = MPI_Comm_size(group, &size);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, world);
+    MPI_Comm_set_errhandler(MPI_COMM_SELF, self);
+    MPI_Errhandler_free(&world);
+    MPI_Errhandler_free(&self);
+    return code == MPI_SUCCESS;
+}
+
 /* Gathers without blocking in MPI, so that the deadline is kept. */
 static inline panta_status panta_mpi_allgather(void *context, const void *mine,
                                                void *all, uint64_t bytes_each,
@@ -106,8 +126,12 @@ static inline panta_status panta_comm_mpi(MPI_Comm group, panta_comm **comm)
         return panta_fail(PANTA_ERROR_COMMUNICATOR, refusal);
     if (group == MPI_COMM_NULL)
         return panta_fail(PANTA_ERROR_ARGUMENT,
-                          "the communicator is MPI_COMM_NULL; ranks outside a "
-                          "group do not open its streams");
+                          "`group` is MPI_COMM_NULL; ranks outside a group do "
+                          "not open its streams");
+    if (!panta_mpi_knows(group))
+        return panta_fail(PANTA_ERROR_ARGUMENT,
+                          "`group` is no communicator of MPI: it was freed, or "
+                          "never made");
     duplicate = (MPI_Comm *)malloc(sizeof *duplicate);
     if (!duplicate)
         return panta_fail(PANTA_ERROR_IO, "no memory for a communicator");

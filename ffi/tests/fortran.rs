@@ -5,7 +5,7 @@
 mod support;
 
 use support::fortran::{FLANG, GFORTRAN};
-use support::{Workshop, here};
+use support::{Workshop, check, here};
 
 #[test]
 fn every_type_rank_and_layout_comes_back_as_it_was_put_from_fortran() {
@@ -68,5 +68,68 @@ fn every_function_of_c_is_reached_from_fortran() {
         let is_there =
             module.contains(&format!("'{name}'")) || support.contains(&format!("{name}("));
         assert!(is_there != missing.contains(&name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn misuse_from_fortran_is_an_error_that_names_the_argument() {
+    let shop = Workshop::new();
+    for compiler in [GFORTRAN, FLANG] {
+        compiler.runs(&shop, "misuse.f90", &[&shop.url(compiler.name)]);
+    }
+}
+
+#[test]
+fn an_error_that_nobody_takes_stops_the_program_with_its_message() {
+    let shop = Workshop::new();
+    let source = here().join("tests/programs/misuse.f90");
+    let Some(built) = GFORTRAN.compile(&shop, &source) else {
+        return;
+    };
+    let url = shop.url("run.panta");
+    let output = shop.command(built).args([&url, "stop"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("put outside a step"), "{said}");
+}
+
+#[test]
+fn a_library_older_than_the_module_is_refused_by_its_version() {
+    let shop = Workshop::new();
+    let include = shop.path("newer");
+    std::fs::create_dir(&include).unwrap();
+    for name in ["panta.h", "panta.f90", "panta_fortran.c"] {
+        let text = std::fs::read_to_string(here().join("../include").join(name)).unwrap();
+        let newer = text.replace(
+            "#define PANTA_VERSION_MAJOR 0",
+            "#define PANTA_VERSION_MAJOR 77",
+        );
+        std::fs::write(include.join(name), newer).unwrap();
+    }
+    let source = here().join("tests/programs/round.f90");
+    let Some(built) = GFORTRAN.compile_with(&shop, &source, &include) else {
+        return;
+    };
+    let output = shop.command(built).arg("file:x.panta").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("is older than the module"), "{said}");
+    assert!(said.contains("77.1.0"), "{said}");
+}
+
+#[test]
+fn ranks_of_either_mpi_write_and_read_together_from_fortran() {
+    let shop = Workshop::new();
+    let open_mpi = ["--oversubscribe", "--allow-run-as-root"];
+    for (mpi, more) in [("openmpi", &open_mpi[..]), ("mpich", &[])] {
+        let Some(built) = GFORTRAN.compile_mpi(&shop, mpi) else {
+            continue;
+        };
+        let mut command = shop.command(format!("mpirun.{mpi}"));
+        command.args(more).args(["-n", "2"]).arg(built);
+        command
+            .arg(shop.url(&format!("{mpi}.panta")))
+            .stdin(std::process::Stdio::null());
+        check(&command.output().unwrap(), mpi);
     }
 }

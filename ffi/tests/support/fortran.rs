@@ -25,8 +25,12 @@ pub(crate) const GFORTRAN: Compiler = Compiler {
         "-Werror",
         "-g",
     ],
-    // The tests compare numbers that are exact.
-    lax: &["-Wno-compare-reals", "-fcheck=all"],
+    // The tests compare numbers that are exact, and pass what they never allocated.
+    lax: &[
+        "-Wno-compare-reals",
+        "-Wno-maybe-uninitialized",
+        "-fcheck=all",
+    ],
     modules_to: "-J",
 };
 
@@ -121,6 +125,40 @@ impl Compiler {
             &format!("compiling {}", source.display()),
         );
         Some(program)
+    }
+
+    /// Compiles `mpi.f90` with the wrappers of an MPI, which call this compiler.
+    pub(crate) fn compile_mpi(&self, shop: &Workshop, mpi: &str) -> Option<PathBuf> {
+        let [c, fortran] = ["mpicc", "mpifort"].map(|tool| format!("{tool}.{mpi}"));
+        if !(has(&c) && has(&fortran) && has(&format!("mpirun.{mpi}"))) {
+            return None;
+        }
+        let directory = shop.path(mpi);
+        std::fs::create_dir_all(&directory).unwrap();
+        let include = here().join("../include");
+        let programs = here().join("tests/programs");
+        let mut objects = Command::new(c);
+        objects
+            .args(["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror", "-c"])
+            .arg("-I")
+            .arg(&include)
+            .arg(include.join("panta_fortran.c"))
+            .arg(include.join("panta_fortran_mpi.c"))
+            .current_dir(&directory);
+        check(&run(&mut objects)?, "compiling the C files for Fortran");
+        let mut program = Command::new(fortran);
+        program
+            .args(self.strict)
+            .args(self.lax)
+            .arg(include.join("panta.f90"))
+            .arg(include.join("panta_mpi.F90"))
+            .arg(programs.join("mpi.f90"))
+            .args(["panta_fortran.o", "panta_fortran_mpi.o", "-o", "mpi", "-L"])
+            .arg(shop.path("."))
+            .arg("-lpanta")
+            .current_dir(&directory);
+        check(&run(&mut program)?, "compiling mpi.f90");
+        Some(directory.join("mpi"))
     }
 
     /// Compiles one of the test programs and runs it to its end.
