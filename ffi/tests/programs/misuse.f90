@@ -88,6 +88,8 @@ contains
       call refused(PANTA_ERROR_DTYPE, '`array` is real(8)', 'reals into a logical')
       call panta_put(out, text, 1, ierr)
       call refused(PANTA_ERROR_DTYPE, '`array` is integer(4)', 'a number into a text')
+      allocate (none(1, 1))
+      deallocate (none)
       call panta_put(out, u, none, ierr)
       call refused(PANTA_ERROR_NULL, '`array`', 'an array that is not allocated')
       call panta_put_deferred(out, u, field(1, :), ierr=ierr)
