@@ -1,9 +1,12 @@
 # The short names of what one does here; the work is in scripts/ and cargo.
-.PHONY: help setup build demo test soak bench clean
+PREFIX ?= /usr/local
+
+.PHONY: help setup build install demo test soak bench clean
 
 help:
 	@echo 'make setup   install what is missing on Debian (MPI, libclang, numpy in .venv)'
 	@echo 'make build   the command panta and the examples, optimised'
+	@echo 'make install PREFIX=DIR   the command, libpanta and what C, C++ and Fortran need'
 	@echo 'make demo    a simulation and an analysis, coupled live; images in demo/'
 	@echo 'make test    format, lints, tests, C, CMake, Python, a short coupled run'
 	@echo 'make soak    hours of simulated faults, and miri where it is installed'
@@ -15,6 +18,9 @@ setup:
 build:
 	cargo build --release --bin panta
 	cargo build --release -p gray-scott -p analysis
+
+install:
+	@scripts/install '$(DESTDIR)$(PREFIX)'
 
 demo: setup
 	@scripts/demo
