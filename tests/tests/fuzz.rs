@@ -104,6 +104,6 @@ macro_rules! targets {
 }
 
 targets! {
-    channel control_tree staging_message shard_map file_commit file_index file_meta
+    channel coupling ticket control_tree staging_message shard_map file_commit file_index file_meta
     schema layout step_record stream_join stream_reader stream_writer config_toml config_url
 }

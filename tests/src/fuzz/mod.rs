@@ -24,6 +24,7 @@ use panta_staging::proto::codec;
 use panta_staging::shard::ShardMap;
 use panta_transports::channel::{PREAMBLE_HEADER_BYTES, parse_answer, parse_hello, parse_prefix};
 use panta_transports::copy::checksum;
+use panta_transports::coupling::{Ticket, parse_frame};
 
 /// A parser under attack.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,8 @@ const fn target(
 /// Every parser.
 pub const TARGETS: &[Target] = &[
     target("channel", seeds::channel, channel, SOME_BYTES),
+    target("coupling", seeds::coupling, coupling, SOME_BYTES),
+    target("ticket", seeds::tickets, ticket, SOME_BYTES),
     target(
         "control_tree",
         seeds::control_tree,
@@ -128,6 +131,19 @@ fn channel(bytes: &[u8]) {
         assert_eq!(parse_answer(&answer.to_bytes()), Ok(answer));
     }
     assert_eq!(parse_prefix(header).to_bytes(), *header);
+}
+
+fn coupling(bytes: &[u8]) {
+    if let Ok(frame) = parse_frame(bytes) {
+        let written = frame.to_bytes();
+        assert_eq!(parse_frame(&written), Ok(frame));
+    }
+}
+
+fn ticket(bytes: &[u8]) {
+    if let Ok(ticket) = Ticket::from_bytes(bytes) {
+        assert_eq!(ticket.to_bytes(), bytes);
+    }
 }
 
 fn control_tree(bytes: &[u8]) {

@@ -15,6 +15,9 @@ use panta_staging::proto::message::{
 };
 use panta_staging::shard::{Server, ShardMap};
 use panta_transports::channel::{Answer, Hello as ChannelHello, Prefix};
+use panta_transports::coupling::{
+    Choice, Frame, Hello as CouplingHello, Join, Lost, Offer, Ticket, TransportName,
+};
 
 use crate::cells;
 use crate::part::time;
@@ -43,6 +46,64 @@ pub(super) fn channel() -> Vec<Vec<u8>> {
         hello.to_bytes().to_vec(),
         answer.to_bytes().to_vec(),
         prefix.to_bytes().to_vec(),
+    ]
+}
+
+pub(super) fn coupling() -> Vec<Vec<u8>> {
+    let piece = [&7_u32.to_le_bytes()[..], &[1; 8], &[2, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let read = [&[7][..], &1_u64.to_le_bytes(), &piece, &piece].concat();
+    let token = [5; 16];
+    let frames = [
+        Frame::Hello(CouplingHello {
+            linked: true,
+            choice: Choice::Auto,
+            lease_ms: 30_000,
+            message_bytes: 1 << 20,
+            hello: b"a group",
+        }),
+        Frame::Join(Join {
+            peer: 3,
+            token,
+            push_bytes: 1 << 33,
+        }),
+        Frame::Offer(Offer {
+            instance: 9,
+            lease_ms: 30_000,
+            message_bytes: 1 << 20,
+            read_bytes: 1 << 30,
+            read_pieces: 1000,
+            connections: 2,
+            transports: [Ok(vec![1; 60]), Ok(Vec::new()), Err("no fabric".into())],
+        }),
+        Frame::Settle {
+            transport: TransportName::Shm,
+            why: "the same node".into(),
+        },
+        Frame::Welcome { peer: 3, token },
+        Frame::Message(b"anything"),
+        Frame::Data { id: 4 },
+        Frame::Missing { id: 4, piece: 2 },
+        Frame::Push { tag: 6 },
+        Frame::Credit { bytes: 10 },
+        Frame::Heartbeat,
+        Frame::Close(Lost::Misbehaved { what: "it".into() }),
+        Frame::Close(Lost::Closed),
+    ];
+    let mut seeds: Vec<_> = frames.iter().map(Frame::to_bytes).collect();
+    seeds.push(read);
+    seeds
+}
+
+pub(super) fn tickets() -> Vec<Vec<u8>> {
+    let four = "10.1.2.3:4000".parse().unwrap();
+    let six = "[fd00::1]:65535".parse().unwrap();
+    let ticket = |addresses| Ticket {
+        addresses,
+        instance: 77,
+    };
+    vec![
+        ticket(vec![]).to_bytes(),
+        ticket(vec![four, six, four]).to_bytes(),
     ]
 }
 
