@@ -21,11 +21,17 @@ pub struct Row {
     /// What must hold.
     pub holds: &'static str,
     /// One cell for each of [`ENGINES`].
-    pub cells: [Cell; 4],
+    pub cells: [Cell; 5],
 }
 
 /// The columns.
-pub const ENGINES: [&str; 4] = ["file", "staging, 1 server", "staging, 3 servers", "stream"];
+pub const ENGINES: [&str; 5] = [
+    "file",
+    "staging, 1 server",
+    "staging, 3 servers",
+    "stream, shm",
+    "stream, tcp",
+];
 
 /// The page `docs/scenarios.md`.
 #[must_use]

@@ -32,8 +32,8 @@ pub enum Engine {
     File,
     /// `staging:` with this many servers.
     Staging(usize),
-    /// `stream:`.
-    Stream,
+    /// `stream:` over this transport.
+    Stream(&'static str),
 }
 
 /// A group of ranks that a stage started.
@@ -156,7 +156,11 @@ impl Stage {
         let query = query.collect::<Vec<_>>().join("&");
         match self.engine {
             Engine::File => format!("file:{}?{query}", self.file(name).display()),
-            Engine::Stream => format!("stream:{name}?{query}"),
+            Engine::Stream(transport) => {
+                let contact = self.directory().join(format!("{name}.panta-contact"));
+                let contact = contact.display();
+                format!("stream:{name}?contact={contact}&transport={transport}&{query}")
+            }
             Engine::Staging(_) => {
                 let Servers { names, key, .. } = self.servers.as_ref().expect("staging servers");
                 format!("staging:{name}@{names}?key={}&{query}", key.display())
@@ -169,8 +173,44 @@ impl Stage {
     pub fn keep_all(&self) -> &'static str {
         match self.engine {
             Engine::File => "",
-            Engine::Staging(_) | Engine::Stream => "retain_steps=5000",
+            Engine::Staging(_) | Engine::Stream(_) => "retain_steps=5000",
         }
+    }
+
+    /// The parameters under which a writer starts without waiting for a reader.
+    #[must_use]
+    pub fn alone(&self) -> &'static str {
+        match self.engine {
+            Engine::File | Engine::Staging(_) => "",
+            Engine::Stream(_) => "rendezvous=0",
+        }
+    }
+
+    /// Both: a writer that starts alone, and keeps every step.
+    #[must_use]
+    pub fn keep_all_alone(&self) -> &'static str {
+        match self.engine {
+            Engine::File => "",
+            Engine::Staging(_) => "retain_steps=5000",
+            Engine::Stream(_) => "retain_steps=5000&rendezvous=0",
+        }
+    }
+
+    /// The parameters under which a writer of so many ranks has room for three
+    /// steps of the shape that most scenarios use.
+    #[must_use]
+    pub fn room_for_three(&self, ranks: u64) -> String {
+        match self.engine {
+            Engine::File | Engine::Staging(_) => "retain_steps=3".into(),
+            // A step takes 1 KiB, or a little more than half of it on each of two ranks.
+            Engine::Stream(_) => format!("limit={}", 3500 / ranks + 150 * (ranks - 1)),
+        }
+    }
+
+    /// Whether the steps of a writer that has closed or died can still be read.
+    #[must_use]
+    pub fn outlives_its_writer(&self) -> bool {
+        !matches!(self.engine, Engine::Stream(_))
     }
 
     /// Where `file:` keeps the stream called `name`.

@@ -133,7 +133,9 @@ pub fn first_uncovered(wish: &Wish<'_>, pieces: &[Piece]) -> Option<Extent> {
     ))
 }
 
-fn are_disjoint(pieces: &[Piece]) -> bool {
+/// Whether no two pieces give the same cell of the result.
+#[must_use]
+pub fn are_disjoint(pieces: &[Piece]) -> bool {
     pieces.len() < 2
         || BlockIndex::new(
             pieces

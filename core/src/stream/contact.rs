@@ -10,7 +10,7 @@
 //!     20      4  zero
 //!     24      8  the number of the next step, rewritten in place as steps are sealed
 //!     32      8  the same with all bits turned, so that a torn one shows
-//!     40         body: stream, instance, epoch, process, key, ticket
+//!     40         body: stream, instance, lives, process, key, ticket
 //! ```
 //! Everything is little-endian.
 //!
@@ -32,6 +32,7 @@ use panta_transports::copy::checksum;
 use panta_transports::random;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
+use super::machine::Life;
 use super::process::Process;
 use crate::codec::{DecodeError, Decoder, Encoder};
 use crate::config::Target;
@@ -57,14 +58,21 @@ pub(super) struct Contact {
     pub(super) stream: String,
     /// This life of the writer.
     pub(super) instance: Instance,
-    /// Its number.
-    pub(super) epoch: u64,
+    /// The lives of the writer as far as they are known, this one last.
+    pub(super) lives: Vec<Life>,
     /// The root of the writer.
     pub(super) process: Process,
     /// What reader and writer know and nobody else.
     pub(super) key: Key,
     /// Where the root's endpoint listens.
     pub(super) ticket: Vec<u8>,
+}
+
+impl Contact {
+    /// The number of this life.
+    pub(super) fn epoch(&self) -> u64 {
+        self.lives.last().map_or(0, |life| life.epoch)
+    }
 }
 
 /// A contact file that was found.
@@ -74,11 +82,11 @@ pub(super) struct Found {
     /// The number of the step after the last that was sealed, as far as the
     /// writer had noted it.
     pub(super) next_step: u64,
-    identity: Identity,
+    pub(super) identity: Identity,
 }
 
-/// Which file it is, whatever its name.
-type Identity = (u64, u64);
+/// Which file it is, whatever its name: device and number.
+pub(super) type Identity = (u64, u64);
 
 /// Where the contact file of a stream is.
 pub(super) fn path_of(target: &Target) -> PathBuf {
@@ -137,7 +145,12 @@ fn encode(contact: &Contact, next_step: u64) -> Vec<u8> {
     let mut body = Encoder::default();
     body.text(&contact.stream)
         .bytes(&contact.instance)
-        .u64(contact.epoch);
+        .length(contact.lives.len());
+    for life in &contact.lives {
+        // One more than the step, so that 0 is for none.
+        let after = life.after.map_or(0, |step| step.saturating_add(1));
+        body.u64(life.epoch).u64(after);
+    }
     contact.process.encode(&mut body);
     body.bytes(contact.key.secret_bytes())
         .bytes(&contact.ticket);
@@ -178,13 +191,31 @@ fn decode(bytes: &[u8]) -> Result<(Contact, u64), DecodeError> {
     let contact = Contact {
         stream: from.text()?,
         instance: fixed(&mut from)?,
-        epoch: from.u64()?,
+        lives: lives(&mut from)?,
         process: Process::decode(&mut from)?,
         key: Key::from_bytes(fixed::<KEY_BYTES>(&mut from)?),
         ticket: from.bytes()?.to_vec(),
     };
     from.finish()?;
     Ok((contact, next_step))
+}
+
+fn lives(from: &mut Decoder<'_>) -> Result<Vec<Life>, DecodeError> {
+    let mut lives: Vec<Life> = Vec::new();
+    for _ in 0..from.count(16)? {
+        let life = Life {
+            epoch: from.u64()?,
+            after: from.u64()?.checked_sub(1),
+        };
+        if lives.last().is_some_and(|last| last.epoch >= life.epoch) {
+            return Err(from.error("lives are not in ascending order"));
+        }
+        lives.push(life);
+    }
+    if lives.is_empty() {
+        return Err(from.error("it names no life of the writer"));
+    }
+    Ok(lives)
 }
 
 fn fixed<const LENGTH: usize>(from: &mut Decoder<'_>) -> Result<[u8; LENGTH], DecodeError> {
@@ -217,7 +248,7 @@ impl ContactFile {
         path: &Path,
         contact: &Contact,
         next_step: u64,
-        replaces: Option<&Found>,
+        replaces: Option<Identity>,
     ) -> Result<Self, Unpublished> {
         let failed = |doing: &str, error: &dyn std::fmt::Display| {
             Unpublished::Failed(io(doing, path, error))
@@ -236,8 +267,8 @@ impl ContactFile {
         file.write_all(&encode(contact, next_step))
             .map_err(|error| failed("writing", &error))?;
         let metadata = file.metadata().map_err(|error| failed("making", &error))?;
-        if let Some(found) = replaces {
-            remove(path, found.identity).map_err(|error| failed("replacing", &error))?;
+        if let Some(identity) = replaces {
+            remove(path, identity).map_err(|error| failed("replacing", &error))?;
         }
         match place(&draft.0, path) {
             Ok(()) => Ok(Self {
@@ -268,7 +299,7 @@ impl ContactFile {
         look(&self.path)
             .ok()
             .flatten()
-            .map(|found| found.contact.epoch)
+            .map(|found| found.contact.epoch())
     }
 
     /// Takes the file away, unless it is another's by now.

@@ -1,7 +1,86 @@
 //! `stream:` steps straight from their writers to their readers.
+//!
+//! ```text
+//! writer rank                                        reader rank
+//!   session                                            session
+//!   memory: slots of sealed steps  <── map or read ──  fetch, haul: tiles of boxes
+//!   root:  publisher  ── announcements, releases ──>   root:  subscriber
+//!          contact file: how to find it, and its key
+//! ```
+//! - [`machine`]: the protocol, without sockets, clocks or bytes;
+//! - `contact`, `process`: how writers and readers of a name find each other;
+//! - `slot`, `memory`: where a step's blocks lie with the rank that put them;
+//! - `message`: what goes with the protocol's messages;
+//! - `writer`, `reader`: the engine's calls; `step`, `fetch`, `haul`, `peers`: reading.
+//!
+//! It promises: a step is announced when all its ranks have captured it, so
+//! that readers see it whole or not at all; a step that a reader group was told
+//! of stays until the group lets go of it or is lost; what is read is compared
+//! with the checksums made at put.
+//!
+//! It does not: keep steps beyond the life of the writer, or spill them to disk.
 
-#[allow(dead_code, reason = "for the writer and the reader of the engine")]
 mod contact;
+mod fetch;
+mod haul;
 pub mod machine;
-#[allow(dead_code, reason = "for the writer and the reader of the engine")]
+mod memory;
+mod message;
+mod peers;
 mod process;
+mod reader;
+mod slot;
+mod step;
+mod writer;
+
+use std::sync::Arc;
+
+use crate::config::Engine;
+use crate::engine::{
+    EngineFactory, OpenArguments, PreparedWriter, ReaderEngine, Resume, Start, WriterEngine,
+};
+use crate::error::OpenError;
+
+/// Opens `stream:` streams.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StreamEngine;
+
+impl EngineFactory for StreamEngine {
+    fn engine(&self) -> Engine {
+        Engine::Stream
+    }
+
+    fn prepare_writer(
+        &self,
+        arguments: &OpenArguments<'_>,
+        resume: Resume,
+    ) -> Result<PreparedWriter, OpenError> {
+        writer::prepare(arguments, resume)
+    }
+
+    fn attach_writer(
+        &self,
+        arguments: &OpenArguments<'_>,
+        prepared: &PreparedWriter,
+    ) -> Result<Box<dyn WriterEngine>, OpenError> {
+        Ok(Box::new(writer::StreamWriter::attach(arguments, prepared)?))
+    }
+
+    fn prepare_reader(
+        &self,
+        _arguments: &OpenArguments<'_>,
+        _start: &Start,
+    ) -> Result<Vec<u8>, OpenError> {
+        // The root finds the writer when it attaches; its ranks need nothing from it.
+        Ok(Vec::new())
+    }
+
+    fn attach_reader(
+        &self,
+        arguments: &OpenArguments<'_>,
+        start: &Start,
+        _ticket: &[u8],
+    ) -> Result<Arc<dyn ReaderEngine>, OpenError> {
+        Ok(Arc::new(reader::StreamReader::attach(arguments, start)?))
+    }
+}

@@ -37,7 +37,8 @@ pub fn holes(stage: &mut Stage) {
 /// Overlapping blocks: the highest (rank, put order) wins; an error in checked mode.
 pub fn overlap(stage: &mut Stage) {
     pair(stage, "blocks::overlap", (2, 1));
-    let url = stage.url_with("checked", "checked=true");
+    let query = format!("checked=true&{}", stage.alone());
+    let url = stage.url_with("checked", query.trim_end_matches('&'));
     stage.start("blocks::overlap_writer", 2, &url, &[("checked", 1)]);
     stage.all_ended();
 }

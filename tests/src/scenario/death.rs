@@ -25,7 +25,7 @@ const COMPUTE: Duration = Duration::from_millis(2);
 pub fn readers_killed(stage: &mut Stage) {
     let kills = std::env::var(KILLS_VARIABLE).map_or(KILLS, |text| text.parse().unwrap());
     stage.extend(Duration::from_secs(kills));
-    let url = stage.url("endless");
+    let url = stage.url_with("endless", stage.alone());
     let writer = stage.start("death::endless_writer", 2, &url, &[]);
     stage.all_heard(writer, "wrote");
     for kill in 0..kills {

@@ -7,7 +7,7 @@ use panta::{Reader, Shape, Start, StepTime, Writer};
 use crate::cells;
 use crate::grid;
 use crate::part::{Part, Role};
-use crate::stage::Stage;
+use crate::stage::{Engine, Stage};
 
 /// The array that these scenarios send.
 pub(crate) const SHAPE: [u64; 2] = [12, 9];
@@ -31,7 +31,12 @@ pub fn writer_dropped(stage: &mut Stage) {
 
 /// A reader that is dropped without `close`, with a step in hand, holds nobody up.
 pub fn reader_dropped(stage: &mut Stage) {
-    let url = stage.url_with("dropped", stage.keep_all());
+    let query = match stage.engine {
+        // The writer ends the stream when its readers have let go: both have to be there.
+        Engine::Stream(_) => format!("{}&rendezvous=2", stage.keep_all()),
+        _ => stage.keep_all().to_owned(),
+    };
+    let url = stage.url_with("dropped", &query);
     let writer = stage.start("groups::plain_writer", 2, &url, &[("steps", 20)]);
     let dropped = stage.start("groups::dropping_reader", 2, &url, &[]);
     let other = stage.start("groups::plain_reader", 1, &url, &[("steps", 20)]);

@@ -18,7 +18,7 @@ const SLOW: Duration = Duration::from_millis(30);
 
 /// A reader that comes when half of the steps are written still sees all.
 pub fn delayed_reader(stage: &mut Stage) {
-    let url = stage.url_with("late", stage.keep_all());
+    let url = stage.url_with("late", stage.keep_all_alone());
     let writer = stage.start("late::late_writer", 2, &url, &[]);
     stage.all_heard(writer, "half");
     let reader = stage.start("groups::plain_reader", 2, &url, &[("steps", 10)]);
@@ -62,7 +62,8 @@ pub fn late_reader(part: &Part) {
 
 /// A writer without readers runs through, in bounded memory.
 pub fn no_reader(stage: &mut Stage) {
-    let url = stage.url_with("alone", "limit=8MiB");
+    let query = format!("limit=8MiB&{}", stage.alone());
+    let url = stage.url_with("alone", query.trim_end_matches('&'));
     stage.start("late::alone_writer", 1, &url, &[]);
     stage.all_ended();
 }
@@ -159,7 +160,7 @@ pub fn polling_reader(part: &Part) {
 
 /// A reader that opens at the latest step, again and again, skips and never goes back.
 pub fn latest(stage: &mut Stage) {
-    let url = stage.url("latest");
+    let url = stage.url_with("latest", stage.alone());
     let writer = stage.start("late::latest_writer", 2, &url, &[]);
     for newest in [3, 7, 11] {
         stage.all_heard(writer, "wrote");
@@ -229,7 +230,7 @@ pub fn slow_reader(part: &Part) {
 /// Whatever blocks can be interrupted while it does; a reader goes on afterwards.
 pub fn interrupt(stage: &mut Stage) {
     for (number, call) in ["begin", "end", "close"].into_iter().enumerate() {
-        let url = stage.url_with(&format!("interrupted-{call}"), stage.keep_all());
+        let url = stage.url_with(&format!("interrupted-{call}"), stage.keep_all_alone());
         let arguments = [("call", number as u64)];
         let writer = stage.start("late::interrupted_writer", 2, &url, &arguments);
         stage.heard(writer, 0, "interrupted");
@@ -354,8 +355,8 @@ pub fn interrupted_opening(part: &Part) {
 /// A reader holds step 0 while ten are written and three kept: a policy drops
 /// the others, and their numbers tell which.
 pub fn shedding(stage: &mut Stage, policy: &str) {
-    assert!(matches!(stage.engine, Engine::Staging(_) | Engine::Stream));
-    let query = format!("policy={policy}&retain_steps=3");
+    assert!(stage.engine != Engine::File);
+    let query = format!("policy={policy}&{}", stage.room_for_three(1));
     let url = stage.url_with("shed", &query);
     let writer = stage.start("late::shedding_writer", 1, &url, &[]);
     let reader = stage.start("late::gap_reader", 1, &url, &[]);

@@ -5,16 +5,22 @@ use panta::{Reader, Start};
 use super::groups::get_slab;
 use crate::cells;
 use crate::part::{Part, time};
-use crate::stage::Stage;
+use crate::stage::{Arguments, Stage};
 use panta::Shape;
 
 const STEPS: u64 = 10;
 
 /// From the oldest, at, after, at a time, at the latest; after the writer has closed.
 pub fn replay(stage: &mut Stage) {
-    let url = stage.url_with("replay", stage.keep_all());
-    let writer = stage.start("replay::recorded_writer", 2, &url, &[]);
-    stage.ended(writer);
+    let url = stage.url_with("replay", stage.keep_all_alone());
+    let stays = !stage.outlives_its_writer();
+    let arguments: Arguments<'_> = if stays { &[("stays", 1)] } else { &[] };
+    let writer = stage.start("replay::recorded_writer", 2, &url, arguments);
+    if stays {
+        stage.all_heard(writer, "written");
+    } else {
+        stage.ended(writer);
+    }
     for (key, value, first) in [
         ("oldest", 0, 0),
         ("at", 4, 4),
@@ -24,13 +30,18 @@ pub fn replay(stage: &mut Stage) {
         ("latest", 0, STEPS - 1),
         ("cursor", 0, 0),
     ] {
-        let arguments = [(key, value), ("first", first)];
+        let mut arguments = vec![(key, value), ("first", first)];
+        arguments.extend(stays.then_some(("stays", 1)));
         let reader = stage.start("replay::replay_reader", 2, &url, &arguments);
         stage.ended(reader);
     }
+    if stays {
+        stage.tell_all(writer, "close");
+        stage.ended(writer);
+    }
 }
 
-/// Writes ten steps, half a second of simulation apart.
+/// Writes ten steps, half a second of simulation apart; if it stays, closes when it is told.
 pub fn recorded_writer(part: &Part) {
     let mut out = part.writer();
     let shape = super::groups::SHAPE;
@@ -41,6 +52,10 @@ pub fn recorded_writer(part: &Part) {
         let step = out.begin_step(time(number)).unwrap();
         step.put(u, &start, &own).unwrap();
         step.end().unwrap();
+    }
+    if part.has("stays") {
+        part.say("written");
+        let _close = part.hear();
     }
     out.close().unwrap();
 }
@@ -64,12 +79,15 @@ pub fn replay_reader(part: &Part) {
     for number in part.number("first")..STEPS {
         assert_eq!(get_slab(&mut inp, "u", part), Some(number));
     }
-    assert_eq!(get_slab(&mut inp, "u", part), None);
+    if !part.has("stays") {
+        assert_eq!(get_slab(&mut inp, "u", part), None);
+    }
 }
 
 /// A step that is no longer kept is an error that names the oldest that is.
 pub fn trimmed(stage: &mut Stage) {
-    let url = stage.url_with("trimmed", "retain_steps=3");
+    let query = format!("retain_steps=3&{}", stage.alone());
+    let url = stage.url_with("trimmed", query.trim_end_matches('&'));
     let writer = stage.start("death::told_writer", 2, &url, &[]);
     stage.tell_all(writer, "write 9");
     stage.all_heard(writer, "wrote 9");
@@ -89,10 +107,11 @@ pub fn trimmed_reader(part: &Part) {
     assert!(error.contains("oldest") && error.contains('7'), "{error}");
 }
 
-/// Sees 0 to 6, each once, written by two lives of a writer.
+/// Sees the steps from the first that are there to 6, each once, written by two lives
+/// of a writer.
 pub fn fenced_reader(part: &Part) {
     let mut inp = part.reader();
-    for number in 0..=6 {
+    for number in part.number("first")..=6 {
         assert_eq!(get_slab(&mut inp, "u", part), Some(number));
     }
     assert_eq!(get_slab(&mut inp, "u", part), None);

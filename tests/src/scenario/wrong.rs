@@ -44,7 +44,7 @@ pub fn names(stage: &mut Stage) {
 
 /// A put outside a step and a begin within one are errors, and harm nothing.
 pub fn order(stage: &mut Stage) {
-    let url = stage.url_with("order", stage.keep_all());
+    let url = stage.url_with("order", stage.keep_all_alone());
     let mut out = Writer::open(&url, Solo).unwrap();
     let u = out.define::<f64>("u", Shape::global_value()).unwrap();
     let outside = out.session().put_value(0, panta::DType::F64, &[0; 8]);
@@ -65,16 +65,17 @@ pub fn order(stage: &mut Stage) {
     let again = out.define::<f64>("u", Shape::global_value()).unwrap();
     out.define::<f32>("u", Shape::global_value()).unwrap_err();
     out.define::<f64>("u", Shape::global([3])).unwrap_err();
+    let mut inp = Reader::open(&url, Solo, Start::Oldest).unwrap();
     let step = out.begin_step(time(0)).unwrap();
     step.put_value(again, &4.0).unwrap();
     step.end().unwrap();
     let _same_type = [u, again];
-    out.close().unwrap();
-    let mut inp = Reader::open(&url, Solo, Start::Oldest).unwrap();
     let step = inp.next_step().unwrap().unwrap();
     assert_eq!(step.get_value::<f64>("u").unwrap(), 4.0);
     step.get_value::<f32>("u").unwrap_err();
     step.get_value::<f64>("v").unwrap_err();
+    drop(step);
+    out.close().unwrap();
 }
 
 /// One rank's put fails: the step's end fails alike on every rank, the step is
@@ -143,7 +144,8 @@ pub fn failing_reader(part: &Part) {
 
 /// A step larger than the limit is an error on every rank before anything is written.
 pub fn too_large(stage: &mut Stage) {
-    let url = stage.url_with("large", "limit=64KiB");
+    let query = format!("limit=64KiB&{}", stage.alone());
+    let url = stage.url_with("large", query.trim_end_matches('&'));
     let mut out = Writer::open(&url, Solo).unwrap();
     let u = out.define::<u8>("u", Shape::global([1 << 20])).unwrap();
     let begun = out.begin_step_of(time(0), 1 << 20).map(drop).unwrap_err();

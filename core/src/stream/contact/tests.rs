@@ -9,7 +9,10 @@ fn contact(epoch: u64) -> Contact {
     Contact {
         stream: "run42".into(),
         instance: [epoch as u8; 16],
-        epoch,
+        lives: vec![Life {
+            epoch,
+            after: epoch.checked_sub(3),
+        }],
         process: Process::own(),
         key: Key::from_bytes([9; KEY_BYTES]),
         ticket: vec![1, 2, 3],
@@ -17,7 +20,12 @@ fn contact(epoch: u64) -> Contact {
 }
 
 fn publish(path: &Path, epoch: u64, replaces: Option<&Found>) -> Result<ContactFile, Unpublished> {
-    ContactFile::publish(path, &contact(epoch), 0, replaces)
+    ContactFile::publish(
+        path,
+        &contact(epoch),
+        0,
+        replaces.map(|found| found.identity),
+    )
 }
 
 #[test]
@@ -53,7 +61,7 @@ fn of_two_writers_one_gets_the_name_and_only_the_stale_file_is_replaced() {
         publish(&path, 3, Some(&stale)),
         Err(Unpublished::Taken)
     ));
-    assert_eq!(look(&path).unwrap().unwrap().contact.epoch, 2);
+    assert_eq!(look(&path).unwrap().unwrap().contact.epoch(), 2);
     drop(second);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -1,0 +1,310 @@
+//! Reading boxes: which blocks, and where their bytes are in their writers' memory.
+//!
+//! ```text
+//!   read ──plan──> pieces of blocks ──┬─ mapped:  one copy, checksums compared on the way
+//!                                     └─ else:    `haul` brings their tiles, several ranks at once
+//! ```
+//! Pieces go into the array in the order of (rank, put), so that the highest
+//! wins, as on every engine.
+
+use std::sync::Arc;
+
+use panta_transports::copy::{
+    CopyCounter, CopyError, LayoutError, StoredBlock, StridedMut, StridedRef, copy,
+    copy_box_verified,
+};
+use panta_transports::time::Wait;
+
+use super::haul::{Haul, Load};
+use super::peers::{Peers, Shared};
+use super::slot::{self, Spot};
+use super::step::StreamStep;
+use crate::engine::{Read, Wanted};
+use crate::error::{Fault, GetError, Place};
+use crate::model::{Entry, StepMeta};
+use crate::plan::{self, Piece, Wish};
+
+/// Does the reads of one call.
+pub(super) struct Fetch<'a> {
+    pub(super) step: &'a StepMeta,
+    pub(super) own: &'a StreamStep,
+    pub(super) place: Place,
+    pub(super) verify: bool,
+    pub(super) copies: &'a CopyCounter,
+    pub(super) wait: &'a Wait,
+}
+
+/// What goes wrong with one block.
+pub(super) enum Trouble {
+    Fault(Fault),
+    Copy(CopyError),
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<CopyError> for Trouble {
+    fn from(error: CopyError) -> Self {
+        Self::Copy(error)
+    }
+}
+
+impl From<LayoutError> for Trouble {
+    fn from(error: LayoutError) -> Self {
+        Self::Copy(error.into())
+    }
+}
+
+/// A block as its step says that it is.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'a> {
+    pub(super) entry: &'a Entry,
+    /// Its place among the entry's blocks.
+    pub(super) at: usize,
+    pub(super) rank: u32,
+    pub(super) spot: Spot,
+    pub(super) header: Spot,
+    pub(super) bytes: u64,
+}
+
+impl<'a> Stored<'a> {
+    pub(super) fn count(&self) -> &'a [u64] {
+        &self.entry.blocks[self.at].block.count
+    }
+
+    pub(super) fn element(&self) -> usize {
+        self.entry.definition.dtype.size_bytes()
+    }
+}
+
+impl<'a> Fetch<'a> {
+    fn peers(&self) -> &Arc<Peers> {
+        &self.own.peers
+    }
+
+    fn place(&self, entry: &Entry) -> Place {
+        self.place.clone().of_variable(&entry.definition.name)
+    }
+
+    /// Does them all.
+    pub(super) fn run(&self, reads: &mut [Read<'_>]) -> Result<(), GetError> {
+        let mut loads = Vec::new();
+        for at in 0..reads.len() {
+            let Some(entry) = self.step.entries.get(reads[at].entry) else {
+                let fault = Fault::Refused {
+                    peer: "the stream engine".into(),
+                    why: format!("the step has no entry {}", reads[at].entry),
+                };
+                return Err(fault.at(self.place.clone()).into());
+            };
+            self.read(entry, at, reads, &mut loads)?;
+        }
+        self.bring(&mut loads, reads)
+    }
+
+    fn read(
+        &self,
+        entry: &'a Entry,
+        at: usize,
+        reads: &mut [Read<'_>],
+        loads: &mut Vec<Load<'a>>,
+    ) -> Result<(), GetError> {
+        let read = &mut reads[at];
+        let count = read.into.count().to_vec();
+        if count.contains(&0) {
+            return Ok(());
+        }
+        let (pieces, step) = match &read.wanted {
+            Wanted::Block { block, start, step } => {
+                let piece = self.whole(entry, block.0 as usize, start, count)?;
+                (vec![piece], step.clone())
+            }
+            Wanted::Array { start, step } => {
+                let wish = Wish {
+                    start,
+                    count: &count,
+                    step,
+                };
+                let pieces = plan::pieces(self.own.index(self.step, read.entry), &wish);
+                if let Some((start, count)) = plan::first_uncovered(&wish, &pieces) {
+                    self.fill(entry, &mut read.into, start, count)?;
+                }
+                (pieces, step.clone())
+            }
+        };
+        let apart = plan::are_disjoint(&pieces);
+        for piece in pieces {
+            let block = piece.block;
+            let explained = |trouble| self.explain(entry, block, trouble);
+            let stored = self
+                .stored(entry, block)
+                .map_err(|it| explained(it.into()))?;
+            let mapped = self.map(&stored).map_err(|it| explained(it.into()))?;
+            match mapped {
+                Some(mapped) => {
+                    if !apart {
+                        // What comes before must not go over it.
+                        self.bring(loads, reads)?;
+                    }
+                    let into = &mut reads[at].into;
+                    self.copy(&stored, &mapped, &piece, &step, into)
+                        .map_err(explained)?;
+                }
+                None => loads.push(Load {
+                    stored,
+                    read: at,
+                    piece,
+                    step: step.clone(),
+                    apart,
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    fn whole(
+        &self,
+        entry: &Entry,
+        block: usize,
+        start: &[u64],
+        count: Vec<u64>,
+    ) -> Result<Piece, GetError> {
+        if block >= entry.blocks.len() {
+            return Err(GetError::NoSuchBlock {
+                place: self.place(entry),
+                block: u32::try_from(block).unwrap_or(u32::MAX),
+                blocks: entry.blocks.len(),
+            });
+        }
+        Ok(Piece {
+            block,
+            from: start.to_vec(),
+            into: vec![0; count.len()],
+            count,
+        })
+    }
+
+    fn bring(&self, loads: &mut Vec<Load<'a>>, reads: &mut [Read<'_>]) -> Result<(), GetError> {
+        if loads.is_empty() {
+            return Ok(());
+        }
+        Haul::new(self).bring(&std::mem::take(loads), reads)
+    }
+
+    /// Copies a piece from where it lies.
+    fn copy(
+        &self,
+        stored: &Stored<'_>,
+        mapped: &Shared,
+        piece: &Piece,
+        step: &[u64],
+        into: &mut StridedMut<'_>,
+    ) -> Result<(), Trouble> {
+        let (bytes, crcs) = halves(mapped.as_slice(), stored.bytes)?;
+        let block = StoredBlock::new(bytes, stored.element(), stored.count(), crcs)?;
+        let mut there = into.sub_box(&piece.into, &piece.count)?;
+        let (verify, copies) = (self.verify, self.copies);
+        copy_box_verified(&mut there, &block, &piece.from, step, verify, copies)?;
+        Ok(())
+    }
+
+    /// Block and checksums in place, where the transport shares memory.
+    pub(super) fn map(&self, stored: &Stored<'_>) -> Result<Option<Shared>, Fault> {
+        let room = slot::room_of(stored.bytes);
+        self.peers().map(stored.rank, stored.spot, room, self.wait)
+    }
+
+    /// Where a block is.
+    pub(super) fn stored(&self, entry: &'a Entry, at: usize) -> Result<Stored<'a>, Fault> {
+        let block = &entry.blocks[at].block;
+        let damaged = |problem: String| Fault::Corrupt {
+            what: format!("what rank {} said of its blocks", block.rank),
+            problem,
+        };
+        let bytes = entry.definition.byte_size(&block.count).unwrap_or(u64::MAX);
+        let placed = self.own.place(self.step, block.rank, block.order);
+        let Some((spot, header)) = placed else {
+            return Err(damaged(format!("it names no block {}", block.order)));
+        };
+        Ok(Stored {
+            entry,
+            at,
+            rank: block.rank,
+            spot,
+            header,
+            bytes,
+        })
+    }
+
+    /// Gives every cell the fill value; blocks then go over it.
+    fn fill(
+        &self,
+        entry: &Entry,
+        into: &mut StridedMut<'_>,
+        start: Vec<u64>,
+        count: Vec<u64>,
+    ) -> Result<(), GetError> {
+        let Some(fill) = &entry.definition.fill else {
+            return Err(GetError::NotCovered {
+                place: self.place(entry),
+                start,
+                count,
+            });
+        };
+        let wrong = |problem: &dyn std::fmt::Display| GetError::Shape {
+            place: self.place(entry),
+            problem: problem.to_string(),
+        };
+        let (cells, element) = (into.count().to_vec(), into.element_bytes());
+        if fill.len() != element {
+            return Err(wrong(&format!("the fill value has {} bytes", fill.len())));
+        }
+        // SAFETY: with strides of zero every element is the fill value itself,
+        // whose `element` bytes are borrowed while the view lasts.
+        let one = unsafe {
+            StridedRef::from_raw_parts(fill.as_ptr(), element, &cells, &vec![0; cells.len()])
+        };
+        let filled = one
+            .map_err(CopyError::from)
+            .and_then(|one| copy(into, &one, &CopyCounter::new()));
+        filled.map_err(|error| wrong(&error))
+    }
+
+    /// The error in the words of who asked.
+    pub(super) fn explain(&self, entry: &Entry, block: usize, trouble: Trouble) -> GetError {
+        let place = self.place(entry);
+        match trouble {
+            Trouble::Fault(fault) => fault.at(place).into(),
+            Trouble::Copy(CopyError::Tile(mismatch)) => GetError::Checksum {
+                place,
+                block: u32::try_from(block).unwrap_or(u32::MAX),
+                writer_rank: entry.blocks[block].block.rank,
+                problem: mismatch.to_string(),
+            },
+            Trouble::Copy(error) => GetError::Shape {
+                place,
+                problem: error.to_string(),
+            },
+        }
+    }
+}
+
+/// A block and its checksums, out of their room.
+pub(super) fn halves(room: &[u8], block_bytes: u64) -> Result<(&[u8], &[u32]), Fault> {
+    let damaged = |problem: &str| Fault::Corrupt {
+        what: "the memory that a writer shares".into(),
+        problem: problem.into(),
+    };
+    let at = usize::try_from(slot::checksums_at(block_bytes)).unwrap_or(usize::MAX);
+    let parts = room.split_at_checked(at);
+    let (bytes, crcs) = parts.ok_or_else(|| damaged("a block is cut off"))?;
+    let bytes = bytes.get(..block_bytes as usize).unwrap_or_default();
+    let tiles = panta_transports::copy::tile_count(block_bytes) as usize;
+    let crcs: &[u32] =
+        bytemuck::try_cast_slice(crcs).map_err(|_| damaged("a block is not aligned"))?;
+    let crcs = crcs.get(..tiles);
+    Ok((bytes, crcs.ok_or_else(|| damaged("checksums are cut off"))?))
+}

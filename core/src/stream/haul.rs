@@ -1,0 +1,544 @@
+//! Bringing tiles from ranks whose memory is not shared.
+//!
+//! ```text
+//!   load (a piece of a block) ── cut ──> jobs of a few MiB
+//!   batch of jobs ── ask every rank ── receive from each ──> check ──> user's array
+//!      straight: whole tiles of one run go to where they are wanted
+//!      edge:     less than a tile at an end of a run, by way of a buffer
+//!      slab:     rows with gaps, by way of a buffer that holds the touched tiles in their places
+//! ```
+//! Memory is bounded whatever is read: a batch is, and a block is walked in
+//! slabs. With each job comes the header of its extent, after the bytes, which
+//! tells that they were still the step's.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use panta_transports::copy::{
+    CopyError, StridedMut, StridedRef, TILE_BYTES, copy, tile_count, tiles_of_box, verify_tiles,
+};
+use panta_transports::coupling::Piece as Wanted;
+
+use super::fetch::{Fetch, Stored, Trouble};
+use super::peers::Ask;
+use super::slot::{STAMP_BYTES, Stamp, checksums_at};
+use crate::engine::Read;
+use crate::error::{Fault, GetError};
+use crate::plan::Piece;
+
+/// Bytes asked for at once, about.
+const BATCH_BYTES: u64 = 32 << 20;
+/// Jobs asked for at once.
+const BATCH_JOBS: usize = 4096;
+/// Bytes of a run in one job.
+const RUN_BYTES: u64 = 8 << 20;
+/// Bytes that a slab spans, tiles that are not touched included.
+const SLAB_BYTES: u64 = 4 << 20;
+const TILE: u64 = TILE_BYTES as u64;
+
+/// A piece of a block that is to be brought.
+pub(super) struct Load<'a> {
+    pub(super) stored: Stored<'a>,
+    /// For which read.
+    pub(super) read: usize,
+    pub(super) piece: Piece,
+    pub(super) step: Vec<u64>,
+    /// Whether no other piece gives the same cells.
+    pub(super) apart: bool,
+}
+
+/// Tiles of one block, and what becomes of them.
+struct Job<'l, 'a> {
+    load: &'l Load<'a>,
+    /// Bytes of the block, each range from the beginning of a tile on.
+    ranges: Vec<Range<u64>>,
+    sink: Sink,
+}
+
+enum Sink {
+    /// To the destination, from this byte on.
+    Straight { at: u64 },
+    /// These bytes of the block to the destination, from this byte on.
+    Edge { bytes: Range<u64>, at: u64 },
+    /// By way of the rows that hold them.
+    Slab(Slab),
+}
+
+/// Rows of a block that lie together.
+struct Slab {
+    /// Their first byte in the block, and how many.
+    begin: u64,
+    bytes: u64,
+    /// Cells of the rows per dimension, and the first wanted of them.
+    rows: Vec<u64>,
+    within: Vec<u64>,
+    /// Where they go in the piece, and how many.
+    at: Vec<u64>,
+    part: Vec<u64>,
+}
+
+impl Job<'_, '_> {
+    /// The block's byte that the buffer begins with.
+    fn origin(&self) -> u64 {
+        self.ranges.first().map_or(0, |first| first.start)
+    }
+
+    fn end(&self) -> u64 {
+        self.ranges.last().map_or(0, |last| last.end)
+    }
+
+    fn buffer_bytes(&self) -> usize {
+        match self.sink {
+            Sink::Straight { .. } => 0,
+            _ => (self.end() - self.origin()) as usize,
+        }
+    }
+
+    /// The tiles whose checksums are needed, and some between.
+    fn tiles(&self) -> Range<u64> {
+        self.origin() / TILE..tile_count(self.end())
+    }
+
+    fn traffic_bytes(&self) -> u64 {
+        self.ranges
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum()
+    }
+}
+
+/// See the module.
+pub(super) struct Haul<'f, 'a> {
+    fetch: &'f Fetch<'a>,
+}
+
+impl<'f, 'a> Haul<'f, 'a> {
+    pub(super) fn new(fetch: &'f Fetch<'a>) -> Self {
+        Self { fetch }
+    }
+
+    /// Brings them all; those of one read in their order.
+    pub(super) fn bring(&self, loads: &[Load<'a>], reads: &mut [Read<'_>]) -> Result<(), GetError> {
+        let explained = |load: &Load<'a>, trouble| {
+            let stored = &load.stored;
+            self.fetch.explain(stored.entry, stored.at, trouble)
+        };
+        let mut batch = Vec::new();
+        let mut batch_bytes = 0;
+        for load in loads {
+            let contiguous = reads[load.read]
+                .into
+                .sub_box(&load.piece.into, &load.piece.count)
+                .map_err(|error| explained(load, error.into()))?
+                .is_contiguous();
+            let mut cut = Cut::new(load, contiguous, self.fetch.verify);
+            while let Some(job) = cut.next().map_err(|trouble| explained(load, trouble))? {
+                batch_bytes += job.traffic_bytes();
+                batch.push(job);
+                if batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_JOBS {
+                    self.carry(&batch, reads)?;
+                    batch.clear();
+                    batch_bytes = 0;
+                }
+            }
+        }
+        self.carry(&batch, reads)
+    }
+
+    /// Asks for the jobs of a batch, receives, checks and puts in place.
+    fn carry(&self, batch: &[Job<'_, 'a>], reads: &mut [Read<'_>]) -> Result<(), GetError> {
+        let Some(first) = batch.first() else {
+            return Ok(());
+        };
+        let explained = |job: &Job<'_, 'a>, trouble| {
+            let stored = &job.load.stored;
+            self.fetch.explain(stored.entry, stored.at, trouble)
+        };
+        let mut received: Vec<Received> = batch
+            .iter()
+            .map(|job| Received::for_job(job, self.fetch.verify))
+            .collect();
+        let mut asks: Vec<Ask<'_>> = Vec::new();
+        for (job, received) in batch.iter().zip(&mut received) {
+            let pieces = self
+                .pieces(job, received, reads)
+                .map_err(|trouble| explained(job, trouble))?;
+            let rank = job.load.stored.rank;
+            match asks.iter_mut().find(|ask| ask.rank == rank) {
+                Some(ask) => ask.pieces.extend(pieces),
+                None => asks.push(Ask { rank, pieces }),
+            }
+        }
+        let brought = self.fetch.own.peers.read(&mut asks, self.fetch.wait);
+        brought.map_err(|fault| explained(first, fault.into()))?;
+        drop(asks);
+        for (job, received) in batch.iter().zip(&received) {
+            self.settle(job, received, reads)
+                .map_err(|trouble| explained(job, trouble))?;
+        }
+        Ok(())
+    }
+
+    /// What is asked for one job: bytes, checksums, and the header at last.
+    fn pieces<'r>(
+        &self,
+        job: &Job<'_, 'a>,
+        received: &'r mut Received,
+        reads: &mut [Read<'_>],
+    ) -> Result<Vec<Wanted<'r>>, Trouble> {
+        let stored = &job.load.stored;
+        let mut pieces = Vec::with_capacity(job.ranges.len() + 2);
+        let mut ask = |offset: u64, into: &'r mut [MaybeUninit<u8>]| {
+            pieces.push(Wanted {
+                region: stored.spot.region,
+                offset,
+                into,
+            });
+        };
+        let of_block = |at: u64| stored.spot.offset.saturating_add(at);
+        if let Sink::Straight { at } = job.sink {
+            let length = job.traffic_bytes() as usize;
+            // SAFETY: the piece's destination, which no other job of the batch
+            // writes to and nobody looks at until the batch was received.
+            let there = unsafe { straight(job.load, reads, at, length) }?;
+            ask(of_block(job.origin()), there);
+        } else {
+            let mut rest = as_uninit(&mut received.buffer);
+            let mut reached = job.origin();
+            for range in &job.ranges {
+                let (_, from) = rest.split_at_mut((range.start - reached) as usize);
+                let (here, behind) = from.split_at_mut((range.end - range.start) as usize);
+                if !here.is_empty() {
+                    ask(of_block(range.start), here);
+                }
+                (rest, reached) = (behind, range.end);
+            }
+        }
+        if !received.crcs.is_empty() {
+            let first = checksums_at(stored.bytes) + job.tiles().start * 4;
+            let crcs: &mut [u8] = bytemuck::cast_slice_mut(&mut received.crcs);
+            ask(of_block(first), as_uninit(crcs));
+        }
+        pieces.push(Wanted {
+            region: stored.header.region,
+            offset: stored.header.offset,
+            into: as_uninit(&mut received.stamp),
+        });
+        Ok(pieces)
+    }
+
+    fn settle(
+        &self,
+        job: &Job<'_, 'a>,
+        received: &Received,
+        reads: &mut [Read<'_>],
+    ) -> Result<(), Trouble> {
+        self.check_stamp(job, received)?;
+        let load = job.load;
+        let read = &mut reads[load.read];
+        let mut piece = read.into.sub_box(&load.piece.into, &load.piece.count)?;
+        match &job.sink {
+            Sink::Straight { at } => {
+                let length = job.traffic_bytes() as usize;
+                let whole = piece.as_uninit_slice().unwrap_or_default();
+                let there = &whole[*at as usize..*at as usize + length];
+                // SAFETY: the batch was received, and with it every one of these bytes.
+                let there = unsafe { std::slice::from_raw_parts(there.as_ptr().cast(), length) };
+                self.verify(job, received, there)
+            }
+            Sink::Edge { bytes, at } => {
+                self.verify(job, received, &received.buffer)?;
+                let begin = (bytes.start - job.origin()) as usize;
+                let cells = &received.buffer[begin..][..(bytes.end - bytes.start) as usize];
+                let source = StridedRef::contiguous(cells, 1, &[cells.len() as u64])?;
+                let whole = piece.as_uninit_slice().unwrap_or_default();
+                let there = &mut whole[*at as usize..][..cells.len()];
+                // SAFETY: exactly these bytes, borrowed exclusively, only written.
+                let mut there = unsafe {
+                    let (first, count) = (there.as_mut_ptr().cast(), [there.len() as u64]);
+                    StridedMut::from_raw_parts(first, 1, &count, &[1])
+                }?;
+                Ok(copy(&mut there, &source, self.fetch.copies)?)
+            }
+            Sink::Slab(slab) => {
+                self.verify(job, received, &received.buffer)?;
+                let begin = (slab.begin - job.origin()) as usize;
+                // Tiles behind the last that is touched are not there.
+                let rows = received.rows(begin, slab.bytes as usize);
+                let block = StridedRef::contiguous(&rows, load.stored.element(), &slab.rows)?;
+                let cells = block.sub_strided(&slab.within, &slab.part, &load.step)?;
+                let mut there = piece.sub_box(&slab.at, &slab.part)?;
+                Ok(copy(&mut there, &cells, self.fetch.copies)?)
+            }
+        }
+    }
+
+    /// The bytes were the step's for as long as it took to bring them.
+    fn check_stamp(&self, job: &Job<'_, 'a>, received: &Received) -> Result<(), Fault> {
+        let stored = &job.load.stored;
+        let stamp = Stamp {
+            epoch: self.fetch.step.head.epoch,
+            step: self.fetch.step.head.step,
+            rank: stored.rank,
+        };
+        if received.stamp == stamp.to_bytes() {
+            return Ok(());
+        }
+        Err(Fault::Refused {
+            peer: format!("rank {} of the writer", stored.rank),
+            why: format!(
+                "step {} is no longer in its memory; this reader was excluded, or let go of the step before it was read",
+                stamp.step
+            ),
+        })
+    }
+
+    /// Compares the tiles with their checksums; `bytes` begin with the job's first.
+    fn verify(&self, job: &Job<'_, 'a>, received: &Received, bytes: &[u8]) -> Result<(), Trouble> {
+        if received.crcs.is_empty() {
+            return Ok(());
+        }
+        let first = job.tiles().start;
+        for range in &job.ranges {
+            let tiles = &bytes[(range.start - job.origin()) as usize..];
+            let tiles = &tiles[..(range.end - range.start) as usize];
+            let crcs = &received.crcs[(range.start / TILE - first) as usize..];
+            verify_tiles(tiles, crcs).map_err(|mut mismatch| {
+                mismatch.tile_index += range.start / TILE;
+                CopyError::from(mismatch)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What was received for one job.
+struct Received {
+    buffer: Vec<u8>,
+    crcs: Vec<u32>,
+    stamp: [u8; STAMP_BYTES],
+}
+
+impl Received {
+    fn for_job(job: &Job<'_, '_>, verify: bool) -> Self {
+        let tiles = job.tiles();
+        let tiles = if verify { tiles.end - tiles.start } else { 0 };
+        Self {
+            buffer: vec![0; job.buffer_bytes()],
+            crcs: vec![0; tiles as usize],
+            stamp: [0; STAMP_BYTES],
+        }
+    }
+
+    /// The rows of a slab; what lies behind the last touched tile is not looked at.
+    fn rows(&self, begin: usize, bytes: usize) -> std::borrow::Cow<'_, [u8]> {
+        match self.buffer.get(begin..begin + bytes) {
+            Some(rows) => rows.into(),
+            None => {
+                let mut rows = self.buffer[begin..].to_vec();
+                rows.resize(bytes, 0);
+                rows.into()
+            }
+        }
+    }
+}
+
+fn as_uninit(bytes: &mut [u8]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: the same bytes; whoever reads into them writes only whole,
+    // initialised bytes, so they stay initialised.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+}
+
+/// Bytes of a load's destination.
+///
+/// # Safety
+/// Nobody else uses them while `'r` lasts, which ends before the reads do.
+unsafe fn straight<'r>(
+    load: &Load<'_>,
+    reads: &mut [Read<'_>],
+    at: u64,
+    length: usize,
+) -> Result<&'r mut [MaybeUninit<u8>], Trouble> {
+    let read = &mut reads[load.read];
+    let mut piece = read.into.sub_box(&load.piece.into, &load.piece.count)?;
+    let whole = piece.as_uninit_slice().unwrap_or_default();
+    let there = &mut whole[at as usize..at as usize + length];
+    // SAFETY: these bytes, as the caller promised.
+    Ok(unsafe { std::slice::from_raw_parts_mut(there.as_mut_ptr(), length) })
+}
+
+/// Cuts a load into jobs, one at a time.
+struct Cut<'l, 'a> {
+    load: &'l Load<'a>,
+    verify: bool,
+    /// The block's bytes that are wanted, if they are one run and may go straight.
+    run: Option<Range<u64>>,
+    /// How far the run is cut.
+    reached: u64,
+    /// The next slab; `None` after the last.
+    at: Option<Vec<u64>>,
+    split: usize,
+    span: u64,
+}
+
+impl<'l, 'a> Cut<'l, 'a> {
+    fn new(load: &'l Load<'a>, contiguous: bool, verify: bool) -> Self {
+        let count = &load.piece.count;
+        let run = run_of(load).filter(|_| contiguous && load.apart);
+        let room = SLAB_BYTES - 2 * TILE;
+        let stride = |dimension: usize| stride(&load.stored, dimension);
+        // The outermost dimension of which at least one index fits.
+        let split = (0..count.len()).find(|at| stride(*at) <= room).unwrap_or(0);
+        let span = if count.is_empty() {
+            1
+        } else {
+            let indices = (room / stride(split).max(1)).max(1);
+            ((indices - 1) / load.step[split] + 1).min(count[split])
+        };
+        Self {
+            load,
+            verify,
+            reached: run.as_ref().map_or(0, |run| run.start),
+            at: Some(vec![0; count.len()]),
+            run,
+            split,
+            span,
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Job<'l, 'a>>, Trouble> {
+        match self.run.clone() {
+            Some(run) => Ok(self.next_of_run(&run)),
+            None => self.next_slab(),
+        }
+    }
+
+    fn next_of_run(&mut self, run: &Range<u64>) -> Option<Job<'l, 'a>> {
+        let begin = self.reached;
+        if begin >= run.end {
+            return None;
+        }
+        let block_bytes = self.load.stored.bytes;
+        let at = begin - run.start;
+        // Without checks, no tile needs to be whole.
+        let whole = !self.verify || begin.is_multiple_of(TILE);
+        let last_whole = match run.end == block_bytes || !self.verify {
+            true => run.end,
+            false => run.end / TILE * TILE,
+        };
+        if whole && begin < last_whole {
+            let end = last_whole.min((begin + RUN_BYTES) / TILE * TILE);
+            self.reached = end;
+            return Some(self.job(begin..end, Sink::Straight { at }));
+        }
+        let first = begin / TILE * TILE;
+        let end = (first + TILE).min(run.end);
+        self.reached = end;
+        let bytes = begin..end;
+        let tile = first..(first + TILE).min(block_bytes);
+        Some(self.job(tile, Sink::Edge { bytes, at }))
+    }
+
+    fn job(&self, range: Range<u64>, sink: Sink) -> Job<'l, 'a> {
+        Job {
+            load: self.load,
+            ranges: Vec::from([range]),
+            sink,
+        }
+    }
+
+    /// One slab: a single index in the dimensions before `split`.
+    fn next_slab(&mut self) -> Result<Option<Job<'l, 'a>>, Trouble> {
+        let Some(at) = self.at.take() else {
+            return Ok(None);
+        };
+        let Load {
+            stored,
+            piece,
+            step,
+            ..
+        } = self.load;
+        let mut part = piece.count.clone();
+        part.iter_mut().take(self.split).for_each(|side| *side = 1);
+        if let Some(side) = part.get_mut(self.split) {
+            *side = self.span.min(piece.count[self.split] - at[self.split]);
+        }
+        let from: Vec<u64> = (0..at.len())
+            .map(|dimension| piece.from[dimension] + at[dimension] * step[dimension])
+            .collect();
+        let mut slab = Slab {
+            begin: 0,
+            bytes: 0,
+            rows: vec![1; part.len()],
+            within: vec![0; part.len()],
+            at: at.clone(),
+            part,
+        };
+        for (dimension, from) in from.iter().enumerate() {
+            if dimension <= self.split {
+                slab.begin += from * stride(stored, dimension);
+            } else {
+                slab.rows[dimension] = stored.count()[dimension];
+                slab.within[dimension] = *from;
+            }
+        }
+        if let Some(rows) = slab.rows.get_mut(self.split) {
+            *rows = (slab.part[self.split] - 1) * step[self.split] + 1;
+        }
+        slab.bytes = slab.rows.iter().product::<u64>() * stored.element() as u64;
+        let tiles = tiles_of_box(stored.count(), stored.element(), &from, &slab.part, step)?;
+        let mut ranges: Vec<Range<u64>> = tiles
+            .map(|tiles| tiles.start * TILE..(tiles.end * TILE).min(stored.bytes))
+            .collect();
+        // The buffer begins where the rows do.
+        let origin = slab.begin / TILE * TILE;
+        if ranges.first().is_some_and(|first| first.start > origin) {
+            ranges.insert(0, origin..origin);
+        }
+        self.at = next_part(at, &piece.count, self.split, self.span);
+        Ok(Some(Job {
+            load: self.load,
+            ranges,
+            sink: Sink::Slab(slab),
+        }))
+    }
+}
+
+/// Bytes of all cells of one index of `dimension`.
+fn stride(stored: &Stored<'_>, dimension: usize) -> u64 {
+    let inner = stored.count()[dimension + 1..].iter().product::<u64>();
+    inner * stored.element() as u64
+}
+
+/// The wanted bytes of the block, if they are one run.
+fn run_of(load: &Load<'_>) -> Option<Range<u64>> {
+    let (count, block) = (&load.piece.count, load.stored.count());
+    let mut begin = 0;
+    let mut whole_inside = true;
+    for dimension in (0..count.len()).rev() {
+        if count[dimension] > 1 && (load.step[dimension] != 1 || !whole_inside) {
+            return None;
+        }
+        whole_inside &= count[dimension] == block[dimension];
+        begin += load.piece.from[dimension] * stride(&load.stored, dimension);
+    }
+    let bytes = count.iter().product::<u64>() * load.stored.element() as u64;
+    Some(begin..begin + bytes)
+}
+
+/// The next slab: on in `split`, then in the dimensions before it.
+fn next_part(mut at: Vec<u64>, count: &[u64], split: usize, span: u64) -> Option<Vec<u64>> {
+    *at.get_mut(split)? += span;
+    if at[split] < count[split] {
+        return Some(at);
+    }
+    at[split] = 0;
+    for dimension in (0..split).rev() {
+        at[dimension] += 1;
+        if at[dimension] < count[dimension] {
+            return Some(at);
+        }
+        at[dimension] = 0;
+    }
+    None
+}

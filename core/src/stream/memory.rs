@@ -1,0 +1,264 @@
+//! The memory of one writer rank: where its steps lie until nobody needs them.
+//!
+//! ```text
+//!   put   caller's array ── gather, checksum, smallest and largest: one pass ──> slot
+//!   span  computed in the slot ── checksum, smallest and largest: in place
+//! ```
+//! A slot is the extents of one step, laid out as [`slot`](super::slot) says.
+//! It promises: what was captured stays as it is until [`Memory::free`]; the
+//! header of freed memory is wiped before the memory is used again; memory of
+//! a retired step is never used again.
+
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+
+use panta_transports::copy::{CopyCounter, CopyError, StridedRef, checksum_tiles, gather_tiles};
+use panta_transports::region::{Arena, Extent, RegionError};
+
+use super::slot::{HEADER_BYTES, STAMP_BYTES, Share, Spot, Stamp, checksums_at, room_of};
+use crate::engine::{PutBlock, Source, SpanId};
+use crate::model::{Stats, StatsBuilder, StepHead};
+
+/// Memory of a step on this rank.
+#[derive(Default)]
+struct Slot {
+    extents: Vec<Extent>,
+}
+
+/// Memory that was lent to be computed into.
+struct Lent {
+    extent: Extent,
+    block_bytes: usize,
+}
+
+/// See the module.
+pub(super) struct Memory {
+    arena: Arena,
+    rank: u32,
+    steps: BTreeMap<u64, Slot>,
+    lent: Vec<Lent>,
+    captured: Option<Slot>,
+    /// Checksums of the block that is being captured.
+    crcs: Vec<u32>,
+}
+
+/// Why a step is not captured.
+pub(super) enum Uncaptured {
+    /// There is no memory for it, at present.
+    Memory(RegionError),
+    /// A put is impossible.
+    Put(String),
+}
+
+impl From<RegionError> for Uncaptured {
+    fn from(error: RegionError) -> Self {
+        Self::Memory(error)
+    }
+}
+
+fn whole(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn spot(extent: &Extent) -> Spot {
+    Spot {
+        region: extent.region(),
+        offset: extent.offset(),
+    }
+}
+
+/// The bytes of an extent from `at` on.
+fn bytes_of(extent: &mut Extent, at: u64, length: u64) -> &mut [u8] {
+    let end = at.saturating_add(length);
+    if end > extent.bytes() as u64 {
+        return &mut [];
+    }
+    // SAFETY: within the extent, which is borrowed exclusively; peers do not
+    // write to it, and read it only once the step was announced.
+    unsafe {
+        std::slice::from_raw_parts_mut(extent.as_ptr().as_ptr().add(whole(at)), whole(length))
+    }
+}
+
+fn put_small(to: &mut [u8], from: &[u8]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+}
+
+fn wipe(mut slot: Slot) {
+    for extent in &mut slot.extents {
+        bytes_of(extent, 0, STAMP_BYTES as u64).fill(0);
+    }
+}
+
+impl Memory {
+    pub(super) fn new(arena: Arena, rank: u32) -> Self {
+        Self {
+            arena,
+            rank,
+            steps: BTreeMap::new(),
+            lent: Vec::new(),
+            captured: None,
+            crcs: Vec::new(),
+        }
+    }
+
+    /// Steps that are held.
+    pub(super) fn steps(&self) -> impl Iterator<Item = u64> + '_ {
+        self.steps.keys().copied()
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Extent, RegionError> {
+        self.arena.allocate(whole(bytes))
+    }
+
+    /// Lends zeroed memory.
+    pub(super) fn span(&mut self, bytes: usize) -> Result<(SpanId, NonNull<u8>), RegionError> {
+        let mut extent = self.allocate(HEADER_BYTES.saturating_add(room_of(bytes as u64)))?;
+        let block = bytes_of(&mut extent, HEADER_BYTES, bytes as u64);
+        block.fill(0);
+        let first = NonNull::new(block.as_mut_ptr()).unwrap_or(NonNull::dangling());
+        let id = SpanId(u32::try_from(self.lent.len()).unwrap_or(u32::MAX));
+        self.lent.push(Lent {
+            extent,
+            block_bytes: bytes,
+        });
+        Ok((id, first))
+    }
+
+    /// Bytes that the main extent of these puts takes.
+    pub(super) fn main_bytes(puts: &[PutBlock<'_>]) -> u64 {
+        let copied = puts.iter().map(|put| match &put.source {
+            Source::Memory(memory) => room_of(memory.bytes()),
+            Source::Span(_) => 0,
+        });
+        match copied.fold(0_u64, u64::saturating_add) {
+            0 => 0,
+            bytes => HEADER_BYTES.saturating_add(bytes),
+        }
+    }
+
+    /// Takes the blocks in. What an earlier try left is taken back.
+    pub(super) fn capture(
+        &mut self,
+        head: &StepHead,
+        puts: &[PutBlock<'_>],
+        copies: &CopyCounter,
+    ) -> Result<(Share, Vec<Option<Stats>>), Uncaptured> {
+        let mut stats = vec![None; puts.len()];
+        let mut in_order: Vec<usize> = (0..puts.len()).collect();
+        in_order.sort_unstable_by_key(|at| puts[*at].order);
+        let main_bytes = Self::main_bytes(puts);
+        let mut main = match main_bytes {
+            0 => None,
+            bytes => Some(self.allocate(bytes)?),
+        };
+        let stamp = Stamp {
+            epoch: head.epoch,
+            step: head.step,
+            rank: self.rank,
+        }
+        .to_bytes();
+        let mut share = Share {
+            main: main.as_ref().map(spot),
+            ..Share::default()
+        };
+        let mut next = HEADER_BYTES;
+        for at in in_order {
+            let put = &puts[at];
+            let mut builder = StatsBuilder::new(put.definition.dtype);
+            let visit = &mut |tile: &[u8]| builder.add(tile);
+            match &put.source {
+                Source::Memory(memory) => {
+                    let room = room_of(memory.bytes());
+                    if let Some(main) = main.as_mut() {
+                        let room = bytes_of(main, next, room);
+                        copy_in(room, memory, &mut self.crcs, visit, copies)
+                            .map_err(|error| Uncaptured::Put(error.to_string()))?;
+                    }
+                    next += room;
+                }
+                Source::Span(id) => {
+                    let lent = self
+                        .lent
+                        .get_mut(id.0 as usize)
+                        .ok_or_else(|| Uncaptured::Put("a span is not of this step".into()))?;
+                    checksum_in_place(lent, &mut self.crcs, visit);
+                    put_small(bytes_of(&mut lent.extent, 0, HEADER_BYTES), &stamp);
+                    share.spans.push((put.order, spot(&lent.extent)));
+                }
+            }
+            stats[at] = builder.finish();
+        }
+        if let Some(main) = main.as_mut() {
+            put_small(bytes_of(main, 0, HEADER_BYTES), &stamp);
+        }
+        let mut slot = Slot::default();
+        let lent = self.lent.drain(..).map(|lent| lent.extent);
+        slot.extents.extend(main.into_iter().chain(lent));
+        share.bytes = slot
+            .extents
+            .iter()
+            .map(|extent| extent.bytes() as u64)
+            .sum();
+        self.captured = Some(slot);
+        Ok((share, stats))
+    }
+
+    /// The step that was captured is sealed and stays, or is given up.
+    pub(super) fn finish(&mut self, step: u64, sealed: bool) {
+        let captured = self.captured.take();
+        self.lent.clear();
+        match captured {
+            Some(slot) if sealed => {
+                self.steps.insert(step, slot);
+            }
+            Some(slot) => wipe(slot),
+            None => {}
+        }
+    }
+
+    /// A step is needed no more.
+    pub(super) fn free(&mut self, step: u64) {
+        if let Some(slot) = self.steps.remove(&step) {
+            wipe(slot);
+        }
+    }
+
+    /// A step is needed no more, but somebody may still look at it.
+    pub(super) fn retire(&mut self, step: u64) {
+        if let Some(slot) = self.steps.remove(&step) {
+            for extent in &slot.extents {
+                self.arena.retire(extent.region());
+            }
+        }
+    }
+}
+
+/// Copies a block into its room and puts its checksums behind it.
+fn copy_in(
+    room: &mut [u8],
+    source: &StridedRef<'_>,
+    crcs: &mut Vec<u32>,
+    visit: &mut dyn FnMut(&[u8]),
+    copies: &CopyCounter,
+) -> Result<(), CopyError> {
+    let (block, behind) = room.split_at_mut(whole(checksums_at(source.bytes())).min(room.len()));
+    let block_bytes = whole(source.bytes()).min(block.len());
+    crcs.clear();
+    gather_tiles(&mut block[..block_bytes], source, crcs, visit, copies)?;
+    put_small(behind, bytemuck::cast_slice(crcs));
+    Ok(())
+}
+
+fn checksum_in_place(lent: &mut Lent, crcs: &mut Vec<u32>, visit: &mut dyn FnMut(&[u8])) {
+    let block_bytes = lent.block_bytes as u64;
+    crcs.clear();
+    let block = bytes_of(&mut lent.extent, HEADER_BYTES, block_bytes);
+    checksum_tiles(block, crcs, visit);
+    let at = HEADER_BYTES + checksums_at(block_bytes);
+    let room = room_of(block_bytes) - checksums_at(block_bytes);
+    put_small(
+        bytes_of(&mut lent.extent, at, room),
+        bytemuck::cast_slice(crcs),
+    );
+}

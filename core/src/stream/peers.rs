@@ -1,0 +1,134 @@
+//! The ranks of one life of a writer, as one rank of a reader sees them.
+//!
+//! A rank that is read from is connected to when its bytes are first needed,
+//! and kept. Several are asked before one is waited for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use panta_transports::channel::Key;
+use panta_transports::coupling::{CouplingError, Peer, PeerOptions, Piece, PieceRef, Ticket};
+use panta_transports::time::Wait;
+
+use super::message::Greeting;
+use super::slot::Spot;
+use crate::codec::{Coded, DecodeError, Decoder};
+use crate::error::Fault;
+
+const KEY_BYTES: usize = 32;
+
+/// See the module.
+pub(super) struct Peers {
+    tickets: Vec<Ticket>,
+    options: PeerOptions,
+    open: Mutex<BTreeMap<u32, Arc<Peer>>>,
+}
+
+/// Memory of a rank, as long as this is kept.
+pub(super) enum Shared {}
+
+impl Shared {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        match *self {}
+    }
+}
+
+/// Bytes to be read from one rank.
+pub(super) struct Ask<'a> {
+    pub(super) rank: u32,
+    pub(super) pieces: Vec<Piece<'a>>,
+}
+
+impl Peers {
+    /// The ranks that `reach` names, after their key. `manner` says how to connect.
+    pub(super) fn new(reach: &[u8], manner: &PeerOptions) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(reach);
+        let key = from.take(KEY_BYTES)?;
+        let key = <[u8; KEY_BYTES]>::try_from(key).unwrap_or_default();
+        let mut tickets = Vec::new();
+        for _ in 0..from.count(4)? {
+            let ticket = Ticket::from_bytes(from.bytes()?);
+            tickets.push(ticket.map_err(|error| from.error(error.to_string()))?);
+        }
+        from.finish()?;
+        Ok(Self {
+            tickets,
+            options: PeerOptions {
+                key: Key::from_bytes(key),
+                hello: Greeting::ReaderRank.to_bytes(),
+                linked: false,
+                ..manner.clone()
+            },
+            open: Mutex::default(),
+        })
+    }
+
+    /// Uses a connection that there is already.
+    pub(super) fn adopt(&self, rank: u32, peer: &Arc<Peer>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.entry(rank).or_insert_with(|| Arc::clone(peer));
+    }
+
+    fn peer(&self, rank: u32, wait: &Wait) -> Result<Arc<Peer>, Fault> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = open.get(&rank) {
+            return Ok(Arc::clone(peer));
+        }
+        let Some(ticket) = self.tickets.get(rank as usize) else {
+            return Err(Fault::Corrupt {
+                what: "what the writer told of its ranks".into(),
+                problem: format!("it has no rank {rank}"),
+            });
+        };
+        let peer = Peer::connect(ticket, &self.options, wait).map_err(|error| lost(rank, error))?;
+        let peer = Arc::new(peer);
+        open.insert(rank, Arc::clone(&peer));
+        Ok(peer)
+    }
+
+    /// Bytes of a rank where they lie; `None` where the transport shares no memory.
+    pub(super) fn map(
+        &self,
+        rank: u32,
+        spot: Spot,
+        bytes: u64,
+        wait: &Wait,
+    ) -> Result<Option<Shared>, Fault> {
+        let _ = (rank, spot, bytes, wait);
+        Ok(None)
+    }
+
+    /// Brings bytes of several ranks.
+    pub(super) fn read(&self, asks: &mut [Ask<'_>], wait: &Wait) -> Result<(), Fault> {
+        let mut peers = Vec::with_capacity(asks.len());
+        for ask in asks.iter() {
+            peers.push(self.peer(ask.rank, wait)?);
+        }
+        let mut readings = Vec::with_capacity(asks.len());
+        for (peer, ask) in peers.iter().zip(asks.iter()) {
+            let sources: Vec<PieceRef> = ask.pieces.iter().map(Piece::source).collect();
+            let reading = peer.start_read(&sources, wait);
+            readings.push(reading.map_err(|error| lost(ask.rank, error))?);
+        }
+        for ((peer, ask), reading) in peers.iter().zip(asks).zip(readings) {
+            peer.finish_read(reading, &mut ask.pieces, wait)
+                .map_err(|error| lost(ask.rank, error))?;
+        }
+        Ok(())
+    }
+}
+
+fn lost(rank: u32, error: CouplingError) -> Fault {
+    let peer = format!("rank {rank} of the writer");
+    match error {
+        CouplingError::NotReady { source, .. } => Fault::wait(source, format!("bytes from {peer}")),
+        CouplingError::NotExposed { .. } => Fault::Refused {
+            peer,
+            why: format!("{error}; let go of steps only when they are read"),
+        },
+        error => Fault::PeerLost {
+            peer,
+            why: error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,347 @@
+//! The reader root: the subscriber, and its link to the writer root.
+//!
+//! ```text
+//!   next ── Held, Next ──> Subscriber ──Send──> Peer ──> writer root
+//!        <── Deliver ────────  ^  <──Message──  Peer <──
+//! ```
+//! Whoever calls drives: nothing happens between two calls but heartbeats. When
+//! the link ends, another life of the writer is looked for.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use panta_transports::coupling::{CouplingError, Lost, Peer, TransportName, Urgency};
+use panta_transports::time::{Time, Wait, WaitError};
+
+use super::super::machine::{
+    Position, RefusedWhy, Subscriber, SubscriberAction, SubscriberEvent, WriterMessage,
+};
+use super::super::message::{Described, Hearing, Telling};
+use super::find::{Finder, Joined};
+use super::{Released, locked};
+use crate::codec::{Coded, Decoder, Encoder};
+use crate::engine::EngineInfo;
+use crate::error::{Failure, Fault, NextError, Place};
+use crate::model::StepHead;
+
+/// The longest a word to the writer may take, where nobody waits for it.
+const SAY_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How long it listens before it looks whether another thread let go of a step.
+const LISTEN_LIMIT: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// See the module.
+pub(super) struct Link {
+    place: Place,
+    finder: Finder,
+    subscriber: Subscriber,
+    released: Released,
+    actions: Vec<SubscriberAction>,
+    joined: Joined,
+    /// Whether the subscriber knows that the link has ended.
+    ended: bool,
+    hearing: Hearing,
+    telling: Telling,
+    /// Steps that were announced and not delivered.
+    announced: BTreeMap<Position, Described>,
+    /// Answers to the application that nobody has taken.
+    answers: VecDeque<SubscriberAction>,
+    buffer: Vec<u8>,
+}
+
+impl Link {
+    pub(super) fn new(
+        place: Place,
+        (finder, joined): (Finder, Joined),
+        subscriber: Subscriber,
+        released: Released,
+    ) -> Self {
+        Self {
+            place,
+            finder,
+            subscriber,
+            released,
+            actions: Vec::new(),
+            joined,
+            ended: false,
+            hearing: Hearing::default(),
+            telling: Telling::default(),
+            announced: BTreeMap::new(),
+            answers: VecDeque::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(super) fn peer(&self) -> &Arc<Peer> {
+        &self.joined.peer
+    }
+
+    pub(super) fn info(&self) -> EngineInfo {
+        let info = self.joined.peer.info();
+        EngineInfo {
+            engine: "stream",
+            transport: info.transport.name().into(),
+            why: format!("{}; writer at {}", info.why, info.address),
+        }
+    }
+
+    fn feed(&mut self, event: SubscriberEvent<'_>) {
+        let now = Time::now();
+        self.subscriber.handle(event, now, &mut self.actions);
+        if self.subscriber.next_tick().is_some_and(|tick| tick <= now) {
+            let tick = SubscriberEvent::Tick;
+            self.subscriber.handle(tick, now, &mut self.actions);
+        }
+        for action in std::mem::take(&mut self.actions) {
+            self.carry_out(action);
+        }
+    }
+
+    fn carry_out(&mut self, action: SubscriberAction) {
+        match action {
+            SubscriberAction::Send(message) => {
+                if !self.ended {
+                    let wait = Wait::for_at_most(SAY_LIMIT);
+                    let bytes = message.to_bytes();
+                    // That the link has ended shows when it is listened to.
+                    let _ = self.joined.peer.send(&[&bytes], Urgency::WhenPolled, &wait);
+                }
+            }
+            SubscriberAction::Forget { at } => {
+                self.announced.remove(&at);
+            }
+            SubscriberAction::Misbehaved { what } => {
+                tracing::warn!(stream = %self.place.stream, what, "the writer broke the protocol");
+                self.lose(false);
+            }
+            answer => self.answers.push_back(answer),
+        }
+    }
+
+    /// The link has ended.
+    fn lose(&mut self, readable: bool) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.feed(SubscriberEvent::Lost { readable });
+        }
+    }
+
+    /// Says which steps are held by nobody any more.
+    pub(super) fn tell_released(&mut self) {
+        let released = std::mem::take(&mut *locked(&self.released));
+        for step in released {
+            self.feed(SubscriberEvent::Released { step });
+        }
+    }
+
+    /// Takes one message in, waiting for it.
+    fn listen(&mut self, wait: &Wait) -> Result<(), WaitError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let received = self.joined.peer.receive(&mut buffer, wait);
+        self.buffer = buffer;
+        match received {
+            Ok(()) => {
+                let message = std::mem::take(&mut self.buffer);
+                if let Err(problem) = self.hear(&message) {
+                    tracing::warn!(stream = %self.place.stream, %problem, "the writer's message");
+                    self.lose(false);
+                }
+                self.buffer = message;
+                Ok(())
+            }
+            Err(CouplingError::NotReady { source, .. }) => Err(source),
+            Err(error) => {
+                // What lies in shared memory stays for as long as it is mapped.
+                let silent = matches!(
+                    &error,
+                    CouplingError::Lost {
+                        why: Lost::Silent { .. },
+                        ..
+                    }
+                );
+                let shared = self.joined.peer.info().transport == TransportName::Shm;
+                self.lose(shared && !silent);
+                Ok(())
+            }
+        }
+    }
+
+    fn hear(&mut self, bytes: &[u8]) -> Result<(), crate::codec::DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let message = WriterMessage::decode(&mut from)?;
+        if let WriterMessage::Announced { at, .. } = &message {
+            let described = self.hearing.take(&mut from)?;
+            self.announced.insert(*at, described);
+        }
+        from.finish()?;
+        self.feed(SubscriberEvent::Message(&message));
+        Ok(())
+    }
+
+    /// The next step's announcement for this group's ranks.
+    pub(super) fn next(&mut self, held: &[u64], wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
+        self.answers.clear();
+        self.tell_released();
+        self.feed(SubscriberEvent::Held { steps: held });
+        self.feed(SubscriberEvent::Next);
+        loop {
+            while let Some(answer) = self.answers.pop_front() {
+                match answer {
+                    SubscriberAction::Committed { .. } => {}
+                    SubscriberAction::WriterLost { last_sealed } => {
+                        if self.rejoin(wait)? {
+                            self.feed(SubscriberEvent::Next);
+                            continue;
+                        }
+                        return Err(NextError::WriterLost {
+                            stream: self.place.stream.clone(),
+                            last_sealed,
+                        });
+                    }
+                    answer => return self.answered(answer, wait),
+                }
+            }
+            self.tell_released();
+            let until = match self.subscriber.next_tick() {
+                Some(tick) => tick.since(Time::now()).min(LISTEN_LIMIT),
+                None => LISTEN_LIMIT,
+            };
+            let until = wait.at_most(until);
+            if let Err(error) = self.listen(&until) {
+                self.feed(SubscriberEvent::Tick);
+                let over = wait.slice().err();
+                if self.answers.is_empty()
+                    && let Some(over) = over
+                {
+                    self.feed(SubscriberEvent::GiveUp);
+                    if error == WaitError::Interrupted || over == WaitError::Interrupted {
+                        self.answers.clear();
+                        let fault = Fault::wait(WaitError::Interrupted, "the next step");
+                        return Err(fault.at(self.place.clone()).into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the application gets for an answer of the subscriber.
+    fn answered(
+        &mut self,
+        answer: SubscriberAction,
+        wait: &Wait,
+    ) -> Result<Option<Vec<u8>>, NextError> {
+        let stream = self.place.stream.clone();
+        let refused = |why: String| -> NextError {
+            let peer = "the writer".into();
+            Fault::Refused { peer, why }.at(self.place.clone()).into()
+        };
+        match answer {
+            SubscriberAction::Deliver { at } => {
+                let described = self.announced.remove(&at);
+                let described = described.ok_or_else(|| {
+                    refused(format!("step {} was announced without its metadata", at.step))
+                })?;
+                let mut encoder = Encoder::default();
+                let described = self.with_key(described);
+                self.telling.put(&described, &mut encoder);
+                Ok(Some(encoder.finish()))
+            }
+            SubscriberAction::Ended => Ok(None),
+            SubscriberAction::NotReady => Err(NextError::NotReady {
+                stream,
+                after: wait.deadline().length(),
+            }),
+            SubscriberAction::Trimmed { oldest } => Err(NextError::Trimmed { stream, oldest }),
+            SubscriberAction::RolledBack { to } => Err(NextError::RolledBack { stream, to }),
+            SubscriberAction::WouldDeadlock {
+                held_bytes,
+                limit_bytes,
+            } => Err(NextError::WouldDeadlock {
+                stream,
+                held_bytes,
+                limit_bytes,
+            }),
+            SubscriberAction::Refused { why } => Err(refused(
+                match why {
+                    RefusedWhy::TooManyGroups => "it has as many reader groups as it takes",
+                    RefusedWhy::TooManyCursors => "it remembers as many cursors as it takes",
+                    RefusedWhy::OldEpoch => {
+                        "this reader has seen a later life of it; open the stream again"
+                    }
+                }
+                .into(),
+            )),
+            SubscriberAction::Fenced => Err(refused(
+                "it has excluded this reader, which was silent beyond its `lease`; open the stream again"
+                    .into(),
+            )),
+            _ => Err(refused("an answer came that nobody asked for".into())),
+        }
+    }
+
+    /// Within the group the key goes before the writers' tickets.
+    fn with_key(&mut self, mut step: Described) -> Described {
+        step.reach = self.joined.reach_of(&step.reach);
+        step
+    }
+
+    /// Joins a later life of the writer, if there is one.
+    fn rejoin(&mut self, wait: &Wait) -> Result<bool, NextError> {
+        let join = self.subscriber.join();
+        let found = self.finder.successor(&self.joined.instance, join, wait);
+        let found = found.map_err(|fault| fault.at(self.place.clone()))?;
+        let Some(joined) = found else {
+            return Ok(false);
+        };
+        self.joined = joined;
+        self.ended = false;
+        self.hearing = Hearing::default();
+        self.announced.clear();
+        Ok(true)
+    }
+
+    /// Has the writer remember a position.
+    pub(super) fn commit(
+        &mut self,
+        step: &StepHead,
+        cursor: &str,
+        wait: &Wait,
+    ) -> Result<(), Failure> {
+        let at = Position {
+            epoch: step.epoch,
+            step: step.step,
+        };
+        let place = self.place.clone().at_step(step.step);
+        self.feed(SubscriberEvent::Commit { cursor, at });
+        loop {
+            let answers = std::mem::take(&mut self.answers);
+            for answer in answers {
+                match answer {
+                    SubscriberAction::Committed {
+                        at: done,
+                        remembered,
+                    } if done == at => {
+                        if remembered {
+                            return Ok(());
+                        }
+                        let fault = Fault::Refused {
+                            peer: "the writer".into(),
+                            why: "it remembers as many cursors as it takes, or is lost".into(),
+                        };
+                        return Err(fault.at(place));
+                    }
+                    other => self.answers.push_back(other),
+                }
+            }
+            self.listen(wait).map_err(|error| {
+                Fault::wait(error, "the writer to remember a cursor").at(place.clone())
+            })?;
+        }
+    }
+
+    /// Leaves the writer, which takes its steps back.
+    pub(super) fn close(&mut self, held: &[u64], _wait: &Wait) {
+        self.feed(SubscriberEvent::Held { steps: held });
+        self.feed(SubscriberEvent::Close);
+        self.ended = true;
+    }
+}

@@ -1,0 +1,253 @@
+//! Where a step's blocks lie in the memory of the rank that put them.
+//!
+//! ```text
+//! main extent    header | block | checksums | block | checksums | …     blocks that were copied
+//! span extent    header | block | checksums                             a block that was computed in place
+//! ```
+//! Every extent begins with a header; blocks and checksums begin on 64 bytes,
+//! blocks come in the order of their puts. So a reader that knows the layout
+//! knows every offset, and a rank tells of a step where its main extent is, and
+//! where those of its spans are.
+//!
+//! The header names the step. It is wiped before the memory is used again:
+//! whoever reads it after the bytes knows that they were the step's.
+
+use crate::codec::{Coded, DecodeError, Decoder, Encoder};
+
+/// What everything in an extent is aligned to.
+const ALIGNMENT: u64 = 64;
+/// Bytes of a header.
+pub(super) const HEADER_BYTES: u64 = 64;
+/// Bytes of it that say something.
+pub(super) const STAMP_BYTES: usize = 32;
+const MAGIC: u64 = u64::from_le_bytes(*b"PANTSLOT");
+const TILE_BYTES: u64 = panta_transports::copy::TILE_BYTES as u64;
+/// The longest ticket of an endpoint, in bytes.
+const MAX_TICKET_BYTES: usize = 8192;
+
+/// What a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// The writer's life.
+    pub(super) epoch: u64,
+    /// The step.
+    pub(super) step: u64,
+    /// The rank.
+    pub(super) rank: u32,
+}
+
+impl Stamp {
+    pub(super) fn to_bytes(self) -> [u8; STAMP_BYTES] {
+        let words = [MAGIC, self.epoch, self.step, u64::from(self.rank)];
+        let mut bytes = [0; STAMP_BYTES];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+            to.iter_mut()
+                .zip(word.to_le_bytes())
+                .for_each(|(to, from)| *to = from);
+        }
+        bytes
+    }
+}
+
+fn aligned(bytes: u64) -> u64 {
+    bytes.div_ceil(ALIGNMENT).saturating_mul(ALIGNMENT)
+}
+
+/// Where the checksums of a block begin, counted from the block.
+pub(super) fn checksums_at(block_bytes: u64) -> u64 {
+    aligned(block_bytes)
+}
+
+/// Bytes of an extent that a block and its checksums take.
+pub(super) fn room_of(block_bytes: u64) -> u64 {
+    let checksums = block_bytes.div_ceil(TILE_BYTES).saturating_mul(4);
+    aligned(block_bytes).saturating_add(aligned(checksums))
+}
+
+/// A place in the exposed memory of a rank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) region: u32,
+    pub(super) offset: u64,
+}
+
+impl Spot {
+    /// `bytes` further on.
+    pub(super) fn on(self, bytes: u64) -> Self {
+        Self {
+            offset: self.offset.saturating_add(bytes),
+            ..self
+        }
+    }
+}
+
+/// Where the blocks are that one rank put in one step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Of all its extents together.
+    pub(super) bytes: u64,
+    /// The main extent, if anything was copied.
+    pub(super) main: Option<Spot>,
+    /// The extents of spans, by ascending order of their puts.
+    pub(super) spans: Vec<(u32, Spot)>,
+}
+
+impl Share {
+    /// Where the blocks of this rank are, given each array block's order and bytes, in order.
+    pub(super) fn places(&self, blocks: &[(u32, u64)]) -> Vec<Option<Spot>> {
+        let mut next = self.main.map(|main| main.on(HEADER_BYTES));
+        let mut spans = self.spans.iter().peekable();
+        let place = |(order, bytes): &(u32, u64)| {
+            while spans.next_if(|(other, _)| other < order).is_some() {}
+            if let Some((_, spot)) = spans.next_if(|(other, _)| other == order) {
+                return Some(spot.on(HEADER_BYTES));
+            }
+            let here = next;
+            next = next.map(|spot| spot.on(room_of(*bytes)));
+            here
+        };
+        blocks.iter().map(place).collect()
+    }
+
+    /// The header that tells whether the block of this order is still there.
+    pub(super) fn header_of(&self, order: u32) -> Option<Spot> {
+        let found = self.spans.binary_search_by_key(&order, |(order, _)| *order);
+        match found {
+            Ok(at) => Some(self.spans[at].1),
+            Err(_) => self.main,
+        }
+    }
+}
+
+const HAS_MAIN: u8 = 1;
+const HAS_SPANS: u8 = 2;
+
+impl Coded for Share {
+    fn encode(&self, into: &mut Encoder) {
+        let spans = if self.spans.is_empty() { 0 } else { HAS_SPANS };
+        into.u8(self.main.map_or(0, |_| HAS_MAIN) | spans);
+        into.u64(self.bytes);
+        if let Some(main) = self.main {
+            into.u32(main.region).u64(main.offset);
+        }
+        if spans != 0 {
+            into.length(self.spans.len());
+            for (order, spot) in &self.spans {
+                into.u32(*order).u32(spot.region).u64(spot.offset);
+            }
+        }
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let what = from.u8()?;
+        let mut share = Self {
+            bytes: from.u64()?,
+            ..Self::default()
+        };
+        let spot = |from: &mut Decoder<'_>| -> Result<Spot, DecodeError> {
+            Ok(Spot {
+                region: from.u32()?,
+                offset: from.u64()?,
+            })
+        };
+        if what & HAS_MAIN != 0 {
+            share.main = Some(spot(from)?);
+        }
+        if what & HAS_SPANS != 0 {
+            for _ in 0..from.count(16)? {
+                let span = (from.u32()?, spot(from)?);
+                if share.spans.last().is_some_and(|last| last.0 >= span.0) {
+                    return Err(from.error("spans are not in ascending order"));
+                }
+                share.spans.push(span);
+            }
+        }
+        Ok(share)
+    }
+}
+
+/// What a rank's capture leaves for the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Contribution {
+    pub(super) share: Share,
+    /// Where the rank's endpoint listens; with its first step.
+    pub(super) ticket: Option<Vec<u8>>,
+}
+
+impl Coded for Contribution {
+    fn encode(&self, into: &mut Encoder) {
+        self.share.encode(into);
+        into.bytes(self.ticket.as_deref().unwrap_or_default());
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let share = Share::decode(from)?;
+        let ticket = from.bytes()?;
+        if ticket.len() > MAX_TICKET_BYTES {
+            return Err(from.error(format!("a ticket of more than {MAX_TICKET_BYTES} bytes")));
+        }
+        Ok(Self {
+            share,
+            ticket: (!ticket.is_empty()).then(|| ticket.to_vec()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn spot(region: u32, offset: u64) -> Spot {
+        Spot { region, offset }
+    }
+
+    #[test]
+    fn blocks_follow_each_other_and_spans_lie_apart() {
+        let share = Share {
+            bytes: 0,
+            main: Some(spot(1, 4096)),
+            spans: vec![(1, spot(2, 0)), (4, spot(1, 64))],
+        };
+        let blocks = [(0, 100), (1, 8192), (3, 0), (4, 8), (7, 4097)];
+        let main = spot(1, 4096 + 64);
+        let expected = [
+            Some(main),
+            Some(spot(2, 64)),
+            Some(main.on(128 + 64)),
+            Some(spot(1, 128)),
+            Some(main.on(128 + 64)),
+        ];
+        assert_eq!(share.places(&blocks), expected);
+        assert_eq!(share.header_of(4), Some(spot(1, 64)));
+        assert_eq!(share.header_of(3), share.main);
+        assert_eq!(room_of(4097), 4160 + 64);
+    }
+
+    #[test]
+    fn a_contribution_comes_back_and_costs_the_same_whatever_was_copied() {
+        let whole = Contribution {
+            share: Share {
+                bytes: 1 << 40,
+                main: Some(spot(3, 1 << 39)),
+                spans: Vec::new(),
+            },
+            ticket: None,
+        };
+        assert_eq!(whole.to_bytes().len(), 25);
+        let first = Contribution {
+            share: Share {
+                spans: vec![(0, spot(1, 2)), (9, spot(2, 1))],
+                ..Share::default()
+            },
+            ticket: Some(vec![5; 40]),
+        };
+        for contribution in [whole, first] {
+            let bytes = contribution.to_bytes();
+            assert_eq!(Contribution::from_bytes(&bytes).unwrap(), contribution);
+            for end in 0..bytes.len() {
+                assert!(Contribution::from_bytes(&bytes[..end]).is_err());
+            }
+        }
+    }
+}

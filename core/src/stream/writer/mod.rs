@@ -1,0 +1,387 @@
+//! The writing side of the engine: the traits' calls, in their order.
+//!
+//! ```text
+//! root   prepare: who has the name?    admit: ask the publisher     seal: tell it      close_root: wait for readers
+//! all    attach: endpoint, memory      begin: free old steps        capture: one pass  close
+//! ```
+//! The root's admission tells every rank which steps' memory is free. A rank
+//! that needs more than was reserved asks the root between two steps.
+
+mod open;
+mod root;
+
+pub(super) use open::prepare;
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+use panta_transports::copy::CopyCounter;
+use panta_transports::coupling::{CouplingError, Endpoint, Peer, Ticket, Urgency};
+use panta_transports::region::RegionError;
+use panta_transports::time::{Interrupt, Time, Wait};
+
+use self::open::Told;
+use self::root::{Fate, Outcome, Root};
+use super::contact::ContactFile;
+use super::memory::{Memory, Uncaptured};
+use super::message::Described;
+use super::slot::Contribution;
+use crate::codec::{Coded, DecodeError, Decoder, Encoder};
+use crate::engine::{Admission, Captured, EngineInfo, PutBlock, Sealing, SpanId, WriterEngine};
+use crate::error::{BeginError, CloseError, EndError, Fault, Place, PutError};
+use crate::model::{Schema, StepHead};
+
+/// How often the next step's number is noted in the contact file, at most.
+const NOTE_EVERY: Duration = Duration::from_millis(1);
+/// How often the contact file is looked at, at most.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Carries the steps of one rank.
+pub(super) struct StreamWriter {
+    place: Place,
+    info: EngineInfo,
+    limit_bytes: u64,
+    deadline: Duration,
+    interrupt: Interrupt,
+    copies: CopyCounter,
+    told: Told,
+    memory: Memory,
+    endpoint: Arc<Endpoint>,
+    /// Whether a step with this rank's ticket was sealed.
+    ticket_told: bool,
+    root: Option<RootSide>,
+    /// Where the root's endpoint listens; with the first admission.
+    root_ticket: Option<Ticket>,
+    to_root: Option<Peer>,
+}
+
+/// What only the root has.
+struct RootSide {
+    root: Arc<Root>,
+    contact: Option<ContactFile>,
+    /// The step that was admitted and not sealed.
+    open: Option<u64>,
+    tickets: Vec<Vec<u8>>,
+    reach: Option<Arc<[u8]>>,
+    ticket_told: bool,
+    noted: Time,
+    looked: Time,
+    successor: Option<u64>,
+}
+
+impl RootSide {
+    /// Finds out whether another writer has taken the stream over.
+    fn check_fence(&mut self) -> Result<(), Fault> {
+        let now = Time::now();
+        if self.successor.is_none() && now.since(self.looked) >= LOOK_EVERY {
+            self.looked = now;
+            self.successor = self.contact.as_ref().and_then(ContactFile::successor);
+        }
+        match self.successor {
+            Some(epoch) => Err(Fault::Fenced { epoch }),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&mut self, next_step: u64) {
+        let now = Time::now();
+        if now.since(self.noted) >= NOTE_EVERY {
+            self.noted = now;
+            if let Some(contact) = &self.contact {
+                contact.note(next_step);
+            }
+        }
+    }
+
+    /// Puts the ranks' shares together, and their bytes.
+    fn take_in(&mut self, contributions: &[Vec<u8>]) -> Result<(Vec<u8>, Vec<u64>), DecodeError> {
+        let mut shares = Encoder::default();
+        shares.length(contributions.len());
+        let mut bytes = Vec::with_capacity(contributions.len());
+        self.tickets.resize(contributions.len(), Vec::new());
+        for (rank, contribution) in contributions.iter().enumerate() {
+            let contribution = Contribution::from_bytes(contribution)?;
+            contribution.share.encode(&mut shares);
+            bytes.push(contribution.share.bytes);
+            if let Some(ticket) = contribution.ticket
+                && self.tickets[rank] != ticket
+            {
+                self.tickets[rank] = ticket;
+                self.reach = None;
+            }
+        }
+        Ok((shares.finish(), bytes))
+    }
+
+    fn reach(&mut self) -> Arc<[u8]> {
+        let tickets = &self.tickets;
+        let reach = self.reach.get_or_insert_with(|| {
+            let mut encoder = Encoder::default();
+            encoder.length(tickets.len());
+            for ticket in tickets {
+                encoder.bytes(ticket);
+            }
+            encoder.finish().into()
+        });
+        Arc::clone(reach)
+    }
+}
+
+impl StreamWriter {
+    fn root(&mut self) -> Result<&mut RootSide, Fault> {
+        self.root.as_mut().ok_or_else(|| Fault::Refused {
+            peer: "the stream engine".into(),
+            why: "only the root rank admits, seals and closes".into(),
+        })
+    }
+
+    fn too_large(&self, bytes: u64) -> PutError {
+        PutError::StepTooLarge {
+            place: self.place.clone(),
+            bytes,
+            limit_bytes: self.limit_bytes,
+        }
+    }
+
+    /// Waits until memory of an earlier step is free again.
+    fn make_room(&mut self, bytes: u64, error: &RegionError, wait: &Wait) -> Result<(), PutError> {
+        let held: Vec<u64> = self.memory.steps().collect();
+        let limited = matches!(
+            error,
+            RegionError::Limit { .. } | RegionError::TooManyRegions { .. }
+        );
+        if limited && held.is_empty() {
+            return Err(self.too_large(bytes));
+        }
+        if !limited {
+            let fault = Fault::io(format!("taking {bytes} bytes of memory"), error);
+            return Err(fault.at(self.place.clone()).into());
+        }
+        let freed = match &self.root {
+            Some(side) => wait_for_freed(&side.root, &self.endpoint, &held, wait),
+            None => self.ask_root(&held, wait),
+        };
+        let freed = freed.map_err(|fault| fault.at(self.place.clone()))?;
+        freed.into_iter().for_each(|step| self.memory.free(step));
+        Ok(())
+    }
+
+    fn ask_root(&mut self, held: &[u64], wait: &Wait) -> Result<Vec<u64>, Fault> {
+        let asked = self.try_ask_root(held, wait);
+        asked.map_err(|error| match error {
+            CouplingError::NotReady { source, .. } => Fault::wait(
+                source,
+                "room for the step: readers hold the steps before it; the next step will be",
+            ),
+            error => Fault::PeerLost {
+                peer: "the root of this writer".into(),
+                why: error.to_string(),
+            },
+        })
+    }
+
+    fn try_ask_root(&mut self, held: &[u64], wait: &Wait) -> Result<Vec<u64>, CouplingError> {
+        if self.to_root.is_none()
+            && let Some(ticket) = &self.root_ticket
+        {
+            let options = self.told.peer_options(self.told.lease);
+            self.to_root = Some(Peer::connect(ticket, &options, wait)?);
+        }
+        let Some(peer) = &self.to_root else {
+            return Ok(Vec::new());
+        };
+        let mut question = Encoder::default();
+        question.u64s(held);
+        peer.send(&[&question.finish()], Urgency::Now, wait)?;
+        let mut answer = Vec::new();
+        peer.receive(&mut answer, wait)?;
+        Ok(Decoder::new(&answer).u64s().unwrap_or_default())
+    }
+}
+
+/// The root itself waits for readers to let go.
+fn wait_for_freed(
+    root: &Root,
+    endpoint: &Endpoint,
+    held: &[u64],
+    wait: &Wait,
+) -> Result<Vec<u64>, Fault> {
+    loop {
+        let freed = root.freed_of(held);
+        if !freed.is_empty() {
+            return Ok(freed);
+        }
+        endpoint
+            .drive(wait)
+            .map_err(|error| Fault::wait(error, "readers to let go of earlier steps"))?;
+    }
+}
+
+impl WriterEngine for StreamWriter {
+    fn info(&self) -> EngineInfo {
+        self.info.clone()
+    }
+
+    fn admit(
+        &mut self,
+        head: &StepHead,
+        _schema: &Arc<Schema>,
+        reserve_bytes: &[u64],
+        wait: &Wait,
+    ) -> Result<Admission, BeginError> {
+        let place = self.place.clone().at_step(head.step);
+        let endpoint = Arc::clone(&self.endpoint);
+        let side = self.root().map_err(|fault| fault.at(place.clone()))?;
+        side.check_fence()
+            .map_err(|fault| fault.at(place.clone()))?;
+        let outcome = side
+            .root
+            .admit(&endpoint, head.step, reserve_bytes, wait)
+            .map_err(|(error, whom)| Fault::wait(error, whom).at(place.clone()))?;
+        match outcome {
+            Outcome::Discarded => return Ok(Admission::Discard),
+            Outcome::TooLarge {
+                rank,
+                bytes,
+                limit_bytes,
+            } => {
+                return Err(BeginError::StepTooLarge {
+                    place: place.on_rank(rank),
+                    bytes,
+                    limit_bytes,
+                });
+            }
+            Outcome::Admitted => side.open = Some(head.step),
+        }
+        let mut admission = Encoder::default();
+        let ticket = match side.ticket_told {
+            true => Vec::new(),
+            false => endpoint.ticket().to_bytes(),
+        };
+        side.ticket_told = true;
+        admission.bytes(&ticket);
+        let fates = side.root.take_fates();
+        admission.length(fates.len());
+        for (step, fate) in fates {
+            admission.u64(step).u8(u8::from(fate == Fate::Retire));
+        }
+        Ok(Admission::Write(admission.finish()))
+    }
+
+    fn begin(
+        &mut self,
+        head: &StepHead,
+        _schema: &Arc<Schema>,
+        admission: &[u8],
+    ) -> Result<(), BeginError> {
+        let taken = self.take_admission(admission);
+        taken.map_err(|error| {
+            let fault = Fault::corrupt("the root's admission", &error);
+            fault.at(self.place.clone().at_step(head.step)).into()
+        })
+    }
+
+    fn span(&mut self, bytes: usize) -> Result<(SpanId, NonNull<u8>), PutError> {
+        let wait = Wait::new(self.deadline, &self.interrupt);
+        loop {
+            match self.memory.span(bytes) {
+                Ok(span) => return Ok(span),
+                Err(error) => self.make_room(bytes as u64, &error, &wait)?,
+            }
+        }
+    }
+
+    fn capture(
+        &mut self,
+        head: &StepHead,
+        puts: &[PutBlock<'_>],
+        wait: &Wait,
+    ) -> Result<Captured, PutError> {
+        let place = self.place.clone().at_step(head.step);
+        let (share, stats) = loop {
+            match self.memory.capture(head, puts, &self.copies) {
+                Ok(captured) => break captured,
+                Err(Uncaptured::Memory(error)) => {
+                    self.make_room(Memory::main_bytes(puts), &error, wait)?;
+                }
+                Err(Uncaptured::Put(problem)) => return Err(PutError::Shape { place, problem }),
+            }
+        };
+        let ticket = (!self.ticket_told).then(|| self.endpoint.ticket().to_bytes());
+        Ok(Captured {
+            stats,
+            contribution: Contribution { share, ticket }.to_bytes(),
+        })
+    }
+
+    fn seal(&mut self, sealing: &Sealing<'_>, _wait: &Wait) -> Result<(), EndError> {
+        let head = &sealing.record.head;
+        let place = self.place.clone().at_step(head.step);
+        let side = self.root().map_err(|fault| fault.at(place.clone()))?;
+        side.check_fence()
+            .map_err(|fault| fault.at(place.clone()))?;
+        let (shares, bytes) = side
+            .take_in(sealing.contributions)
+            .map_err(|error| Fault::corrupt("what a rank said of its blocks", &error).at(place))?;
+        let described = Described {
+            schema_digest: sealing.record.schema_digest,
+            layout_digest: sealing.record.layout_digest,
+            record: sealing.record.to_bytes(),
+            schema: Arc::clone(sealing.schema_bytes),
+            layout: Arc::clone(sealing.layout_bytes),
+            reach: side.reach(),
+            shares,
+        };
+        side.open = None;
+        side.root.seal(head.step, head.time.sim, &bytes, described);
+        side.note(head.step.saturating_add(1));
+        Ok(())
+    }
+
+    fn finish(&mut self, head: &StepHead, sealed: bool) {
+        self.memory.finish(head.step, sealed);
+        self.ticket_told |= sealed;
+        if let Some(side) = &mut self.root
+            && !sealed
+            && side.open.take().is_some()
+        {
+            side.root.abort(head.step);
+        }
+    }
+
+    fn close_root(&mut self, wait: &Wait) -> Result<(), CloseError> {
+        let place = self.place.clone();
+        let endpoint = Arc::clone(&self.endpoint);
+        let side = self.root().map_err(|fault| fault.at(place.clone()))?;
+        let closed = side.root.close(&endpoint, wait);
+        side.contact = None;
+        closed.map_err(|(error, whom)| Fault::wait(error, whom).at(place).into())
+    }
+
+    fn close(&mut self, _wait: &Wait) -> Result<(), CloseError> {
+        self.to_root = None;
+        self.root = None;
+        Ok(())
+    }
+}
+
+impl StreamWriter {
+    fn take_admission(&mut self, admission: &[u8]) -> Result<(), DecodeError> {
+        let mut from = Decoder::new(admission);
+        let ticket = from.bytes()?;
+        if !ticket.is_empty() {
+            let ticket = Ticket::from_bytes(ticket);
+            self.root_ticket = Some(ticket.map_err(|error| from.error(error.to_string()))?);
+        }
+        for _ in 0..from.count(9)? {
+            let (step, retired) = (from.u64()?, from.u8()? != 0);
+            if retired {
+                self.memory.retire(step);
+            } else {
+                self.memory.free(step);
+            }
+        }
+        from.finish()
+    }
+}

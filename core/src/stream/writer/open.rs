@@ -1,0 +1,433 @@
+//! Opening for writing: who has the name, and what this life of the writer is.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use panta_transports::channel::Key;
+use panta_transports::coupling::{
+    Allowed, CouplingError, Endpoint, EndpointOptions, Handler, InterfaceChoice, Lost, Peer,
+    PeerId, PeerInfo, PeerOptions, Ticket,
+};
+use panta_transports::random;
+use panta_transports::region::{Arena, ArenaOptions};
+use panta_transports::time::{Time, Wait};
+
+use super::super::contact::{
+    self, Contact, ContactFile, Found, Identity, Instance, Unpublished, path_of,
+};
+use super::super::machine::{Life, PublisherOptions};
+use super::super::memory::Memory;
+use super::super::message::Greeting;
+use super::super::process::{Life as Alive, Process};
+use super::root::Root;
+use super::{RootSide, StreamWriter};
+use crate::codec::{Coded, DecodeError, Decoder, Encoder};
+use crate::config::{Interface, Options, Policy, TransportChoice};
+use crate::engine::{EngineInfo, OpenArguments, PreparedWriter, Resume};
+use crate::error::{Fault, OpenError, Place};
+
+/// Memory beside the limit: headers, checksums, and what lies between steps.
+const SLACK_BYTES: u64 = 4 << 20;
+
+/// The most lives that a contact file tells of.
+const LIVES_TOLD: usize = 64;
+
+/// What the root tells its ranks when the stream is opened.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    instance: Instance,
+    /// The lives of the writer as far as they are known, this one last.
+    lives: Vec<Life>,
+    next_step: u64,
+    /// The contact file of the life before, if it left one.
+    stale: Option<Identity>,
+    key: Key,
+    encrypt: bool,
+    pub(super) lease: Duration,
+    spin: Duration,
+}
+
+impl Told {
+    /// How a rank connects to its root.
+    pub(super) fn peer_options(&self, lease: Duration) -> PeerOptions {
+        PeerOptions {
+            encrypt: self.encrypt,
+            hello: Greeting::WriterRank.to_bytes(),
+            lease,
+            spin: self.spin,
+            ..PeerOptions::new(self.key.clone())
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut encoder = Encoder::default();
+        encoder
+            .bytes(&self.instance)
+            .bytes(self.key.secret_bytes())
+            .u64(self.next_step)
+            .u8(u8::from(self.stale.is_some()));
+        let (device, number) = self.stale.unwrap_or_default();
+        encoder.u64(device).u64(number).length(self.lives.len());
+        for life in &self.lives {
+            let after = life.after.map_or(0, |step| step.saturating_add(1));
+            encoder.u64(life.epoch).u64(after);
+        }
+        encoder.finish()
+    }
+
+    fn decode(bytes: &[u8], options: &Options) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let wrong = "an instance has 16 bytes and a key 32";
+        let instance = Instance::try_from(from.bytes()?).map_err(|_| from.error(wrong))?;
+        let key = <[u8; 32]>::try_from(from.bytes()?).map_err(|_| from.error(wrong))?;
+        let told = Self {
+            instance,
+            key: Key::from_bytes(key),
+            next_step: from.u64()?,
+            stale: match (from.u8()?, (from.u64()?, from.u64()?)) {
+                (0, _) => None,
+                (_, identity) => Some(identity),
+            },
+            lives: (0..from.count(16)?)
+                .map(|_| {
+                    Ok(Life {
+                        epoch: from.u64()?,
+                        after: from.u64()?.checked_sub(1),
+                    })
+                })
+                .collect::<Result<_, DecodeError>>()?,
+            encrypt: options.encrypt,
+            lease: options.lease,
+            spin: options.spin,
+        };
+        from.finish()?;
+        Ok(told)
+    }
+
+    fn life(&self) -> Life {
+        let none = Life {
+            epoch: 1,
+            after: None,
+        };
+        self.lives.last().copied().unwrap_or(none)
+    }
+}
+
+/// What is there under the name already.
+enum There {
+    Nobody,
+    /// A life that has ended, or was silent for too long.
+    Stale(Found),
+    Alive(Found),
+}
+
+fn look(path: &Path, options: &Options, wait: &Wait) -> Result<There, Fault> {
+    let Some(found) = contact::look(path)? else {
+        return Ok(There::Nobody);
+    };
+    if found.contact.process.life() == Alive::Gone {
+        return Ok(There::Stale(found));
+    }
+    let lives = match Ticket::from_bytes(&found.contact.ticket) {
+        Ok(ticket) => answers(&ticket, &found.contact.key, options, wait)?,
+        Err(_) => false,
+    };
+    Ok(if lives {
+        There::Alive(found)
+    } else {
+        There::Stale(found)
+    })
+}
+
+/// Whether a writer lives; one that is silent beyond the lease does not count.
+fn answers(ticket: &Ticket, key: &Key, options: &Options, wait: &Wait) -> Result<bool, Fault> {
+    let call = PeerOptions {
+        encrypt: options.encrypt,
+        hello: Greeting::Caller.to_bytes(),
+        lease: options.lease,
+        linked: false,
+        ..PeerOptions::new(key.clone())
+    };
+    let patient = wait.deadline().remaining() <= options.lease;
+    match Peer::connect(ticket, &call, &wait.at_most(options.lease)) {
+        Ok(_) | Err(CouplingError::Refused { .. } | CouplingError::NoTransport { .. }) => Ok(true),
+        // Whoever has no time to wait as long as the lease does not take over.
+        Err(CouplingError::NotReady { .. }) if patient => Ok(true),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Looks who has the name; on the root.
+pub(in super::super) fn prepare(
+    arguments: &OpenArguments<'_>,
+    resume: Resume,
+) -> Result<PreparedWriter, OpenError> {
+    let options = &arguments.target.options;
+    let place = Place::stream(arguments.stream);
+    refuse(options).map_err(|fault| fault.at(place.clone()))?;
+    let path = path_of(arguments.target);
+    let there = look(&path, options, arguments.wait).map_err(|fault| fault.at(place.clone()))?;
+    let stale = match there {
+        There::Alive(found) => return Err(busy(arguments, &found)),
+        There::Stale(found) => Some(found),
+        There::Nobody => None,
+    };
+    let next_step = match resume {
+        Resume::Fresh => 0,
+        Resume::Last => stale.as_ref().map_or(0, |found| found.next_step),
+        Resume::After(step) => step.saturating_add(1),
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        OpenError::from(Fault::io("making the stream's key", error).at(place.clone()))
+    };
+    let mut instance = [0; 16];
+    random::fill(&mut instance).map_err(|error| failed(&error))?;
+    let key = match &options.key {
+        Some(path) => Key::load_or_create(path).map_err(|error| failed(&error))?,
+        None => Key::generate().map_err(|error| failed(&error))?,
+    };
+    let told = Told {
+        instance,
+        lives: lives(stale.as_ref(), resume, next_step),
+        next_step,
+        stale: stale.as_ref().map(|found| found.identity),
+        key,
+        encrypt: options.encrypt,
+        lease: options.lease,
+        spin: options.spin,
+    };
+    Ok(PreparedWriter {
+        epoch: told.life().epoch,
+        next_step,
+        ticket: told.encode(),
+    })
+}
+
+/// The lives up to this one, the oldest forgotten where there are too many.
+fn lives(stale: Option<&Found>, resume: Resume, next_step: u64) -> Vec<Life> {
+    let mut lives = stale.map_or_else(Vec::new, |found| found.contact.lives.clone());
+    lives.drain(..lives.len().saturating_sub(LIVES_TOLD - 1));
+    lives.push(Life {
+        epoch: lives.last().map_or(1, |last| last.epoch.saturating_add(1)),
+        after: match resume {
+            Resume::Fresh => None,
+            Resume::Last | Resume::After(_) => next_step.checked_sub(1),
+        },
+    });
+    lives
+}
+
+fn busy(arguments: &OpenArguments<'_>, found: &Found) -> OpenError {
+    OpenError::Busy {
+        stream: arguments.stream.to_owned(),
+        holder: format!(
+            "{} (contact file {})",
+            found.contact.process,
+            path_of(arguments.target).display()
+        ),
+    }
+}
+
+/// What this engine does not do.
+fn refuse(options: &Options) -> Result<(), Fault> {
+    let unsupported = |what: &str, instead: &str| {
+        Err(Fault::Unsupported {
+            engine: "stream".into(),
+            what: what.into(),
+            instead: instead.into(),
+        })
+    };
+    if options.policy == Policy::Spill || options.spill.is_some() {
+        return unsupported("spill steps", "use `policy = block`, or `staging:`");
+    }
+    if !options.servers.0.is_empty() {
+        return unsupported(
+            "listen on an address that is given",
+            "name interfaces with `interface`, and let readers use the contact file",
+        );
+    }
+    Ok(())
+}
+
+/// How an endpoint is opened with these parameters.
+fn endpoint_options(options: &Options, told: &Told) -> EndpointOptions {
+    let any = options.transport == TransportChoice::Auto;
+    let given = options.interface.iter().flat_map(|it| &it.0);
+    EndpointOptions {
+        encrypt: options.encrypt,
+        interfaces: given.map(choice_of).collect(),
+        transports: Allowed {
+            shm: any || options.transport == TransportChoice::Shm,
+            tcp: any || options.transport == TransportChoice::Tcp,
+            rdma: any || options.transport == TransportChoice::Rdma,
+        },
+        lease: options.lease,
+        spin: options.spin,
+        ..EndpointOptions::new(told.key.clone())
+    }
+}
+
+fn choice_of(interface: &Interface) -> InterfaceChoice {
+    match interface {
+        Interface::Name(name) if name == "loopback" => InterfaceChoice::Loopback,
+        Interface::Name(name) => InterfaceChoice::Name(name.clone()),
+        Interface::Network { address, bits } => InterfaceChoice::Block {
+            address: *address,
+            prefix_bits: *bits,
+        },
+    }
+}
+
+/// Serves the bytes of a rank that is not the root.
+struct Server;
+
+impl Handler for Server {
+    fn joined(&self, _peer: PeerId, hello: &[u8], _how: &PeerInfo) -> Result<(), String> {
+        match Greeting::from_bytes(hello) {
+            Ok(Greeting::ReaderRank) => Ok(()),
+            Ok(_) => Err("this is no root of a writer; connect to the root".into()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn message(&self, _peer: PeerId, _message: &[u8]) {}
+
+    fn lost(&self, _peer: PeerId, _why: &Lost) {}
+}
+
+fn publisher_options(arguments: &OpenArguments<'_>, told: &Told) -> PublisherOptions {
+    let options = &arguments.target.options;
+    let (_, earlier) = told.lives.split_last().unzip();
+    PublisherOptions {
+        life: told.life(),
+        earlier: earlier.map_or_else(Vec::new, <[Life]>::to_vec),
+        limit_bytes: options.limit.0,
+        ranks: arguments.size,
+        policy: options.policy,
+        distribution: options.distribution,
+        rendezvous: usize::try_from(options.rendezvous.0).unwrap_or(usize::MAX),
+        retain_steps: options.retain_steps,
+        retain_bytes: options.retain_bytes.map(|bytes| bytes.0),
+        precious_first: options.precious_first,
+        // The endpoint notices silence.
+        lease: None,
+        recovered: Vec::new(),
+        cursors: Vec::new(),
+    }
+}
+
+impl StreamWriter {
+    /// Joins the writer that the root prepared.
+    pub(in super::super) fn attach(
+        arguments: &OpenArguments<'_>,
+        prepared: &PreparedWriter,
+    ) -> Result<Self, OpenError> {
+        let options = &arguments.target.options;
+        let place = Place::stream(arguments.stream).on_rank(arguments.rank);
+        let at = |fault: Fault| OpenError::from(fault.at(place.clone()));
+        let told = Told::decode(&prepared.ticket, options)
+            .map_err(|error| at(Fault::corrupt("the root's ticket", &error)))?;
+        let opening = endpoint_options(options, &told);
+        let arena = Arena::new(ArenaOptions {
+            limit_bytes: (options.limit.0 / 8)
+                .saturating_mul(9)
+                .saturating_add(SLACK_BYTES),
+            shared: opening.transports.shm,
+        });
+        let root = (arguments.rank == 0).then(|| {
+            let options = publisher_options(arguments, &told);
+            Arc::new(Root::new(&arguments.target.name, options))
+        });
+        let handler: Arc<dyn Handler> = match &root {
+            Some(root) => Arc::clone(root) as Arc<dyn Handler>,
+            None => Arc::new(Server),
+        };
+        let endpoint = Endpoint::open(opening, arena.clone(), handler)
+            .map_err(|error| at(Fault::io("opening the endpoint", &error)))?;
+        let endpoint = Arc::new(endpoint);
+        let rank = u32::try_from(arguments.rank).unwrap_or(u32::MAX);
+        let mut writer = Self {
+            info: info(options, &path_of(arguments.target)),
+            limit_bytes: options.limit.0,
+            deadline: options.deadline,
+            interrupt: arguments.interrupt.clone(),
+            copies: arguments.copies.clone(),
+            memory: Memory::new(arena, rank),
+            ticket_told: false,
+            root: None,
+            root_ticket: None,
+            to_root: None,
+            endpoint,
+            told,
+            place: place.clone(),
+        };
+        if let Some(root) = root {
+            root.speak_through(&writer.endpoint);
+            writer.root = Some(RootSide {
+                root,
+                contact: Some(writer.publish(arguments)?),
+                open: None,
+                tickets: Vec::new(),
+                reach: None,
+                ticket_told: false,
+                noted: Time::default(),
+                looked: Time::now(),
+                successor: None,
+            });
+        }
+        Ok(writer)
+    }
+
+    /// Makes the contact file.
+    fn publish(&self, arguments: &OpenArguments<'_>) -> Result<ContactFile, OpenError> {
+        let path = path_of(arguments.target);
+        let contact = Contact {
+            stream: arguments.target.name.clone(),
+            instance: self.told.instance,
+            lives: self.told.lives.clone(),
+            process: Process::own(),
+            key: self.told.key.clone(),
+            ticket: self.endpoint.ticket().to_bytes(),
+        };
+        let at = |fault: Fault| OpenError::from(fault.at(self.place.clone()));
+        let mut stale = self.told.stale;
+        loop {
+            match ContactFile::publish(&path, &contact, self.told.next_step, stale) {
+                Ok(file) => return Ok(file),
+                Err(Unpublished::Failed(fault)) => return Err(at(fault)),
+                // Another writer came meanwhile: it lives, unless it died at once.
+                Err(Unpublished::Taken) => {}
+            }
+            let options = &arguments.target.options;
+            stale = match look(&path, options, arguments.wait).map_err(at)? {
+                There::Alive(found) => return Err(busy(arguments, &found)),
+                There::Stale(found) => Some(found.identity),
+                There::Nobody => None,
+            };
+            arguments.wait.slice().map_err(|error| {
+                at(Fault::wait(
+                    error,
+                    "another writer that makes its contact file",
+                ))
+            })?;
+        }
+    }
+}
+
+fn info(options: &Options, contact: &Path) -> EngineInfo {
+    let transport = match options.transport {
+        TransportChoice::Auto => "shm, tcp or rdma",
+        TransportChoice::Shm => "shm",
+        TransportChoice::Tcp => "tcp",
+        TransportChoice::Rdma => "rdma",
+    };
+    EngineInfo {
+        engine: "stream",
+        transport: transport.into(),
+        why: format!(
+            "`stream:` was asked for; each reader takes the best that both sides have; contact file {}",
+            contact.display()
+        ),
+    }
+}

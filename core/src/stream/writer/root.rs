@@ -1,0 +1,406 @@
+//! The writer root: the publisher, and the endpoint that speaks for it.
+//!
+//! ```text
+//!   session ── admit, seal, close ──> Publisher ──actions──> Endpoint ──> reader roots
+//!   Endpoint ── joined, message, lost ──────^
+//! ```
+//! The machine is fed by whoever has news: the thread inside a call, or the
+//! endpoint's own when nobody is.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use panta_transports::coupling::{Endpoint, Handler, Lost, PeerId, PeerInfo};
+use panta_transports::time::{Time, Wait, WaitError};
+
+use super::super::machine::{
+    Awaited, Gone, GroupId, Publisher, PublisherAction, PublisherEvent, PublisherOptions,
+    ReaderMessage, WriterMessage,
+};
+use super::super::message::{Described, Greeting, Telling};
+use crate::codec::{Coded, Decoder, Encoder};
+
+/// What became of a step that was to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Admitted,
+    Discarded,
+    TooLarge {
+        rank: usize,
+        bytes: u64,
+        limit_bytes: u64,
+    },
+}
+
+/// What is to become of a step's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It may be used again.
+    Free,
+    /// It is never used again.
+    Retire,
+}
+
+/// A reader group that has joined.
+#[derive(Debug)]
+struct Group {
+    ranks: u32,
+    telling: Telling,
+}
+
+/// What the root knows.
+struct State {
+    stream: String,
+    publisher: Publisher,
+    actions: Vec<PublisherAction>,
+    groups: BTreeMap<PeerId, Group>,
+    steps: BTreeMap<u64, Described>,
+    outcome: Option<Outcome>,
+    drained: bool,
+    /// What ranks have to hear when the next step begins.
+    fates: Vec<(u64, Fate)>,
+    /// Ranks of the writer that wait for one of these steps to be freed.
+    wanting: BTreeMap<PeerId, Vec<u64>>,
+}
+
+/// The root's half of the engine, shared with the endpoint's thread.
+pub(super) struct Root {
+    state: Mutex<State>,
+    endpoint: OnceLock<Weak<Endpoint>>,
+}
+
+impl Root {
+    pub(super) fn new(stream: &str, options: PublisherOptions) -> Self {
+        Self {
+            state: Mutex::new(State {
+                stream: stream.to_owned(),
+                publisher: Publisher::new(options),
+                actions: Vec::new(),
+                groups: BTreeMap::new(),
+                steps: BTreeMap::new(),
+                outcome: None,
+                drained: false,
+                fates: Vec::new(),
+                wanting: BTreeMap::new(),
+            }),
+            endpoint: OnceLock::new(),
+        }
+    }
+
+    /// From now on what is to be said is said by this endpoint.
+    pub(super) fn speak_through(&self, endpoint: &Arc<Endpoint>) {
+        // Set once, by whoever opened the endpoint.
+        let _ = self.endpoint.set(Arc::downgrade(endpoint));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn endpoint(&self) -> Option<Arc<Endpoint>> {
+        self.endpoint.get().and_then(Weak::upgrade)
+    }
+
+    fn feed(&self, state: &mut State, event: PublisherEvent<'_>) {
+        let now = Time::now();
+        state.publisher.handle(event, now, &mut state.actions);
+        if state.publisher.next_tick().is_some_and(|tick| tick <= now) {
+            state
+                .publisher
+                .handle(PublisherEvent::Tick, now, &mut state.actions);
+        }
+        if !state.actions.is_empty() {
+            state.carry_out(self.endpoint().as_deref());
+        }
+    }
+
+    /// Asks whether the step may begin, and waits for the answer.
+    pub(super) fn admit(
+        &self,
+        endpoint: &Endpoint,
+        step: u64,
+        reserve_bytes: &[u64],
+        wait: &Wait,
+    ) -> Result<Outcome, (WaitError, String)> {
+        endpoint.poll();
+        let mut state = self.lock();
+        state.outcome = None;
+        let admit = PublisherEvent::Admit {
+            step,
+            reserve_bytes,
+        };
+        self.feed(&mut state, admit);
+        loop {
+            if let Some(outcome) = state.outcome.take() {
+                return Ok(outcome);
+            }
+            let until = self.until_tick(&state, wait);
+            drop(state);
+            let driven = endpoint.drive(&until);
+            state = self.lock();
+            self.feed(&mut state, PublisherEvent::Tick);
+            if driven.is_err()
+                && state.outcome.is_none()
+                && let Err(error) = wait.slice()
+            {
+                let whom = state.waited_for();
+                self.feed(&mut state, PublisherEvent::GiveUp);
+                return Err((error, whom));
+            }
+        }
+    }
+
+    fn until_tick(&self, state: &State, wait: &Wait) -> Wait {
+        match state.publisher.next_tick() {
+            Some(tick) => wait.at_most(tick.since(Time::now())),
+            None => wait.clone(),
+        }
+    }
+
+    /// A step is whole: tells whoever is to be told.
+    pub(super) fn seal(&self, step: u64, time: Option<f64>, bytes: &[u64], described: Described) {
+        let mut state = self.lock();
+        state.steps.insert(step, described);
+        self.feed(&mut state, PublisherEvent::Sealed { step, time, bytes });
+    }
+
+    pub(super) fn abort(&self, step: u64) {
+        let mut state = self.lock();
+        self.feed(&mut state, PublisherEvent::Aborted { step });
+    }
+
+    /// What ranks have to hear of their memory since this was last asked.
+    pub(super) fn take_fates(&self) -> Vec<(u64, Fate)> {
+        std::mem::take(&mut self.lock().fates)
+    }
+
+    /// Which of these steps are in memory no more.
+    pub(super) fn freed_of(&self, steps: &[u64]) -> Vec<u64> {
+        self.lock().freed_of(steps)
+    }
+
+    /// Tells readers that no step follows, and waits until they have what they get.
+    pub(super) fn close(
+        &self,
+        endpoint: &Endpoint,
+        wait: &Wait,
+    ) -> Result<(), (WaitError, String)> {
+        let mut state = self.lock();
+        self.feed(&mut state, PublisherEvent::Closing);
+        while !state.drained {
+            let until = self.until_tick(&state, wait);
+            drop(state);
+            let driven = endpoint.drive(&until);
+            state = self.lock();
+            self.feed(&mut state, PublisherEvent::Tick);
+            if driven.is_err()
+                && !state.drained
+                && let Err(error) = wait.slice()
+            {
+                return Err((error, state.waited_for()));
+            }
+        }
+        Ok(())
+    }
+
+    fn message_of_reader(&self, state: &mut State, peer: PeerId, bytes: &[u8]) {
+        let group = GroupId(peer.0);
+        match ReaderMessage::from_bytes(bytes) {
+            Ok(message) => {
+                let message = &message;
+                self.feed(state, PublisherEvent::Message { group, message });
+            }
+            Err(error) => {
+                state.groups.remove(&peer);
+                let how = Gone::Misbehaved;
+                self.feed(state, PublisherEvent::Lost { group, how });
+                if let Some(endpoint) = self.endpoint() {
+                    endpoint.drop_peer(peer, &format!("a message does not decode: {error}"));
+                }
+            }
+        }
+    }
+
+    /// A rank of the writer names the steps it holds, and waits for some of
+    /// them to be freed.
+    fn message_of_writer(&self, state: &mut State, peer: PeerId, bytes: &[u8]) {
+        let held = Decoder::new(bytes).u64s().unwrap_or_default();
+        state.wanting.insert(peer, held);
+        state.answer_wanting(self.endpoint().as_deref());
+    }
+}
+
+impl State {
+    fn freed_of(&self, steps: &[u64]) -> Vec<u64> {
+        let live: Vec<u64> = self.publisher.in_memory().collect();
+        let gone = |step: &&u64| live.binary_search(step).is_err();
+        steps.iter().filter(gone).copied().collect()
+    }
+
+    fn answer_wanting(&mut self, endpoint: Option<&Endpoint>) {
+        let Some(endpoint) = endpoint else {
+            return;
+        };
+        for (peer, held) in std::mem::take(&mut self.wanting) {
+            let freed = self.freed_of(&held);
+            if freed.is_empty() {
+                self.wanting.insert(peer, held);
+                continue;
+            }
+            let mut encoder = Encoder::default();
+            encoder.u64s(&freed);
+            // A rank that is lost asks no more.
+            let _ = endpoint.send(peer, &[&encoder.finish()]);
+        }
+    }
+
+    /// Whom the writer waits for, in words.
+    fn waited_for(&self) -> String {
+        let awaiting = self.publisher.awaiting();
+        if awaiting.is_empty() {
+            return "a reader group to open the stream (`rendezvous` says how many are waited for)"
+                .into();
+        }
+        let groups: Vec<String> = awaiting.iter().map(in_words).collect();
+        groups.join(", ")
+    }
+
+    fn carry_out(&mut self, endpoint: Option<&Endpoint>) {
+        let mut freed = false;
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                PublisherAction::Admitted { .. } => self.outcome = Some(Outcome::Admitted),
+                PublisherAction::Discard { .. } => self.outcome = Some(Outcome::Discarded),
+                PublisherAction::TooLarge {
+                    rank,
+                    bytes,
+                    limit_bytes,
+                    ..
+                } => {
+                    self.outcome = Some(Outcome::TooLarge {
+                        rank,
+                        bytes,
+                        limit_bytes,
+                    });
+                }
+                PublisherAction::Retire { step } => self.fates.push((step, Fate::Retire)),
+                // Nothing is spilled: the policy is refused when the stream is opened.
+                PublisherAction::Free { step } | PublisherAction::Spill { step } => {
+                    self.steps.remove(&step);
+                    self.fates.push((step, Fate::Free));
+                    freed = true;
+                }
+                PublisherAction::Announce {
+                    group, at, newest, ..
+                } => self.announce(endpoint, group, WriterMessage::Announced { at, newest }),
+                PublisherAction::Send { group, message } => {
+                    say(endpoint, group, &message.to_bytes());
+                }
+                PublisherAction::Fence { group, .. } => {
+                    let peer = PeerId(group.0);
+                    self.groups.remove(&peer);
+                    if let Some(endpoint) = endpoint {
+                        endpoint.drop_peer(peer, "the writer does not serve this reader group");
+                    }
+                }
+                // The publisher itself remembers, for as long as the stream lives.
+                PublisherAction::Remember { .. } => {}
+                PublisherAction::Drained => self.drained = true,
+            }
+        }
+        if freed && !self.wanting.is_empty() {
+            self.answer_wanting(endpoint);
+        }
+    }
+
+    fn announce(&mut self, endpoint: Option<&Endpoint>, group: GroupId, message: WriterMessage) {
+        let WriterMessage::Announced { at, .. } = &message else {
+            return;
+        };
+        let told = self.groups.get_mut(&PeerId(group.0));
+        let (Some(told), Some(step)) = (told, self.steps.get(&at.step)) else {
+            return;
+        };
+        let mut encoder = Encoder::default();
+        message.encode(&mut encoder);
+        told.telling.put(step, &mut encoder);
+        say(endpoint, group, &encoder.finish());
+    }
+}
+
+fn say(endpoint: Option<&Endpoint>, group: GroupId, message: &[u8]) {
+    let Some(endpoint) = endpoint else {
+        return;
+    };
+    let peer = PeerId(group.0);
+    if let Err(error) = endpoint.send(peer, &[message]) {
+        // Its loss is told to the handler.
+        endpoint.drop_peer(peer, &error.to_string());
+    }
+}
+
+fn in_words(group: &Awaited) -> String {
+    let name = if group.name.is_empty() {
+        group.group.to_string()
+    } else {
+        format!("reader group `{}`", group.name)
+    };
+    let holds = match (group.holds, group.oldest) {
+        (0, _) | (_, None) => "holds no step".to_owned(),
+        (1, Some(oldest)) => format!("holds step {oldest}"),
+        (count, Some(oldest)) => format!("holds {count} steps, the oldest is {oldest}"),
+    };
+    format!("{name}, which {holds} and has yet to see {}", group.to_come)
+}
+
+impl Handler for Root {
+    fn joined(&self, peer: PeerId, hello: &[u8], _how: &PeerInfo) -> Result<(), String> {
+        let greeting = Greeting::from_bytes(hello).map_err(|error| error.to_string())?;
+        let Greeting::ReaderRoot {
+            stream,
+            ranks,
+            join,
+        } = greeting
+        else {
+            return Ok(());
+        };
+        let mut state = self.lock();
+        if stream != state.stream {
+            return Err(format!(
+                "this is stream `{}`, not `{stream}`; look at the address or the contact file",
+                state.stream
+            ));
+        }
+        let telling = Telling::default();
+        state.groups.insert(peer, Group { ranks, telling });
+        let (group, join) = (GroupId(peer.0), &join);
+        self.feed(&mut state, PublisherEvent::Joined { group, join });
+        Ok(())
+    }
+
+    fn message(&self, peer: PeerId, message: &[u8]) {
+        let mut state = self.lock();
+        if state.groups.contains_key(&peer) {
+            self.message_of_reader(&mut state, peer, message);
+        } else {
+            self.message_of_writer(&mut state, peer, message);
+        }
+    }
+
+    fn lost(&self, peer: PeerId, why: &Lost) {
+        let mut state = self.lock();
+        state.wanting.remove(&peer);
+        let Some(group) = state.groups.remove(&peer) else {
+            return;
+        };
+        let how = match why {
+            // Its other ranks may live, and look.
+            Lost::Died if group.ranks == 1 => Gone::Died,
+            Lost::Died | Lost::Closed => Gone::Closed,
+            Lost::Silent { .. } => Gone::Silent,
+            Lost::Misbehaved { .. } | Lost::Dropped { .. } => Gone::Misbehaved,
+        };
+        let group = GroupId(peer.0);
+        self.feed(&mut state, PublisherEvent::Lost { group, how });
+    }
+}
