@@ -105,6 +105,13 @@ macro_rules! take_numbers {
 }
 
 impl<'a> Decoder<'a> {
+    /// Takes all that is left.
+    pub fn rest(&mut self) -> &'a [u8] {
+        let rest = self.bytes.get(self.offset..).unwrap_or_default();
+        self.offset = self.bytes.len();
+        rest
+    }
+
     /// Begins at the front of `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {

@@ -11,7 +11,7 @@
 
 use panta_tests::matrix::{Cell, ENGINES, Row, page};
 use panta_tests::scenario::{
-    arrays, blocks, death, disk, groups, late, layouts, many, replay, servers, wrong,
+    arrays, blocks, death, disk, groups, late, layouts, many, replay, servers, sharing, wrong,
 };
 use panta_tests::stage::{Engine, Stage};
 
@@ -21,11 +21,11 @@ fn play(engine: Engine, scenario: impl FnOnce(&mut Stage)) {
     scenario(&mut Stage::new(engine, PROGRAM));
 }
 
-const NO_ENGINE: &str = "this build has no such engine";
 const UNCOUNTED: &str = "the facade does not count bytes of metadata";
 const ONE_LANGUAGE: &str = "the other languages have tests of their own, not against each other";
 const NO_OPERATORS: &str = "there are no operators";
-const NOT_PRECIOUS: &str = "the API has no precious step";
+const NOT_PRECIOUS: &str = "only `stream:` has a precious step";
+const ONLY_NEWEST: &str = "only `stream:` has `latest_only`";
 const ALL_TO_ALL: &str = "every reader group gets every step; there is no other distribution";
 const NO_RELAY: &str = "needs a server or a direct stream between the sides";
 const ON_DISK: &str = "is about files";
@@ -147,7 +147,7 @@ matrix! {
     decomposition_a_b_a: "right data and blocks when the decomposition changes and comes back", blocks::again;
         test test test test test
     locked_definitions: "an unchanged layout costs fewer bytes of metadata; A, B, A costs none the third time", nothing;
-        (not_yet UNCOUNTED) (not_yet UNCOUNTED) (not_yet UNCOUNTED) test test
+        (not_yet UNCOUNTED) (not_yet UNCOUNTED) (not_yet UNCOUNTED) (not_yet UNCOUNTED) (not_yet UNCOUNTED)
     amr: "three levels, blocks that change every step, the level of each beside it", blocks::amr;
         test test test test test
     ragged_particles: "counts vary by rank and step, some ranks have none", blocks::ragged;
@@ -163,9 +163,9 @@ matrix! {
     threads: "writer and readers as threads of one process", groups::threads;
         test test test test test
     languages: "C, Fortran, Rust and Python read each other; dimensions reversed where the language does", nothing;
-        (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE) test test
+        (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE)
     compression: "exact, or within the bound that was asked for", nothing;
-        (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) test test
+        (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_OPERATORS)
     delayed_reader: "a reader that comes after half of the steps", late::delayed_reader;
         test test test test test
     delayed_writer: "a writer that comes after its reader", late::delayed_writer;
@@ -192,9 +192,11 @@ matrix! {
         test test test test test
     writer_cut: "writers killed in the midst of their steps: whole steps only, for all readers the same; the next life goes on", death::writer_cut;
         test test test test test
-    precious_first_step: "every joiner sees step 0 first", nothing;
+    precious_first_step: "every joiner sees step 0 first", sharing::precious;
         (not_yet NOT_PRECIOUS) (not_yet NOT_PRECIOUS) (not_yet NOT_PRECIOUS) test test
-    distribution: "all, round robin and on demand over three reader groups", nothing;
+    newest_only: "a reader of `latest_only` skips steps it is too slow for, and never goes back", sharing::newest_only;
+        (never "a file keeps every step") (not_yet ONLY_NEWEST) (not_yet ONLY_NEWEST) test test
+    distribution: "all, round robin and on demand over three reader groups", sharing::distribution;
         (never "a file is read by all") (not_yet ALL_TO_ALL) (not_yet ALL_TO_ALL) test test
     bad_names: "bad names, keys and values: errors that name them and the nearest good one", wrong::names;
         test (never "the parameters are common to all engines") (never "the parameters are common to all engines") (never "the parameters are common to all engines") (never "the parameters are common to all engines")

@@ -117,10 +117,10 @@ impl<'a> Fetch<'a> {
         if count.contains(&0) {
             return Ok(());
         }
-        let (pieces, step) = match &read.wanted {
+        let (pieces, step): (_, Vec<u64>) = match &read.wanted {
             Wanted::Block { block, start, step } => {
                 let piece = self.whole(entry, block.0 as usize, start, count)?;
-                (vec![piece], step.clone())
+                (vec![piece], step.to_vec())
             }
             Wanted::Array { start, step } => {
                 let wish = Wish {
@@ -132,7 +132,7 @@ impl<'a> Fetch<'a> {
                 if let Some((start, count)) = plan::first_uncovered(&wish, &pieces) {
                     self.fill(entry, &mut read.into, start, count)?;
                 }
-                (pieces, step.clone())
+                (pieces, step.to_vec())
             }
         };
         let apart = plan::are_disjoint(&pieces);

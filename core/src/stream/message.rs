@@ -1,19 +1,16 @@
 //! What goes with the machines' messages over a link: greetings, and the
-//! metadata of announced steps.
+//! announcements of steps.
 //!
 //! ```text
-//! greeting   kind | ranks | Join
-//! announced  WriterMessage | step       writer root to reader root
-//! told                       step       reader root to its ranks
-//! step       digests | record | schema? | layout? | reach? | shares
+//! greeting   kind | ranks | stream | Join
+//! announced  WriterMessage | announcement        writer root to reader root
+//! told       life? | skipped ones | announcement     reader root to its ranks
 //! ```
-//! Schema, layout and how the writers are reached go along when they differ
-//! from what went before on the same way.
-
-use std::sync::Arc;
+//! Announcements are made and taken in by [`crate::announce`], once for each
+//! group: the reader root hands on what it heard.
 
 use super::machine::Join;
-use crate::codec::{Coded, DecodeError, Decoder, Encoder, digest};
+use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 
 /// The most ranks of a group.
 const MAX_RANKS: u32 = 1 << 20;
@@ -84,103 +81,64 @@ impl Coded for Greeting {
     }
 }
 
-/// What is known of a sealed step, in byte form, but its bytes.
+/// The engine's own part of an announcement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Described {
-    pub(super) schema_digest: u64,
-    pub(super) layout_digest: u64,
-    /// The byte form of the step's record.
-    pub(super) record: Vec<u8>,
-    pub(super) schema: Arc<[u8]>,
-    pub(super) layout: Arc<[u8]>,
-    /// How each writer rank is reached: its tickets, and within a reader
-    /// group the key before them.
-    pub(super) reach: Arc<[u8]>,
+pub(super) struct Own<'a> {
+    /// How each writer rank is reached; empty if as in the announcement before.
+    pub(super) reach: &'a [u8],
     /// The [`Share`](super::slot::Share) of each writer rank.
-    pub(super) shares: Vec<u8>,
+    pub(super) shares: &'a [u8],
 }
 
-/// Says what a step is, and leaves out what was said before.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Telling {
-    schema: Option<u64>,
-    layout: Option<u64>,
-    reach: Option<Arc<[u8]>>,
-}
-
-impl Telling {
-    pub(super) fn put(&mut self, step: &Described, into: &mut Encoder) {
-        let reached = self.reach.as_ref();
-        let reached = reached.is_some_and(|told| Arc::ptr_eq(told, &step.reach));
-        let known = [
-            self.schema == Some(step.schema_digest),
-            self.layout == Some(step.layout_digest),
-            reached,
-        ];
-        let parts = [&step.schema, &step.layout, &step.reach];
-        into.u64(step.schema_digest).u64(step.layout_digest);
-        into.bytes(&step.record);
-        for (known, part) in known.into_iter().zip(parts) {
-            into.bytes(if known { &[] } else { part });
-        }
-        into.bytes(&step.shares);
-        self.schema = Some(step.schema_digest);
-        self.layout = Some(step.layout_digest);
-        if !reached {
-            self.reach = Some(Arc::clone(&step.reach));
-        }
+impl<'a> Own<'a> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut encoder = Encoder::default();
+        encoder.bytes(self.reach).bytes(self.shares);
+        encoder.finish()
     }
-}
 
-/// Hears what was told, and puts in what was heard before.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Hearing {
-    schema: Option<(u64, Arc<[u8]>)>,
-    layout: Option<(u64, Arc<[u8]>)>,
-    reach: Option<Arc<[u8]>>,
-}
-
-impl Hearing {
-    pub(super) fn take(&mut self, from: &mut Decoder<'_>) -> Result<Described, DecodeError> {
-        let (schema_digest, layout_digest) = (from.u64()?, from.u64()?);
-        let record = from.bytes()?.to_vec();
-        let schema = named(&mut self.schema, schema_digest, from)?;
-        let layout = named(&mut self.layout, layout_digest, from)?;
-        let reach = from.bytes()?;
-        if !reach.is_empty() {
-            self.reach = Some(reach.into());
-        }
-        let Some(reach) = self.reach.clone() else {
-            return Err(from.error("nobody said how the writers are reached"));
+    pub(super) fn from_bytes(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let own = Self {
+            reach: from.bytes()?,
+            shares: from.bytes()?,
         };
-        Ok(Described {
-            schema_digest,
-            layout_digest,
-            record,
-            schema,
-            layout,
-            reach,
-            shares: from.bytes()?.to_vec(),
-        })
+        from.finish()?;
+        Ok(own)
     }
 }
 
-/// A part that goes by its digest.
-fn named(
-    known: &mut Option<(u64, Arc<[u8]>)>,
-    name: u64,
-    from: &mut Decoder<'_>,
-) -> Result<Arc<[u8]>, DecodeError> {
-    let bytes = from.bytes()?;
-    if !bytes.is_empty() {
-        if digest(bytes) != name {
-            return Err(from.error("a schema or layout is not the one that its name says"));
+/// What a reader root tells its ranks of a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Relayed {
+    /// The life of the writer, if it is another than before: its key, and how
+    /// the root of the group is reached.
+    pub(super) life: Vec<u8>,
+    /// Announcements that nobody is given, but that later ones refer to.
+    pub(super) skipped: Vec<Vec<u8>>,
+    /// The announcement.
+    pub(super) announcement: Vec<u8>,
+}
+
+impl Coded for Relayed {
+    fn encode(&self, into: &mut Encoder) {
+        into.bytes(&self.life).length(self.skipped.len());
+        for skipped in &self.skipped {
+            into.bytes(skipped);
         }
-        *known = Some((name, bytes.into()));
+        into.bytes(&self.announcement);
     }
-    match known {
-        Some((known, part)) if *known == name => Ok(Arc::clone(part)),
-        _ => Err(from.error("the step names a schema or layout that was not told")),
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let life = from.bytes()?.to_vec();
+        let skipped = (0..from.count(4)?)
+            .map(|_| Ok(from.bytes()?.to_vec()))
+            .collect::<Result<_, DecodeError>>()?;
+        Ok(Self {
+            life,
+            skipped,
+            announcement: from.bytes()?.to_vec(),
+        })
     }
 }
 
@@ -189,45 +147,22 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn step(schema: &[u8], layout: &[u8], reach: &Arc<[u8]>) -> Described {
-        Described {
-            schema_digest: digest(schema),
-            layout_digest: digest(layout),
-            record: vec![7; 9],
-            schema: schema.into(),
-            layout: layout.into(),
-            reach: Arc::clone(reach),
-            shares: vec![1, 2],
-        }
-    }
-
-    fn told(telling: &mut Telling, step: &Described) -> Vec<u8> {
-        let mut encoder = Encoder::default();
-        telling.put(step, &mut encoder);
-        encoder.finish()
-    }
-
     #[test]
-    fn what_is_unchanged_is_not_said_again_and_what_was_not_said_is_an_error() {
-        let (mut telling, mut hearing) = (Telling::default(), Hearing::default());
-        let reach: Arc<[u8]> = [3; 40].into();
-        let (a, b) = (
-            step(&[1; 500], &[2; 600], &reach),
-            step(&[1; 500], &[4; 70], &reach),
-        );
-        let mut lengths = Vec::new();
-        for step in [&a, &a, &b, &a] {
-            let bytes = told(&mut telling, step);
-            let mut from = Decoder::new(&bytes);
-            assert_eq!(hearing.take(&mut from).unwrap(), *step);
-            from.finish().unwrap();
-            lengths.push(bytes.len());
-        }
-        assert!(lengths[0] > 1100 && lengths[1] < 60 && lengths[2] < 130 && lengths[3] > 600);
-        let bytes = told(&mut telling, &a);
-        assert!(Hearing::default().take(&mut Decoder::new(&bytes)).is_err());
+    fn what_is_relayed_comes_back_and_nothing_less() {
+        let own = Own {
+            reach: &[1, 2],
+            shares: &[3],
+        };
+        let relayed = Relayed {
+            life: vec![4],
+            skipped: vec![vec![5, 6], Vec::new()],
+            announcement: own.to_bytes(),
+        };
+        let bytes = relayed.to_bytes();
+        assert_eq!(Relayed::from_bytes(&bytes).unwrap(), relayed);
+        assert_eq!(Own::from_bytes(&relayed.announcement).unwrap(), own);
         for end in 0..bytes.len() {
-            assert!(hearing.take(&mut Decoder::new(&bytes[..end])).is_err());
+            assert!(Relayed::from_bytes(&bytes[..end]).is_err());
         }
     }
 

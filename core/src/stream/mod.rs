@@ -35,11 +35,30 @@ mod writer;
 
 use std::sync::Arc;
 
-use crate::config::Engine;
+use panta_transports::coupling::InterfaceChoice;
+
+use crate::config::{Engine, Interface, Options};
 use crate::engine::{
     EngineFactory, OpenArguments, PreparedWriter, ReaderEngine, Resume, Start, WriterEngine,
 };
 use crate::error::OpenError;
+
+/// Where endpoints listen.
+fn interfaces(options: &Options) -> Vec<InterfaceChoice> {
+    let given = options.interface.iter().flat_map(|it| &it.0);
+    given.map(choice_of).collect()
+}
+
+fn choice_of(interface: &Interface) -> InterfaceChoice {
+    match interface {
+        Interface::Name(name) if name == "loopback" => InterfaceChoice::Loopback,
+        Interface::Name(name) => InterfaceChoice::Name(name.clone()),
+        Interface::Network { address, bits } => InterfaceChoice::Block {
+            address: *address,
+            prefix_bits: *bits,
+        },
+    }
+}
 
 /// Opens `stream:` streams.
 #[derive(Clone, Copy, Debug, Default)]

@@ -15,8 +15,6 @@ use super::slot::Spot;
 use crate::codec::{Coded, DecodeError, Decoder};
 use crate::error::Fault;
 
-const KEY_BYTES: usize = 32;
-
 /// See the module.
 pub(super) struct Peers {
     tickets: Vec<Ticket>,
@@ -40,11 +38,9 @@ pub(super) struct Ask<'a> {
 }
 
 impl Peers {
-    /// The ranks that `reach` names, after their key. `manner` says how to connect.
-    pub(super) fn new(reach: &[u8], manner: &PeerOptions) -> Result<Self, DecodeError> {
+    /// The ranks that `reach` names. `manner` says how to connect.
+    pub(super) fn new(key: Key, reach: &[u8], manner: &PeerOptions) -> Result<Self, DecodeError> {
         let mut from = Decoder::new(reach);
-        let key = from.take(KEY_BYTES)?;
-        let key = <[u8; KEY_BYTES]>::try_from(key).unwrap_or_default();
         let mut tickets = Vec::new();
         for _ in 0..from.count(4)? {
             let ticket = Ticket::from_bytes(from.bytes()?);
@@ -54,7 +50,7 @@ impl Peers {
         Ok(Self {
             tickets,
             options: PeerOptions {
-                key: Key::from_bytes(key),
+                key,
                 hello: Greeting::ReaderRank.to_bytes(),
                 linked: false,
                 ..manner.clone()

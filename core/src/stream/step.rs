@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::machine::Position;
 use super::peers::Peers;
 use super::slot::{Share, Spot};
 use crate::codec::{Coded, DecodeError, Decoder};
@@ -22,24 +23,24 @@ type Places = Vec<(u32, Spot, Spot)>;
 
 /// Told when nobody on this rank needs a step any more.
 pub(super) trait LetGo: Send + Sync {
-    fn let_go(&self, number: u64);
+    fn let_go(&self, at: Position);
 }
 
 /// As long as it lives, the step is held.
 pub(super) struct Hold {
-    number: u64,
+    at: Position,
     told: Arc<dyn LetGo>,
 }
 
 impl Hold {
-    pub(super) fn new(number: u64, told: Arc<dyn LetGo>) -> Arc<Self> {
-        Arc::new(Self { number, told })
+    pub(super) fn new(at: Position, told: Arc<dyn LetGo>) -> Arc<Self> {
+        Arc::new(Self { at, told })
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.told.let_go(self.number);
+        self.told.let_go(self.at);
     }
 }
 
@@ -119,11 +120,6 @@ impl StreamStep {
         places
             .filter_map(|(spot, (order, _))| Some((*order, spot?, share.header_of(*order)?)))
             .collect()
-    }
-
-    /// Bytes of the step in the writers' memory.
-    pub(super) fn bytes(&self) -> u64 {
-        self.shares.iter().map(|share| share.bytes).sum()
     }
 }
 

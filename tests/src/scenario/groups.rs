@@ -120,6 +120,7 @@ pub fn plain_writer(part: &Part) {
 /// Reads all steps, from the first to the last.
 pub fn plain_reader(part: &Part) {
     let mut inp = part.reader();
+    part.say("opened");
     for number in 0..part.number("steps") {
         assert_eq!(get_slab(&mut inp, "u", part), Some(number));
     }

@@ -22,6 +22,7 @@ pub fn delayed_reader(stage: &mut Stage) {
     let writer = stage.start("late::late_writer", 2, &url, &[]);
     stage.all_heard(writer, "half");
     let reader = stage.start("groups::plain_reader", 2, &url, &[("steps", 10)]);
+    stage.all_heard(reader, "opened");
     stage.tell_all(writer, "go on");
     stage.ended(writer);
     stage.ended(reader);

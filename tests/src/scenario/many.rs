@@ -49,7 +49,11 @@ pub fn churn(part: &Part) {
         }
     }
     let (counts, resident) = early.unwrap();
-    assert_eq!(threads_and_descriptors(), counts, "threads and descriptors");
+    let (threads, descriptors) = threads_and_descriptors();
+    assert!(
+        threads <= counts.0 && descriptors <= counts.1,
+        "{threads} threads and {descriptors} descriptors, early {counts:?}"
+    );
     let grown = resident_bytes().saturating_sub(resident);
     assert!(grown < 16 << 20, "grown by {grown} bytes");
 }

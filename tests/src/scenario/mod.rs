@@ -13,6 +13,7 @@ pub mod layouts;
 pub mod many;
 pub mod replay;
 pub mod servers;
+pub mod sharing;
 pub mod wrong;
 
 macro_rules! roles {
@@ -45,5 +46,6 @@ roles! {
     wrong: failing_writer failing_reader;
     replay: recorded_writer replay_reader trimmed_reader fenced_reader;
     many: churn;
+    sharing: sharing_reader precious_reader paced_writer newest_reader;
     servers: serve keeping_reader silent_writer span_writer large_writer crawling_reader;
 }

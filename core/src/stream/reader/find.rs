@@ -13,7 +13,7 @@ use super::super::message::Greeting;
 use super::super::process::Life;
 use super::Released;
 use super::link::Link;
-use crate::codec::Coded;
+use crate::codec::{Coded, Encoder};
 use crate::config::TransportChoice;
 use crate::engine::{OpenArguments, Start};
 use crate::error::{Fault, OpenError, Place};
@@ -28,27 +28,21 @@ pub(super) struct Finder {
     manner: PeerOptions,
 }
 
-/// What the writer said how its ranks are reached, and the same with the key before it.
-type Reach = (Arc<[u8]>, Arc<[u8]>);
-
 /// A life of a writer that was joined.
 pub(super) struct Joined {
     pub(super) peer: Arc<Peer>,
     pub(super) instance: Instance,
     key: Key,
-    reach: Option<Reach>,
+    /// How the root of this group is reached, in byte form; empty if it has no other rank.
+    pub(super) root: Vec<u8>,
 }
 
 impl Joined {
-    pub(super) fn reach_of(&mut self, told: &Arc<[u8]>) -> Arc<[u8]> {
-        match &self.reach {
-            Some((known, reach)) if Arc::ptr_eq(known, told) => Arc::clone(reach),
-            _ => {
-                let reach: Arc<[u8]> = [self.key.secret_bytes(), &told[..]].concat().into();
-                self.reach = Some((Arc::clone(told), Arc::clone(&reach)));
-                reach
-            }
-        }
+    /// What its ranks must know to read from it.
+    pub(super) fn life(&self) -> Vec<u8> {
+        let mut encoder = Encoder::default();
+        encoder.bytes(self.key.secret_bytes()).bytes(&self.root);
+        encoder.finish()
     }
 }
 
@@ -196,7 +190,7 @@ impl Finder {
                 peer: Arc::new(peer),
                 instance: writer.instance,
                 key: writer.key.clone(),
-                reach: None,
+                root: Vec::new(),
             })),
             Err(CouplingError::NotReady { source, .. }) if source == WaitError::Interrupted => {
                 Err(Fault::wait(source, "the writer to answer"))

@@ -16,10 +16,10 @@ use panta_transports::time::{Time, Wait, WaitError};
 use super::super::machine::{
     Position, RefusedWhy, Subscriber, SubscriberAction, SubscriberEvent, WriterMessage,
 };
-use super::super::message::{Described, Hearing, Telling};
+use super::super::message::Relayed;
 use super::find::{Finder, Joined};
 use super::{Released, locked};
-use crate::codec::{Coded, Decoder, Encoder};
+use crate::codec::{Coded, Decoder};
 use crate::engine::EngineInfo;
 use crate::error::{Failure, Fault, NextError, Place};
 use crate::model::StepHead;
@@ -40,10 +40,12 @@ pub(super) struct Link {
     joined: Joined,
     /// Whether the subscriber knows that the link has ended.
     ended: bool,
-    hearing: Hearing,
-    telling: Telling,
+    /// Whether the ranks know of the life that was joined.
+    life_told: bool,
     /// Steps that were announced and not delivered.
-    announced: BTreeMap<Position, Described>,
+    announced: BTreeMap<Position, Vec<u8>>,
+    /// Announcements that will not be delivered, but that later ones refer to.
+    skipped: Vec<Vec<u8>>,
     /// Answers to the application that nobody has taken.
     answers: VecDeque<SubscriberAction>,
     buffer: Vec<u8>,
@@ -64,12 +66,17 @@ impl Link {
             actions: Vec::new(),
             joined,
             ended: false,
-            hearing: Hearing::default(),
-            telling: Telling::default(),
+            life_told: false,
+            skipped: Vec::new(),
             announced: BTreeMap::new(),
             answers: VecDeque::new(),
             buffer: Vec::new(),
         }
+    }
+
+    /// This is how other ranks of the group reach this one.
+    pub(super) fn reached_by(&mut self, reach: Vec<u8>) {
+        self.joined.root = reach;
     }
 
     pub(super) fn peer(&self) -> &Arc<Peer> {
@@ -108,7 +115,7 @@ impl Link {
                 }
             }
             SubscriberAction::Forget { at } => {
-                self.announced.remove(&at);
+                self.skipped.extend(self.announced.remove(&at));
             }
             SubscriberAction::Misbehaved { what } => {
                 tracing::warn!(stream = %self.place.stream, what, "the writer broke the protocol");
@@ -128,8 +135,8 @@ impl Link {
     /// Says which steps are held by nobody any more.
     pub(super) fn tell_released(&mut self) {
         let released = std::mem::take(&mut *locked(&self.released));
-        for step in released {
-            self.feed(SubscriberEvent::Released { step });
+        for at in released {
+            self.feed(SubscriberEvent::Released { step: at.step });
         }
     }
 
@@ -169,10 +176,11 @@ impl Link {
         let mut from = Decoder::new(bytes);
         let message = WriterMessage::decode(&mut from)?;
         if let WriterMessage::Announced { at, .. } = &message {
-            let described = self.hearing.take(&mut from)?;
-            self.announced.insert(*at, described);
+            let announcement = from.rest().to_vec();
+            self.announced.insert(*at, announcement);
+        } else {
+            from.finish()?;
         }
-        from.finish()?;
         self.feed(SubscriberEvent::Message(&message));
         Ok(())
     }
@@ -215,10 +223,23 @@ impl Link {
                     self.feed(SubscriberEvent::GiveUp);
                     if error == WaitError::Interrupted || over == WaitError::Interrupted {
                         self.answers.clear();
-                        let fault = Fault::wait(WaitError::Interrupted, "the next step");
-                        return Err(fault.at(self.place.clone()).into());
+                        return Err(self.interrupted(WaitError::Interrupted, wait));
                     }
                 }
+            }
+        }
+    }
+
+    /// A wait for the next step that ended.
+    fn interrupted(&self, error: WaitError, wait: &Wait) -> NextError {
+        match error {
+            WaitError::Deadline(_) => NextError::NotReady {
+                stream: self.place.stream.clone(),
+                after: wait.deadline().length(),
+            },
+            WaitError::Interrupted => {
+                let fault = Fault::wait(error, "the next step");
+                fault.at(self.place.clone()).into()
             }
         }
     }
@@ -236,14 +257,20 @@ impl Link {
         };
         match answer {
             SubscriberAction::Deliver { at } => {
-                let described = self.announced.remove(&at);
-                let described = described.ok_or_else(|| {
-                    refused(format!("step {} was announced without its metadata", at.step))
+                let announcement = self.announced.remove(&at);
+                let announcement = announcement.ok_or_else(|| {
+                    refused(format!("step {} came without its metadata", at.step))
                 })?;
-                let mut encoder = Encoder::default();
-                let described = self.with_key(described);
-                self.telling.put(&described, &mut encoder);
-                Ok(Some(encoder.finish()))
+                let life = match std::mem::replace(&mut self.life_told, true) {
+                    true => Vec::new(),
+                    false => self.joined.life(),
+                };
+                let relayed = Relayed {
+                    life,
+                    skipped: std::mem::take(&mut self.skipped),
+                    announcement,
+                };
+                Ok(Some(relayed.to_bytes()))
             }
             SubscriberAction::Ended => Ok(None),
             SubscriberAction::NotReady => Err(NextError::NotReady {
@@ -278,12 +305,6 @@ impl Link {
         }
     }
 
-    /// Within the group the key goes before the writers' tickets.
-    fn with_key(&mut self, mut step: Described) -> Described {
-        step.reach = self.joined.reach_of(&step.reach);
-        step
-    }
-
     /// Joins a later life of the writer, if there is one.
     fn rejoin(&mut self, wait: &Wait) -> Result<bool, NextError> {
         let join = self.subscriber.join();
@@ -292,11 +313,18 @@ impl Link {
         let Some(joined) = found else {
             return Ok(false);
         };
+        let root = std::mem::take(&mut self.joined.root);
         self.joined = joined;
+        self.joined.root = root;
         self.ended = false;
-        self.hearing = Hearing::default();
         self.announced.clear();
-        Ok(true)
+        self.skipped.clear();
+        self.life_told = false;
+        // Before its welcome the new life is not there.
+        match self.listen(wait) {
+            Ok(()) => Ok(!self.ended),
+            Err(error) => Err(self.interrupted(error, wait)),
+        }
     }
 
     /// Has the writer remember a position.

@@ -9,25 +9,31 @@
 
 mod find;
 mod link;
+mod ranks;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use panta_transports::channel::Key;
 use panta_transports::copy::{CopyCounter, verify_tiles};
 use panta_transports::coupling::PeerOptions;
 use panta_transports::time::{Interrupt, Wait};
 
 use self::find::Finder;
 use self::link::Link;
+use self::ranks::{Counter, Hub, Reach, ToRoot};
 use super::fetch::{Fetch, halves};
-use super::message::Hearing;
+use super::machine::Position;
+use super::message::{Own, Relayed};
 use super::peers::{Peers, Shared};
 use super::step::{Hold, LayoutPlan, LetGo, StreamStep};
+use crate::announce::{Announced, Announcer};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::config::Verify;
 use crate::engine::{EngineInfo, OpenArguments, Pinned, Read, ReaderEngine, Start};
 use crate::error::{Failure, Fault, GetError, NextError, OpenError, Place};
-use crate::model::{BlockId, Layout, Schema, StepHead, StepMeta, StepRecord};
+use crate::model::{BlockId, StepHead, StepMeta};
 
 /// Brings steps to one rank.
 pub(super) struct StreamReader {
@@ -38,67 +44,86 @@ pub(super) struct StreamReader {
     deadline: std::time::Duration,
     /// How ranks of the writer are connected to, but for their key.
     manner: PeerOptions,
+    announced: Announcer,
     heard: Mutex<Heard>,
     holding: Arc<Holding>,
     link: Option<Arc<Mutex<Link>>>,
-    why: Mutex<EngineInfo>,
+    shared_link: SharedLink,
+    /// Of a root with other ranks.
+    hub: Option<Hub>,
 }
 
 /// What the last step had, and the next may have too.
 #[derive(Default)]
 struct Heard {
-    hearing: Hearing,
-    schema: Option<(u64, Arc<Schema>)>,
-    layout: Option<(u64, Arc<Layout>)>,
+    key: Option<Key>,
     plan: Option<((u64, u64), Arc<LayoutPlan>)>,
-    peers: Option<(Arc<[u8]>, Arc<Peers>)>,
+    peers: Option<Arc<Peers>>,
 }
 
 /// Steps that this rank holds.
-#[derive(Default)]
 struct Holding {
-    /// Their bytes, and how many times each was delivered.
-    steps: Mutex<BTreeMap<u64, (u64, u32)>>,
-    /// Let go of, and not told to the link yet.
-    released: Released,
-    /// Where a group of one says at once that it lets go.
-    link: Mutex<Option<Arc<Mutex<Link>>>>,
+    /// How many times each was delivered.
+    steps: Mutex<BTreeMap<Position, u32>>,
+    manner: PeerOptions,
+    told: Told,
 }
 
-/// Numbers of steps that nobody holds any more.
-type Released = Arc<Mutex<Vec<u64>>>;
+/// Who is told that this rank lets go of a step.
+enum Told {
+    /// The root's own count.
+    Counter(Arc<Counter>),
+    /// The root, over a link.
+    Root(ToRoot),
+}
+
+/// Steps that no rank of the group holds any more, and the link was not told.
+type Released = Arc<Mutex<Vec<Position>>>;
+
+/// The root's link, as those see it who let go of steps; `None` once it is closed.
+type SharedLink = Arc<Mutex<Option<Arc<Mutex<Link>>>>>;
 
 fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LetGo for Holding {
-    fn let_go(&self, number: u64) {
+    fn let_go(&self, at: Position) {
         let mut steps = locked(&self.steps);
-        let Some((_, times)) = steps.get_mut(&number) else {
+        let Some(times) = steps.get_mut(&at) else {
             return;
         };
         *times -= 1;
         if *times > 0 {
             return;
         }
-        steps.remove(&number);
+        steps.remove(&at);
         drop(steps);
-        let Some(link) = locked(&self.link).clone() else {
-            return;
-        };
-        locked(&self.released).push(number);
-        // Whoever has the link looks at the list by itself.
-        if let Ok(mut link) = link.try_lock() {
-            link.tell_released();
+        match &self.told {
+            Told::Counter(counter) => counter.count(at),
+            Told::Root(root) => root.say(at, &self.manner),
         }
     }
 }
 
 impl Holding {
     fn numbers(&self) -> Vec<u64> {
-        locked(&self.steps).keys().copied().collect()
+        locked(&self.steps).keys().map(|at| at.step).collect()
     }
+}
+
+/// Tells the link what nobody holds any more, unless somebody has the link, who
+/// then looks by itself.
+fn tell_link(link: SharedLink, released: Released) -> ranks::Done {
+    Box::new(move |at| {
+        let Some(link) = locked(&link).clone() else {
+            return;
+        };
+        locked(&released).push(at);
+        if let Ok(mut link) = link.try_lock() {
+            link.tell_released();
+        }
+    })
 }
 
 impl StreamReader {
@@ -108,45 +133,124 @@ impl StreamReader {
         let place = Place::stream(arguments.stream).on_rank(arguments.rank);
         let finder = Finder::new(arguments);
         let manner = finder.manner();
-        let holding = Arc::new(Holding::default());
-        let link = match arguments.rank {
-            0 => Some(finder.join(start, arguments, Arc::clone(&holding.released))?),
-            _ => None,
-        };
-        let why = match &link {
-            Some(link) => link.info(),
-            None => EngineInfo {
-                engine: "stream",
-                transport: "as the root's".into(),
-                why: "no rank of the writer was read from yet".into(),
-            },
-        };
-        let link = link.map(|link| Arc::new(Mutex::new(link)));
-        if arguments.size == 1 {
-            locked(&holding.link).clone_from(&link);
-        }
-        Ok(Self {
+        let mut reader = Self {
             verify: options.verify,
             copies: arguments.copies.clone(),
             interrupt: arguments.interrupt.clone(),
             deadline: options.deadline,
-            manner,
+            announced: Announcer::default(),
             heard: Mutex::default(),
-            holding,
-            link,
-            why: Mutex::new(why),
+            holding: Arc::new(Holding {
+                steps: Mutex::default(),
+                manner: manner.clone(),
+                told: Told::Root(ToRoot::default()),
+            }),
+            link: None,
+            shared_link: SharedLink::default(),
+            hub: None,
+            manner,
             place,
+        };
+        if arguments.rank == 0 {
+            reader.become_root(finder, start, arguments)?;
+        }
+        Ok(reader)
+    }
+
+    /// Joins the writer, and has the other ranks of the group reach this one.
+    fn become_root(
+        &mut self,
+        finder: Finder,
+        start: &Start,
+        arguments: &OpenArguments<'_>,
+    ) -> Result<(), OpenError> {
+        let released = Released::default();
+        let mut link = finder.join(start, arguments, Arc::clone(&released))?;
+        let done = tell_link(Arc::clone(&self.shared_link), released);
+        let ranks = u32::try_from(arguments.size).unwrap_or(u32::MAX);
+        let counter = Arc::new(Counter::new(ranks, done));
+        if ranks > 1 {
+            let failed = |error: &dyn std::fmt::Display| {
+                let fault = Fault::io("opening the endpoint for this group's ranks", error);
+                OpenError::from(fault.at(self.place.clone()))
+            };
+            let key = Key::generate().map_err(|error| failed(&error))?;
+            let opening = ranks::opening(key, &arguments.target.options);
+            let hub = Hub::open(opening, &counter).map_err(|error| failed(&error))?;
+            link.reached_by(hub.reach().to_bytes());
+            self.hub = Some(hub);
+        }
+        self.holding = Arc::new(Holding {
+            steps: Mutex::default(),
+            manner: self.manner.clone(),
+            told: Told::Counter(counter),
+        });
+        let link = Arc::new(Mutex::new(link));
+        *locked(&self.shared_link) = Some(Arc::clone(&link));
+        self.link = Some(link);
+        Ok(())
+    }
+
+    fn take_in(&self, bytes: &[u8]) -> Result<StepMeta, DecodeError> {
+        let relayed = Relayed::from_bytes(bytes)?;
+        if !relayed.life.is_empty() {
+            self.learn(&relayed.life)?;
+        }
+        for skipped in &relayed.skipped {
+            // Taken in and let go: later announcements refer to it.
+            let nothing = |_: &Announced, own: &[u8]| {
+                self.reached(own)?;
+                Ok(Arc::new(()) as Arc<dyn Any + Send + Sync>)
+            };
+            self.announced.unpack(skipped, nothing)?;
+        }
+        self.announced
+            .unpack(&relayed.announcement, |announced, own| {
+                Ok(Arc::new(self.step(announced, own)?))
+            })
+    }
+
+    /// Another life of the writer: its key, and how this group's root is reached.
+    fn learn(&self, life: &[u8]) -> Result<(), DecodeError> {
+        let mut from = Decoder::new(life);
+        let key =
+            <[u8; 32]>::try_from(from.bytes()?).map_err(|_| from.error("a key has 32 bytes"))?;
+        let root = from.bytes()?;
+        from.finish()?;
+        if let Told::Root(to_root) = &self.holding.told
+            && !root.is_empty()
+        {
+            to_root.learn(Reach::from_bytes(root)?);
+        }
+        let mut heard = locked(&self.heard);
+        heard.key = Some(Key::from_bytes(key));
+        heard.peers = None;
+        Ok(())
+    }
+
+    /// The ranks of the writer, as this announcement or one before says.
+    fn reached(&self, own: &[u8]) -> Result<Arc<Peers>, DecodeError> {
+        let reach = Own::from_bytes(own)?.reach;
+        let mut heard = locked(&self.heard);
+        if !reach.is_empty()
+            && let Some(key) = &heard.key
+        {
+            let peers = Arc::new(Peers::new(key.clone(), reach, &self.manner)?);
+            if let Some(link) = &self.link {
+                peers.adopt(0, locked(link).peer());
+            }
+            heard.peers = Some(peers);
+        }
+        heard.peers.clone().ok_or_else(|| DecodeError {
+            offset: 0,
+            problem: "nobody said how the writers are reached".into(),
         })
     }
 
-    fn take_in(&self, announcement: &[u8]) -> Result<StepMeta, DecodeError> {
-        let mut from = Decoder::new(announcement);
+    fn step(&self, announced: &Announced, own: &[u8]) -> Result<StreamStep, DecodeError> {
+        let peers = self.reached(own)?;
+        let names = (announced.schema_digest, announced.layout_digest);
         let mut heard = locked(&self.heard);
-        let step = heard.hearing.take(&mut from)?;
-        from.finish()?;
-        let schema = remembered(&mut heard.schema, step.schema_digest, &step.schema)?;
-        let layout = remembered(&mut heard.layout, step.layout_digest, &step.layout)?;
-        let names = (step.schema_digest, step.layout_digest);
         let plan = match &heard.plan {
             Some((known, plan)) if *known == names => Arc::clone(plan),
             _ => {
@@ -155,32 +259,15 @@ impl StreamReader {
                 plan
             }
         };
-        let peers = match &heard.peers {
-            Some((known, peers)) if Arc::ptr_eq(known, &step.reach) => Arc::clone(peers),
-            _ => {
-                let peers = Arc::new(Peers::new(&step.reach, &self.manner)?);
-                heard.peers = Some((Arc::clone(&step.reach), Arc::clone(&peers)));
-                if let Some(link) = &self.link {
-                    peers.adopt(0, locked(link).peer());
-                }
-                peers
-            }
-        };
         drop(heard);
-        let record = StepRecord::from_bytes(&step.record)?;
-        let number = record.head.step;
+        let at = Position {
+            epoch: announced.head.epoch,
+            step: announced.head.step,
+        };
         let told: Arc<dyn LetGo> = Arc::clone(&self.holding) as Arc<dyn LetGo>;
-        {
-            let mut steps = locked(&self.holding.steps);
-            steps.entry(number).or_insert((0, 0)).1 += 1;
-        }
-        let hold = Hold::new(number, told);
-        let own = StreamStep::new(&step.shares, peers, plan, hold)?;
-        if let Some((bytes, _)) = locked(&self.holding.steps).get_mut(&number) {
-            *bytes = own.bytes();
-        }
-        StepMeta::assemble(record, &schema, &layout, Arc::new(own))
-            .map_err(|problem| DecodeError { offset: 0, problem })
+        *locked(&self.holding.steps).entry(at).or_insert(0) += 1;
+        let hold = Hold::new(at, told);
+        StreamStep::new(Own::from_bytes(own)?.shares, peers, plan, hold)
     }
 
     fn own<'s>(&self, step: &'s StepMeta) -> Result<&'s StreamStep, Failure> {
@@ -205,21 +292,6 @@ impl StreamReader {
     }
 }
 
-fn remembered<T: Coded>(
-    known: &mut Option<(u64, Arc<T>)>,
-    name: u64,
-    bytes: &[u8],
-) -> Result<Arc<T>, DecodeError> {
-    if let Some((known, value)) = known
-        && *known == name
-    {
-        return Ok(Arc::clone(value));
-    }
-    let value = Arc::new(T::from_bytes(bytes)?);
-    *known = Some((name, Arc::clone(&value)));
-    Ok(value)
-}
-
 /// What a pinned block keeps: its memory, and its step.
 struct Kept {
     _mapped: Shared,
@@ -230,7 +302,11 @@ impl ReaderEngine for StreamReader {
     fn info(&self) -> EngineInfo {
         match &self.link {
             Some(link) => locked(link).info(),
-            None => locked(&self.why).clone(),
+            None => EngineInfo {
+                engine: "stream",
+                transport: "as the root's".into(),
+                why: "each rank connects to the ranks of the writer that it reads from".into(),
+            },
         }
     }
 
@@ -350,7 +426,7 @@ impl ReaderEngine for StreamReader {
         if let Some(link) = &self.link {
             locked(link).close(&self.holding.numbers(), wait);
         }
-        *locked(&self.holding.link) = None;
+        *locked(&self.shared_link) = None;
         locked(&self.heard).peers = None;
     }
 }

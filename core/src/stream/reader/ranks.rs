@@ -10,15 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use panta_transports::channel::Key;
 use panta_transports::coupling::{
-    Choice, CouplingError, Endpoint, EndpointOptions, Handler, Lost, Peer, PeerId, PeerInfo,
-    PeerOptions, TICKET_ADDRESSES, Ticket, TransportName, Urgency,
+    Allowed, Choice, CouplingError, Endpoint, EndpointOptions, Handler, Lost, Peer, PeerId,
+    PeerInfo, PeerOptions, TICKET_ADDRESSES, Ticket, TransportName, Urgency,
 };
 use panta_transports::region::{Arena, ArenaOptions};
 use panta_transports::time::Wait;
 
+use super::super::interfaces;
 use super::super::machine::Position;
 use super::super::message::Greeting;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
+use crate::config::Options;
 
 /// The longest a rank waits to be heard.
 const SAY_LIMIT: std::time::Duration = std::time::Duration::from_millis(500);
@@ -107,6 +109,21 @@ impl Coded for Reach {
     }
 }
 
+/// How a root listens for its ranks: where the stream's endpoints would.
+pub(super) fn opening(key: Key, options: &Options) -> EndpointOptions {
+    EndpointOptions {
+        encrypt: options.encrypt,
+        interfaces: interfaces(options),
+        transports: Allowed {
+            shm: false,
+            tcp: true,
+            rdma: false,
+        },
+        lease: options.lease,
+        ..EndpointOptions::new(key)
+    }
+}
+
 /// The root's endpoint for its ranks.
 pub(super) struct Hub {
     _endpoint: Endpoint,
@@ -114,7 +131,10 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn open(options: EndpointOptions, counter: &Arc<Counter>) -> Result<Self, CouplingError> {
+    pub(super) fn open(
+        options: EndpointOptions,
+        counter: &Arc<Counter>,
+    ) -> Result<Self, CouplingError> {
         let key = options.key.clone();
         let nothing = Arena::new(ArenaOptions {
             limit_bytes: 0,
@@ -147,7 +167,7 @@ impl ToRoot {
     /// From now on this is how the root is reached.
     pub(super) fn learn(&self, reach: Reach) {
         let mut known = self.reach.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get_or_insert(reach);
+        *known = Some(reach);
     }
 
     /// Says that this rank has let go of a step.

@@ -22,10 +22,9 @@ use panta_transports::region::RegionError;
 use panta_transports::time::{Interrupt, Time, Wait};
 
 use self::open::Told;
-use self::root::{Fate, Outcome, Root};
+use self::root::{Described, Fate, Outcome, Root};
 use super::contact::ContactFile;
 use super::memory::{Memory, Uncaptured};
-use super::message::Described;
 use super::slot::Contribution;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::engine::{Admission, Captured, EngineInfo, PutBlock, Sealing, SpanId, WriterEngine};
@@ -325,9 +324,7 @@ impl WriterEngine for StreamWriter {
             .take_in(sealing.contributions)
             .map_err(|error| Fault::corrupt("what a rank said of its blocks", &error).at(place))?;
         let described = Described {
-            schema_digest: sealing.record.schema_digest,
-            layout_digest: sealing.record.layout_digest,
-            record: sealing.record.to_bytes(),
+            record: sealing.record.clone(),
             schema: Arc::clone(sealing.schema_bytes),
             layout: Arc::clone(sealing.layout_bytes),
             reach: side.reach(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use panta_transports::channel::Key;
 use panta_transports::coupling::{
-    Allowed, CouplingError, Endpoint, EndpointOptions, Handler, InterfaceChoice, Lost, Peer,
-    PeerId, PeerInfo, PeerOptions, Ticket,
+    Allowed, CouplingError, Endpoint, EndpointOptions, Handler, Lost, Peer, PeerId, PeerInfo,
+    PeerOptions, Ticket,
 };
 use panta_transports::random;
 use panta_transports::region::{Arena, ArenaOptions};
@@ -16,6 +16,7 @@ use panta_transports::time::{Time, Wait};
 use super::super::contact::{
     self, Contact, ContactFile, Found, Identity, Instance, Unpublished, path_of,
 };
+use super::super::interfaces;
 use super::super::machine::{Life, PublisherOptions};
 use super::super::memory::Memory;
 use super::super::message::Greeting;
@@ -23,7 +24,7 @@ use super::super::process::{Life as Alive, Process};
 use super::root::Root;
 use super::{RootSide, StreamWriter};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
-use crate::config::{Interface, Options, Policy, TransportChoice};
+use crate::config::{Options, Policy, TransportChoice};
 use crate::engine::{EngineInfo, OpenArguments, PreparedWriter, Resume};
 use crate::error::{Fault, OpenError, Place};
 
@@ -253,10 +254,9 @@ fn refuse(options: &Options) -> Result<(), Fault> {
 /// How an endpoint is opened with these parameters.
 fn endpoint_options(options: &Options, told: &Told) -> EndpointOptions {
     let any = options.transport == TransportChoice::Auto;
-    let given = options.interface.iter().flat_map(|it| &it.0);
     EndpointOptions {
         encrypt: options.encrypt,
-        interfaces: given.map(choice_of).collect(),
+        interfaces: interfaces(options),
         transports: Allowed {
             shm: any || options.transport == TransportChoice::Shm,
             tcp: any || options.transport == TransportChoice::Tcp,
@@ -265,17 +265,6 @@ fn endpoint_options(options: &Options, told: &Told) -> EndpointOptions {
         lease: options.lease,
         spin: options.spin,
         ..EndpointOptions::new(told.key.clone())
-    }
-}
-
-fn choice_of(interface: &Interface) -> InterfaceChoice {
-    match interface {
-        Interface::Name(name) if name == "loopback" => InterfaceChoice::Loopback,
-        Interface::Name(name) => InterfaceChoice::Name(name.clone()),
-        Interface::Network { address, bits } => InterfaceChoice::Block {
-            address: *address,
-            prefix_bits: *bits,
-        },
     }
 }
 

@@ -17,8 +17,10 @@ use super::super::machine::{
     Awaited, Gone, GroupId, Publisher, PublisherAction, PublisherEvent, PublisherOptions,
     ReaderMessage, WriterMessage,
 };
-use super::super::message::{Described, Greeting, Telling};
+use super::super::message::{Greeting, Own};
+use crate::announce::Announcer;
 use crate::codec::{Coded, Decoder, Encoder};
+use crate::model::StepRecord;
 
 /// What became of a step that was to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +43,47 @@ pub(super) enum Fate {
     Retire,
 }
 
+/// What is known of a sealed step but its bytes.
+#[derive(Debug)]
+pub(super) struct Described {
+    pub(super) record: StepRecord,
+    pub(super) schema: Arc<[u8]>,
+    pub(super) layout: Arc<[u8]>,
+    /// How each writer rank is reached.
+    pub(super) reach: Arc<[u8]>,
+    /// The [`Share`](super::super::slot::Share) of each writer rank.
+    pub(super) shares: Vec<u8>,
+}
+
 /// A reader group that has joined.
 #[derive(Debug)]
 struct Group {
     ranks: u32,
-    telling: Telling,
+    announcer: Announcer,
+    /// How it was told that the writer's ranks are reached.
+    reach: Option<Arc<[u8]>>,
+}
+
+impl Group {
+    fn announcement(&mut self, step: &Described) -> Vec<u8> {
+        let known = self.reach.as_ref();
+        let known = known.is_some_and(|told| Arc::ptr_eq(told, &step.reach));
+        let own = Own {
+            reach: if known { &[] } else { &step.reach },
+            shares: &step.shares,
+        };
+        let own = own.to_bytes();
+        if !known {
+            self.reach = Some(Arc::clone(&step.reach));
+        }
+        let Described {
+            record,
+            schema,
+            layout,
+            ..
+        } = step;
+        self.announcer.pack(record, schema, layout, &own)
+    }
 }
 
 /// What the root knows.
@@ -294,7 +332,7 @@ impl State {
                     group, at, newest, ..
                 } => self.announce(endpoint, group, WriterMessage::Announced { at, newest }),
                 PublisherAction::Send { group, message } => {
-                    say(endpoint, group, &message.to_bytes());
+                    say(endpoint, group, &[&message.to_bytes()]);
                 }
                 PublisherAction::Fence { group, .. } => {
                     let peer = PeerId(group.0);
@@ -323,17 +361,20 @@ impl State {
         };
         let mut encoder = Encoder::default();
         message.encode(&mut encoder);
-        told.telling.put(step, &mut encoder);
-        say(endpoint, group, &encoder.finish());
+        say(
+            endpoint,
+            group,
+            &[&encoder.finish(), &told.announcement(step)],
+        );
     }
 }
 
-fn say(endpoint: Option<&Endpoint>, group: GroupId, message: &[u8]) {
+fn say(endpoint: Option<&Endpoint>, group: GroupId, message: &[&[u8]]) {
     let Some(endpoint) = endpoint else {
         return;
     };
     let peer = PeerId(group.0);
-    if let Err(error) = endpoint.send(peer, &[message]) {
+    if let Err(error) = endpoint.send(peer, message) {
         // Its loss is told to the handler.
         endpoint.drop_peer(peer, &error.to_string());
     }
@@ -371,8 +412,12 @@ impl Handler for Root {
                 state.stream
             ));
         }
-        let telling = Telling::default();
-        state.groups.insert(peer, Group { ranks, telling });
+        let joined = Group {
+            ranks,
+            announcer: Announcer::default(),
+            reach: None,
+        };
+        state.groups.insert(peer, joined);
         let (group, join) = (GroupId(peer.0), &join);
         self.feed(&mut state, PublisherEvent::Joined { group, join });
         Ok(())
