@@ -13,10 +13,11 @@ use panta_transports::copy::{
     CopyCounter, CopyError, LayoutError, StoredBlock, StridedMut, StridedRef, copy,
     copy_box_verified,
 };
+use panta_transports::shm::Mapped;
 use panta_transports::time::Wait;
 
 use super::haul::{Haul, Load};
-use super::peers::{Peers, Shared};
+use super::peers::Peers;
 use super::slot::{self, Spot};
 use super::step::StreamStep;
 use crate::engine::{Read, Wanted};
@@ -198,12 +199,12 @@ impl<'a> Fetch<'a> {
     fn copy(
         &self,
         stored: &Stored<'_>,
-        mapped: &Shared,
+        mapped: &Mapped,
         piece: &Piece,
         step: &[u64],
         into: &mut StridedMut<'_>,
     ) -> Result<(), Trouble> {
-        let (bytes, crcs) = halves(mapped.as_slice(), stored.bytes)?;
+        let (bytes, crcs) = halves(mapped, stored.bytes)?;
         let block = StoredBlock::new(bytes, stored.element(), stored.count(), crcs)?;
         let mut there = into.sub_box(&piece.into, &piece.count)?;
         let (verify, copies) = (self.verify, self.copies);
@@ -212,7 +213,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Block and checksums in place, where the transport shares memory.
-    pub(super) fn map(&self, stored: &Stored<'_>) -> Result<Option<Shared>, Fault> {
+    pub(super) fn map(&self, stored: &Stored<'_>) -> Result<Option<Mapped>, Fault> {
         let room = slot::room_of(stored.bytes);
         self.peers().map(stored.rank, stored.spot, room, self.wait)
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use panta_transports::channel::Key;
 use panta_transports::coupling::{CouplingError, Peer, PeerOptions, Piece, PieceRef, Ticket};
+use panta_transports::shm::Mapped;
 use panta_transports::time::Wait;
 
 use super::message::Greeting;
@@ -20,15 +21,6 @@ pub(super) struct Peers {
     tickets: Vec<Ticket>,
     options: PeerOptions,
     open: Mutex<BTreeMap<u32, Arc<Peer>>>,
-}
-
-/// Memory of a rank, as long as this is kept.
-pub(super) enum Shared {}
-
-impl Shared {
-    pub(super) fn as_slice(&self) -> &[u8] {
-        match *self {}
-    }
 }
 
 /// Bytes to be read from one rank.
@@ -89,9 +81,11 @@ impl Peers {
         spot: Spot,
         bytes: u64,
         wait: &Wait,
-    ) -> Result<Option<Shared>, Fault> {
-        let _ = (rank, spot, bytes, wait);
-        Ok(None)
+    ) -> Result<Option<Mapped>, Fault> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let peer = self.peer(rank, wait)?;
+        peer.map(spot.region, spot.offset, bytes, wait)
+            .map_err(|error| lost(rank, error))
     }
 
     /// Brings bytes of several ranks.

@@ -14,7 +14,8 @@ use panta_transports::coupling::{CouplingError, Lost, Peer, TransportName, Urgen
 use panta_transports::time::{Time, Wait, WaitError};
 
 use super::super::machine::{
-    Position, RefusedWhy, Subscriber, SubscriberAction, SubscriberEvent, WriterMessage,
+    Position, ReaderMessage, RefusedWhy, Subscriber, SubscriberAction, SubscriberEvent,
+    WriterMessage,
 };
 use super::super::message::Relayed;
 use super::find::{Finder, Joined};
@@ -110,8 +111,13 @@ impl Link {
                 if !self.ended {
                     let wait = Wait::for_at_most(SAY_LIMIT);
                     let bytes = message.to_bytes();
+                    let urgency = match message {
+                        // A writer that needs the room looks by itself.
+                        ReaderMessage::Release { .. } => Urgency::WhenPolled,
+                        _ => Urgency::Now,
+                    };
                     // That the link has ended shows when it is listened to.
-                    let _ = self.joined.peer.send(&[&bytes], Urgency::WhenPolled, &wait);
+                    let _ = self.joined.peer.send(&[&bytes], urgency, &wait);
                 }
             }
             SubscriberAction::Forget { at } => {

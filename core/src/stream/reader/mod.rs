@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use panta_transports::channel::Key;
 use panta_transports::copy::{CopyCounter, verify_tiles};
 use panta_transports::coupling::PeerOptions;
+use panta_transports::shm::Mapped;
 use panta_transports::time::{Interrupt, Wait};
 
 use self::find::Finder;
@@ -26,7 +27,7 @@ use self::ranks::{Counter, Hub, Reach, ToRoot};
 use super::fetch::{Fetch, halves};
 use super::machine::Position;
 use super::message::{Own, Relayed};
-use super::peers::{Peers, Shared};
+use super::peers::Peers;
 use super::step::{Hold, LayoutPlan, LetGo, StreamStep};
 use crate::announce::{Announced, Announcer};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
@@ -294,7 +295,7 @@ impl StreamReader {
 
 /// What a pinned block keeps: its memory, and its step.
 struct Kept {
-    _mapped: Shared,
+    _mapped: Mapped,
     _hold: Option<Arc<Hold>>,
 }
 
@@ -393,7 +394,7 @@ impl ReaderEngine for StreamReader {
             };
             return Err(fault.at(place).into());
         };
-        let (bytes, crcs) = halves(mapped.as_slice(), stored.bytes)
+        let (bytes, crcs) = halves(&mapped, stored.bytes)
             .map_err(|fault| fetch.explain(entry, at, fault.into()))?;
         if fetch.verify {
             verify_tiles(bytes, crcs).map_err(|error| {
