@@ -34,6 +34,8 @@ mod pass;
 mod remote;
 mod ring;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use error::{RingError, ShmError};
 pub use mapped::Mapped;
