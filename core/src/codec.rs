@@ -42,6 +42,14 @@ macro_rules! put_numbers {
 }
 
 impl Encoder {
+    /// An encoder with room for `bytes`.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+        }
+    }
+
     put_numbers!(u8(u8), u16(u16), u32(u32), u64(u64), i64(i64), f64(f64));
 
     /// Appends a length as u32. Lengths beyond that do not occur: limits are

@@ -109,6 +109,13 @@ impl Reader {
     }
 }
 
+impl From<session::Reader> for Reader {
+    /// The typed layer over a reader that was opened with engines of the caller's choice.
+    fn from(session: session::Reader) -> Self {
+        Self { session }
+    }
+}
+
 /// The step a reader is at. Let go when dropped.
 #[derive(Debug)]
 pub struct StepView<'r> {

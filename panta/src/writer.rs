@@ -182,6 +182,13 @@ impl Writer {
     }
 }
 
+impl From<session::Writer> for Writer {
+    /// The typed layer over a writer that was opened with engines of the caller's choice.
+    fn from(session: session::Writer) -> Self {
+        Self { session }
+    }
+}
+
 /// Gives the step up if it is dropped before its end.
 #[derive(Debug)]
 struct Guard<'w> {
@@ -261,8 +268,17 @@ impl<'d> Step<'_, 'd> {
             return Err(PutError::Shape { place, problem });
         };
         let put = session.put(variable.index, T::DTYPE, start, bytes, view.space)?;
-        self.puts.borrow_mut().push(put);
+        self.keep_put(put);
         Ok(())
+    }
+
+    fn keep_put(&self, put: Put<'d>) {
+        let mut puts = self.puts.borrow_mut();
+        if puts.is_empty() {
+            // A put is large, and one in a step is common.
+            puts.reserve_exact(1);
+        }
+        puts.push(put);
     }
 
     /// Puts one block by lending its buffer, which is released when the transport is done
@@ -309,7 +325,7 @@ impl<'d> Step<'_, 'd> {
             self.guard
                 .session
                 .span(variable.index, <T as Element>::DTYPE, start, count)?;
-        self.puts.borrow_mut().push(put);
+        self.keep_put(put);
         let shape = count.iter().map(|side| *side as usize).collect();
         Ok(ViewMut {
             first: first.cast(),

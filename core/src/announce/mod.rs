@@ -23,6 +23,8 @@ use frame::Frame;
 /// The most bytes of byte forms of layouts that are remembered besides the newest.
 const REMEMBERED_LAYOUTS_BYTES: usize = 4 << 20;
 
+/// Bytes of an announcement besides record and engine's part, where all else is known.
+const BESIDES_RECORD_BYTES: usize = 9;
 const KNOWN: u8 = 0;
 const WHOLE: u8 = 1;
 const CHANGED: u8 = 2;
@@ -79,7 +81,8 @@ impl Announcer {
         engine: &[u8],
     ) -> Vec<u8> {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut encoder = Encoder::default();
+        let room = record.encoded_bytes() as usize + engine.len() + BESIDES_RECORD_BYTES;
+        let mut encoder = Encoder::with_room(room);
         record.head.encode(&mut encoder);
         encoder.u64(record.schema_digest).u64(record.layout_digest);
         let known = memory.packed_schema.replace(record.schema_digest);

@@ -91,6 +91,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    #[inline]
     fn new(element_bytes: usize, count: &[u64], strides: &[i64]) -> Result<Self, LayoutError> {
         if strides.len() != count.len() {
             return Err(LayoutError::DimsDiffer {
@@ -107,6 +108,7 @@ impl Layout {
         Ok(layout)
     }
 
+    #[inline]
     pub(super) fn row_major(element_bytes: usize, count: &[u64]) -> Result<Self, LayoutError> {
         if count.len() > MAX_DIMS {
             return Err(LayoutError::TooManyDims { dims: count.len() });
@@ -275,6 +277,7 @@ fn check_bounds(
     })
 }
 
+#[cold]
 fn too_large(element_bytes: usize, count: &[u64]) -> LayoutError {
     LayoutError::TooLarge {
         count: count.to_vec(),
@@ -348,6 +351,7 @@ impl<'a> StridedRef<'a> {
     /// # Errors
     /// [`LayoutError`] where the lists differ in length, have too many
     /// dimensions, or span more than can be addressed.
+    #[inline]
     pub unsafe fn from_raw_parts(
         first: *const u8,
         element_bytes: usize,
@@ -467,6 +471,7 @@ impl<'a> StridedMut<'a> {
     /// # Errors
     /// As [`StridedRef::from_raw_parts`]; [`LayoutError::MayOverlap`] unless
     /// each stride steps over everything that smaller strides reach.
+    #[inline]
     pub unsafe fn from_raw_parts(
         first: *mut u8,
         element_bytes: usize,

@@ -1,0 +1,3 @@
+//! What tests of sessions have in common.
+
+pub mod memory;

@@ -1,0 +1,122 @@
+//! What a step costs above its engine, in allocations: a firm number that does not grow
+//! with the steps, so that it stays.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../../core/tests/support/memory.rs"]
+mod memory;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use ndarray::Array1;
+use panta::{Reader, Shape, Solo, StepTime, Var, Writer};
+use panta_core::engine::EngineFactory;
+use panta_core::session;
+
+use memory::MemoryEngine;
+
+/// The system's allocator; counts what each thread asks of it.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that ends may allocate when its numbers are gone.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+// SAFETY: the system's allocator does the work; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(memory, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations<R>(work: impl FnOnce() -> R) -> (u64, R) {
+    let before = ALLOCATIONS.with(Cell::get);
+    let result = work();
+    (ALLOCATIONS.with(Cell::get) - before, result)
+}
+
+fn write(writer: &mut Writer, variable: Var<f64>, values: &Array1<f64>) {
+    let step = writer.begin_step(StepTime::default()).unwrap();
+    step.put(variable, &[0], values).unwrap();
+    step.end().unwrap();
+}
+
+/// Allocations of each of some steps once everything is known.
+fn steady(mut step: impl FnMut()) -> Vec<u64> {
+    (0..4).for_each(|_| step());
+    (0..32).map(|_| allocations(&mut step).0).collect()
+}
+
+#[test]
+fn a_written_step_costs_a_few_allocations() {
+    let mut writer = Writer::open("null:", Solo).unwrap();
+    let u = writer.define::<f64>("u", Shape::global([128])).unwrap();
+    let values = Array1::zeros(128);
+    let costs = steady(|| write(&mut writer, u, &values));
+    // The list of puts, the blocks for the engine, its statistics, the payloads.
+    assert!(costs.iter().all(|cost| *cost <= 4), "{costs:?}");
+}
+
+#[test]
+fn a_read_step_costs_a_few_allocations() {
+    let engine = MemoryEngine::default();
+    let engines: [&dyn EngineFactory; 1] = [&engine];
+    let writer = session::Writer::open(
+        "null:",
+        &mut Solo,
+        &engines,
+        session::WriterOptions::default(),
+    );
+    let mut writer = Writer::from(writer.unwrap());
+    let u = writer.define::<f64>("u", Shape::global([128])).unwrap();
+    let reader = session::Reader::open(
+        "null:",
+        &mut Solo,
+        &engines,
+        &session::ReaderOptions::default(),
+    );
+    let mut reader = Reader::from(reader.unwrap());
+    let mut values = Array1::from_elem(128, 0.0);
+    let mut into = Array1::from_elem(128, 0.0);
+    let mut costs = Vec::new();
+    for step in 0..36 {
+        values.fill(f64::from(step));
+        write(&mut writer, u, &values);
+        let (cost, ()) = allocations(|| {
+            let step = reader.next_step().unwrap().unwrap();
+            step.get_into("u", .., into.view_mut()).unwrap();
+        });
+        assert_eq!(into, values);
+        costs.push(cost);
+    }
+    // The engine's copy of what ranks hold, the announcement, its entries and their blocks.
+    assert!(costs[4..].iter().all(|cost| *cost <= 4), "{costs:?}");
+}
