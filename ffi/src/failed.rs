@@ -115,7 +115,9 @@ impl From<DefineError> for Failed {
         let message = error.to_string();
         let (status, name) = match error {
             DefineError::Definition(error) => (PANTA_ERROR_DEFINITION, error.name),
-            DefineError::Redefined { name, .. } => (PANTA_ERROR_REDEFINED, name),
+            DefineError::Redefined { name, .. } | DefineError::Frozen { name, .. } => {
+                (PANTA_ERROR_REDEFINED, name)
+            }
             DefineError::UnknownVariable { name, .. } => (PANTA_ERROR_UNKNOWN_VARIABLE, name),
         };
         Self {

@@ -96,6 +96,13 @@ impl Writer {
         self.session.set_attribute(Some(&owner), name, value.into())
     }
 
+    /// Promises that what is defined stays as it is: from now on the first definition of a
+    /// variable, another shape, or another attribute is an error, and a step whose blocks
+    /// lie as before costs the same few bytes of metadata each time.
+    pub fn freeze_definitions(&mut self) {
+        self.session.freeze_definitions();
+    }
+
     /// Begins a step; collective. Waits or sheds here, by the stream's policy and by bytes:
     /// as many as the last step had are reserved.
     ///

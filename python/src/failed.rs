@@ -168,7 +168,9 @@ impl From<DefineError> for Failed {
         let message = error.to_string();
         let (class, name) = match error {
             DefineError::Definition(error) => ("DefinitionError", error.name),
-            DefineError::Redefined { name, .. } => ("RedefinedError", name),
+            DefineError::Redefined { name, .. } | DefineError::Frozen { name, .. } => {
+                ("RedefinedError", name)
+            }
             DefineError::UnknownVariable { name, .. } => ("UnknownVariable", name),
         };
         Self::new(class, message).of_variable(&name)

@@ -283,6 +283,14 @@ pub enum DefineError {
         /// The nearest name there is.
         nearest: Option<String>,
     },
+    /// Definitions were frozen.
+    #[error("{what} of `{name}`: definitions are frozen; define all before `freeze_definitions`")]
+    Frozen {
+        /// The variable; of an attribute of the stream its name.
+        name: String,
+        /// What was to change.
+        what: &'static str,
+    },
 }
 
 /// Why a step cannot begin.

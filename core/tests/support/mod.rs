@@ -1,3 +1,3 @@
 //! What tests of sessions have in common.
 
-pub mod memory;
+pub(crate) mod memory;
