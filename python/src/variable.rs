@@ -34,24 +34,26 @@ pub(crate) struct PyVariable {
     block: Option<u32>,
 }
 
+/// A block in the transport's memory.
+struct Held(#[expect(dead_code, reason = "kept for its drop, which lets the memory go")] Pinned);
+
+// SAFETY: what is pinned is only read, and what keeps it in place can be let go on any thread.
+unsafe impl Send for Held {}
+// SAFETY: as above.
+unsafe impl Sync for Held {}
+
 /// Keeps a block in the transport's memory; the base of arrays over it.
 #[pyclass(frozen, name = "PinnedBlock", module = "panta")]
-struct PinnedBlock(Option<Pinned>);
+struct PinnedBlock(Option<Held>);
 
 impl Drop for PinnedBlock {
     fn drop(&mut self) {
-        let pinned = Self(self.0.take());
-        if pinned.0.is_some() {
+        if let Some(held) = self.0.take() {
             // Without the interpreter, since an engine is told.
-            let _ = Python::try_attach(|py| py.detach(move || drop({ pinned }.0.take())));
+            let _ = Python::try_attach(|py| py.detach(move || drop(held)));
         }
     }
 }
-
-// SAFETY: what is pinned is only read, and what keeps it in place can be let go on any thread.
-unsafe impl Send for PinnedBlock {}
-// SAFETY: as above.
-unsafe impl Sync for PinnedBlock {}
 
 /// One read on its way: of which cells, into which array.
 pub(crate) struct Reading<'py> {
@@ -347,7 +349,7 @@ impl PyVariable {
             self.step.with(|step| {
                 let (pinned, count) = step.pin(name, dtype, BlockId(block))?;
                 let first = pinned.first.as_ptr() as usize;
-                Ok((PinnedBlock(Some(pinned)), first, count))
+                Ok((PinnedBlock(Some(Held(pinned))), first, count))
             })
         })?;
         let keep = Bound::new(py, keep)?.into_any();

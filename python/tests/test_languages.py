@@ -80,9 +80,11 @@ def rust(built, program, tmp_path):
     return start
 
 
-@pytest.fixture(params=["file", "staging"])
-def stream(request):
-    """A stream in a file, and one on a server."""
+@pytest.fixture(params=["file", "staging", "stream"])
+def stream(request, tmp_path):
+    """A stream in a file, one on a server, and one from program to program."""
+    if request.param == "stream":
+        return f"stream:run?contact={tmp_path / 'contact'}&retain_steps=64"
     return request.getfixturevalue({"file": "url"}.get(request.param, request.param))
 
 

@@ -1,0 +1,177 @@
+"""Streams from program to program: what holds of files holds of them, and no copy at all."""
+
+import gc
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+import panta
+
+MEBIBYTES = 64
+SHAPE = (MEBIBYTES, 1 << 17)
+
+WRITER = """
+import sys, numpy as np, panta
+url, steps, shape = sys.argv[1], int(sys.argv[2]), eval(sys.argv[3])
+with panta.Writer(url) as w:
+    w.define("u", "f8", shape, dims=("y", "x"), unit="K")
+    for n in range(steps):
+        with w.step(time=0.5 * n) as s:
+            u = s.span("u")
+            u[:] = n + np.arange(shape[1])
+    print("copied", w.copies.bytes, flush=True)
+"""
+
+
+@pytest.fixture
+def stream(tmp_path):
+    """A stream between programs of this host."""
+    return f"stream:run?contact={tmp_path / 'contact'}&limit=1GiB&deadline=30s"
+
+
+def field(n, shape=SHAPE):
+    return np.broadcast_to(n + np.arange(float(shape[1])), shape)
+
+
+def test_64_mebibytes_cross_without_a_copy_end_to_end(stream, script):
+    writer = script(WRITER, stream, 3, SHAPE)
+    with panta.Reader(stream) as r:
+        for n, step in enumerate(r):
+            u = step["u"].view()
+            assert u.nbytes == MEBIBYTES << 20 and not u.flags.writeable and not u.flags.owndata
+            np.testing.assert_array_equal(u[::7, 5:9], field(n)[::7, 5:9])
+            assert u[-1, -1] == n + SHAPE[1] - 1
+            del u
+        assert n == 2
+        assert r.copies.bytes == 0, "none on the reader's side"
+        assert r.engine.engine == "stream"
+    assert writer.line() == "copied 0", "and none on the writer's"
+    writer.ended()
+
+
+def test_a_view_stays_beyond_its_step_and_reader_and_is_let_go_with_the_last_array(stream, script):
+    writer = script(WRITER, stream, 3, (4, 6))
+    with panta.Reader(stream) as r:
+        u = r.next_step()["u"].view()
+        part = u[1:, ::2]
+        r.next_step()
+        r.next_step()
+        assert r.next_step() is None
+    writer.ended()
+    del u, r
+    gc.collect()
+    np.testing.assert_array_equal(part, field(0, (4, 6))[1:, ::2])
+    with pytest.raises(ValueError, match="read-only"):
+        part[0] = 1
+    lent = np.from_dlpack(part)
+    assert np.shares_memory(lent, part) and memoryview(part).readonly
+
+
+def test_views_count_against_the_limit(stream, script):
+    small = stream.replace("limit=1GiB", "limit=256KiB") + "&retain_steps=2"
+    writer = script(WRITER, small, 8, (16, 512))  # 64 KiB a step
+    held = []
+    with panta.Reader(small) as r:
+        with pytest.raises(panta.WouldDeadlock):
+            for _ in range(8):
+                step = r.next_step()
+                held.append(step["u"].view())
+        first = held[0][0, 0]
+        del step
+        held.clear()
+        rest = [int(step["u"][0, 0]) for step in r]
+    assert first == 0 and rest[-1] == 7
+    writer.ended()
+
+
+def test_boxes_and_strides_are_copied_once(stream, script):
+    writer = script(WRITER, stream, 2, (64, 512))
+    with panta.Reader(stream) as r:
+        for n, step in enumerate(r):
+            before = r.copies.bytes
+            got = step["u"][::-2, 3:400:5]
+            np.testing.assert_array_equal(got, field(n, (64, 512))[::-2, 3:400:5])
+            assert r.copies.bytes - before == got.nbytes
+    writer.ended()
+
+
+def test_arrays_that_are_put_cross_and_may_be_changed_afterwards(stream, script):
+    writer = script("""
+import sys, numpy as np, panta
+with panta.Writer(sys.argv[1]) as w:
+    w.define("u", "f8", (8, 6))
+    u = np.zeros((6, 8)).T
+    for n in range(10):
+        u[:] = n
+        with w.step() as s:
+            s.put("u", u)
+        u[:] = -1
+""", stream)
+    with panta.Reader(stream) as r:
+        assert [step["u"][...].sum() for step in r] == [48.0 * n for n in range(10)]
+    writer.ended()
+
+
+def test_threads_of_one_program_are_coupled(stream):
+    def write():
+        with panta.Writer(stream) as w:
+            w.define("n", "i8")
+            for n in range(20):
+                with w.step() as s:
+                    s["n"] = n
+
+    writes = threading.Thread(target=write)
+    writes.start()
+    with panta.Reader(stream) as r:
+        assert [step["n"].value for step in r] == list(range(20))
+    writes.join()
+
+
+@pytest.mark.parametrize("wait", [
+    "panta.Reader(url)", "w = panta.Writer(url); w.define('n', 'i8'); w.step()",
+], ids=["no writer", "no reader"])
+def test_ctrl_c_ends_the_waits_for_the_other_side(stream, script, wait):
+    waits = script(f"""
+import sys, time, panta
+url = sys.argv[1]
+try:
+    print("waits", flush=True)
+    {wait}
+except KeyboardInterrupt:
+    print("interrupted", time.monotonic_ns(), flush=True)
+    sys.exit(0)
+""", stream)
+    assert waits.line() == "waits"
+    threading.Event().wait(0.2)
+    waits.process.send_signal(signal.SIGINT)
+    assert waits.line().startswith("interrupted")
+    waits.ended()
+
+
+def test_a_live_stream_is_a_row_of_datasets(stream, script):
+    pytest.importorskip("xarray")
+    import panta.xarray
+    writer = script(WRITER, stream, 4, (8, 6))
+    for n, dataset in enumerate(panta.xarray.iterate(stream)):
+        assert (int(dataset.step), float(dataset.time), dataset.u.units) == (n, n / 2, "K")
+        np.testing.assert_array_equal(dataset.u, field(n, (8, 6)))
+    assert n == 3
+    writer.ended()
+
+
+def test_a_step_that_is_gone_is_an_error_to_who_was_sent_it(stream, script):
+    pytest.importorskip("xarray")
+    import pickle
+
+    import panta.xarray
+    writer = script(WRITER, stream, 1, (8, 6))
+    with panta.Reader(stream) as r:
+        source = panta.xarray.StepSource(stream.replace("=30s", "=10ms"), r.next_step())
+        assert source.get("u", (0, 0)) == 0
+        sent = pickle.dumps(source)
+        assert r.next_step() is None
+    writer.ended()
+    with pytest.raises(panta.NotFoundError):
+        pickle.loads(sent).get("u", ...)
