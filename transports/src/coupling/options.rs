@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::interfaces::InterfaceChoice;
 use crate::channel::{CONNECTOR_SPIN, Key};
+use crate::rdma::FabricOptions;
 
 /// How long a peer may be silent, by default.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
@@ -157,6 +158,8 @@ pub struct EndpointOptions {
     pub spin: Duration,
     /// The limits.
     pub limits: CouplingLimits,
+    /// Which fabric, where one is looked for.
+    pub fabric: FabricOptions,
 }
 
 impl EndpointOptions {
@@ -171,6 +174,7 @@ impl EndpointOptions {
             lease: DEFAULT_LEASE,
             spin: CONNECTOR_SPIN,
             limits: CouplingLimits::default(),
+            fabric: FabricOptions::default(),
         }
     }
 }
@@ -195,6 +199,8 @@ pub struct PeerOptions {
     pub spin: Duration,
     /// The limits.
     pub limits: CouplingLimits,
+    /// How a fabric is used; the provider is the endpoint's.
+    pub fabric: FabricOptions,
 }
 
 impl PeerOptions {
@@ -210,6 +216,7 @@ impl PeerOptions {
             lease: DEFAULT_LEASE,
             spin: CONNECTOR_SPIN,
             limits: CouplingLimits::default(),
+            fabric: FabricOptions::default(),
         }
     }
 }

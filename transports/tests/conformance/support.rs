@@ -1,5 +1,6 @@
 //! An endpoint, peers of it, and what its handler has heard.
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use panta_transports::coupling::{
     Choice, Endpoint, EndpointOptions, Handler, Lost, Peer, PeerId, PeerInfo, PeerOptions, Piece,
     PieceRef, Ticket, TransportName,
 };
+use panta_transports::rdma::{Fabric, FabricOptions};
 use panta_transports::region::{Arena, ArenaOptions, Extent};
 use panta_transports::time::Wait;
 
@@ -19,6 +21,27 @@ pub(crate) fn wait() -> Wait {
 
 pub(crate) fn key() -> Key {
     Key::from_bytes([7; 32])
+}
+
+/// A provider that needs no hardware.
+const PROVIDER: &str = "tcp;ofi_rxm";
+
+thread_local! {
+    /// Whether endpoints of this test have a fabric.
+    static HAS_FABRIC: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Gives the endpoints of this test a fabric. Without the module
+/// (`cargo build -p panta-fabric`) or without libfabric the test is skipped by
+/// name; where `PANTA_CI` is set it fails.
+pub(crate) fn use_fabric(test: &str) -> bool {
+    if let Err(error) = Fabric::load() {
+        assert!(std::env::var_os("PANTA_CI").is_none(), "{test}: {error}");
+        eprintln!("skipped: {test}: {error}");
+        return false;
+    }
+    HAS_FABRIC.set(true);
+    true
 }
 
 /// What the handler was told.
@@ -147,6 +170,9 @@ pub(crate) struct Side {
 impl Side {
     pub(crate) fn open(change: impl FnOnce(&mut EndpointOptions)) -> Self {
         let mut options = EndpointOptions::new(key());
+        if HAS_FABRIC.get() {
+            options.fabric = FabricOptions::with_provider(PROVIDER);
+        }
         change(&mut options);
         let arena = Arena::new(ArenaOptions {
             limit_bytes: 1 << 30,

@@ -233,7 +233,15 @@ impl Reactor {
         } else {
             Err("the endpoint does not allow it".to_owned())
         };
-        let rdma = Err("the endpoint has no fabric".to_owned());
+        let rdma = match &self.fabric {
+            Ok(fabric) if hello.choice == Choice::Only(TransportName::Rdma) => Ok(fabric.offer()),
+            Ok(fabric) if hello.choice == Choice::Auto && fabric.is_hardware => Ok(fabric.offer()),
+            Ok(_) if hello.choice == Choice::Auto => {
+                Err("the endpoint's provider is software; ask for it by name".to_owned())
+            }
+            Ok(_) => Err("it was not asked for".to_owned()),
+            Err(why) => Err(why.clone()),
+        };
         let offer = Offer {
             instance: self.shared.instance,
             lease_ms: milliseconds(options.lease),
@@ -266,8 +274,10 @@ impl Reactor {
             return Err(misbehaved("it took another transport than it asked for"));
         }
         let rings = match (info.transport, greeted.shm.take()) {
+            (TransportName::Rdma, None) if self.fabric.is_ok() => None,
             (TransportName::Shm, Some(rings)) => rings.map(PeerRings::new),
             (TransportName::Tcp, _) if self.shared.options.transports.tcp => {
+                // It was offered, and could not be taken.
                 self.forget_shm(line.token);
                 None
             }
@@ -303,6 +313,11 @@ impl Reactor {
             lock(&self.shared.peers).remove(&id);
             state.is_lost.store(true, Ordering::Release);
             return Err(refused(why));
+        }
+        if state.info.transport == TransportName::Rdma
+            && let Ok(fabric) = &mut self.fabric
+        {
+            fabric.peers += 1;
         }
         if let Err(errno) = self.watch_rings(&state) {
             let lost = refused(format!("its rings cannot be watched: {errno}"));

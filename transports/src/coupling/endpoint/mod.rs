@@ -8,6 +8,7 @@
 //! What only the thread needs it owns; what callers need too is [`Shared`].
 
 mod connection;
+mod fabric;
 mod line;
 mod reactor;
 mod rings;

@@ -9,11 +9,12 @@ use std::time::Duration;
 use rustix::event::{Timespec, epoll};
 
 use super::connection::Connection;
+use super::fabric::ServedFabric;
 use super::{PeerState, Request, Shared, drain, io, lock};
 use crate::channel::{
     Accepting, Acceptor, ChannelError, ChannelLimits, HANDSHAKE_LIMIT, Listener, Role,
 };
-use crate::coupling::{CouplingError, Lost, PeerId};
+use crate::coupling::{CouplingError, Lost, PeerId, TransportName};
 use crate::shm::{ShmError, ShmEvent, ShmOptions, ShmServer};
 use crate::time::{Time, Wait};
 
@@ -33,6 +34,7 @@ const EVENTS: usize = 64;
 const WAKE: u64 = 0;
 pub(super) const BELLS: u64 = 1;
 const SHM: u64 = 2;
+const FABRIC: u64 = 3;
 const FIRST_LISTENER: u64 = 16;
 const FIRST_CONNECTION: u64 = 1 << 16;
 /// The bells by which peers tell of room in rings: this, and the peer's number.
@@ -44,6 +46,8 @@ pub(super) struct Reactor {
     listeners: Vec<Listener>,
     /// Where memory is shared, or why it is not.
     pub(super) shm: Result<ShmServer, String>,
+    /// Where a fabric is read over, or why not.
+    pub(super) fabric: Result<ServedFabric, String>,
     acceptor: Acceptor,
     next_token: u64,
     /// Connections that have proven nothing, oldest first.
@@ -89,6 +93,7 @@ impl Reactor {
         };
         let reactor = Self {
             shm: open_shm(&shared),
+            fabric: ServedFabric::open(&shared),
             acceptor,
             listeners,
             next_token: FIRST_CONNECTION,
@@ -114,6 +119,9 @@ impl Reactor {
             reactor
                 .watch(shm, SHM)
                 .map_err(io("watching shared memory"))?;
+        }
+        if let Some(fd) = reactor.fabric.as_ref().ok().and_then(ServedFabric::wait_fd) {
+            reactor.watch(fd, FABRIC).map_err(io("watching a fabric"))?;
         }
         reactor
             .watch_listeners()
@@ -143,6 +151,7 @@ impl Reactor {
             }
             self.answer_requests();
             self.keep_time();
+            self.move_fabric_along();
         }
         self.stop();
     }
@@ -174,6 +183,8 @@ impl Reactor {
             self.shared.answer_bells();
         } else if token == SHM {
             self.serve_shm();
+        } else if token == FABRIC {
+            // It is moved along after every turn.
         } else if token >= FIRST_ROOM {
             self.fill_ring(PeerId(token - FIRST_ROOM));
         } else if token < FIRST_CONNECTION {
@@ -309,6 +320,20 @@ impl Reactor {
         }
     }
 
+    fn move_fabric_along(&mut self) {
+        let Ok(fabric) = &mut self.fabric else {
+            return;
+        };
+        if let Err(why) = fabric.progress() {
+            tracing::warn!("the fabric is of no more use: {why}");
+            if let Some(fd) = fabric.wait_fd() {
+                // It is watched as long as it is here.
+                let _ = epoll::delete(&self.shared.epoll, fd);
+            }
+            self.fabric = Err(why);
+        }
+    }
+
     /// A peer's ring has room again.
     fn fill_ring(&self, peer: PeerId) {
         let Some(state) = lock(&self.shared.peers).get(&peer).cloned() else {
@@ -382,6 +407,11 @@ impl Reactor {
             line.close(&lost);
             self.connections.remove(&line.token);
         }
+        if state.info.transport == TransportName::Rdma
+            && let Ok(fabric) = &mut self.fabric
+        {
+            fabric.peers -= 1;
+        }
         // After its last words, which say why.
         self.forget_shm(state.main.token);
         self.shared.counts.lost.add(1);
@@ -414,9 +444,11 @@ impl Reactor {
         let half_open = self.half_open.values().next().map(|first| first.until);
         let joining = self.joining.front().map(|(until, _)| *until);
         let due = [half_open, joining, self.next_beat, self.accept_again];
-        let first = due.into_iter().flatten().min()?;
+        let first = due.into_iter().flatten().min();
         // Rounded up, or it would be looked at once too often.
-        Some(first.since(Time::now()) + Duration::from_millis(1))
+        let left = first.map(|first| first.since(Time::now()) + Duration::from_millis(1));
+        let fabric = self.fabric.as_ref().ok().and_then(ServedFabric::time_left);
+        left.into_iter().chain(fabric).min()
     }
 
     fn keep_time(&mut self) {

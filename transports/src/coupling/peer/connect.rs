@@ -12,6 +12,7 @@ use super::Peer;
 use super::core::{Core, Looking, Sender, Terms, connector, lost_by_close};
 use super::keeper;
 use super::lane::Lane;
+use super::rdma::RdmaData;
 use super::shm::{RingMessages, ShmData};
 use super::tcp::TcpData;
 use super::transport::{Data, Messages};
@@ -22,6 +23,7 @@ use crate::coupling::wire::{Frame, Hello, Offer, milliseconds, parse_frame};
 use crate::coupling::{
     Choice, CouplingError, Lost, PeerInfo, PeerOptions, Ticket, TransportName, Tried, TriedWhy,
 };
+use crate::rdma::{Fabric, FabricReader};
 use crate::shm::{self, Rings, ShmOptions, ShmRemote};
 use crate::time::{INTERRUPT_POLL, Wait, WaitError};
 
@@ -122,7 +124,7 @@ fn try_address(
     let Chosen {
         transport,
         why,
-        shm,
+        means,
     } = settling.choose(&offer, wait)?;
     settling.send(&Frame::Settle {
         transport,
@@ -151,14 +153,14 @@ fn try_address(
         sender, receiver, ..
     } = settling;
     let made = Core::new(options.clone(), info, terms, counters, sender, receiver);
-    made.and_then(|(core, for_data)| finish(core, for_data, shm, wait))
+    made.and_then(|(core, for_data)| finish(core, for_data, means, wait))
         .map_err(Failed::Everywhere)
 }
 
 fn finish(
     core: Core,
     for_data: Option<(Sender, PolledReceiver)>,
-    shm: Option<(ShmRemote, Option<Rings>)>,
+    means: Means,
     wait: &Wait,
 ) -> Result<Peer, CouplingError> {
     let every = core.info.lease.min(core.options.lease.max(MIN_LEASE)) / 3;
@@ -172,20 +174,18 @@ fn finish(
         })?;
     }
     let first = for_data.map(|(sender, receiver)| Lane::new(sender, receiver));
-    let (data, messages): (Box<dyn Data>, Option<Box<dyn Messages>>) = match shm {
-        Some((remote, rings)) => {
+    let mut messages: Option<Box<dyn Messages>> = None;
+    let data: Box<dyn Data> = match means {
+        Means::Channel => Box::new(TcpData::new(Arc::clone(&core), first, wait)?),
+        Means::Memory(remote, rings) => {
             let remote = Arc::new(remote);
-            let messages = rings.map(|rings| -> Box<dyn Messages> {
+            if let Some(rings) = *rings {
                 let (core, remote) = (Arc::clone(&core), Arc::clone(&remote));
-                Box::new(RingMessages::new(core, remote, rings))
-            });
-            let data = ShmData::new(Arc::clone(&core), remote, first);
-            (Box::new(data), messages)
+                messages = Some(Box::new(RingMessages::new(core, remote, rings)));
+            }
+            Box::new(ShmData::new(Arc::clone(&core), remote, first))
         }
-        None => (
-            Box::new(TcpData::new(Arc::clone(&core), first, wait)?),
-            None,
-        ),
+        Means::Fabric(reader) => Box::new(RdmaData::new(Arc::clone(&core), *reader, first)),
     };
     tracing::debug!(
         "joined {} over {}: {}",
@@ -205,8 +205,14 @@ fn finish(
 struct Chosen {
     transport: TransportName,
     why: String,
-    /// Where memory is shared.
-    shm: Option<(ShmRemote, Option<Rings>)>,
+    means: Means,
+}
+
+/// What the transport works with.
+enum Means {
+    Channel,
+    Memory(ShmRemote, Box<Option<Rings>>),
+    Fabric(Box<FabricReader>),
 }
 
 impl Chosen {
@@ -214,7 +220,7 @@ impl Chosen {
         Self {
             transport: TransportName::Tcp,
             why: why.to_owned(),
-            shm: None,
+            means: Means::Channel,
         }
     }
 }
@@ -277,19 +283,19 @@ impl Settling<'_> {
             })
         };
         let [shm, tcp, rdma] = &offer.transports;
-        let rdma = match rdma {
-            Ok(_) => "this side has no fabric".to_owned(),
-            Err(why) => why.clone(),
-        };
         match choice {
             Choice::Only(TransportName::Tcp) => match tcp {
                 Ok(_) => Ok(Chosen::tcp("it was asked for")),
                 Err(why) => Err(no(why.clone())),
             },
             Choice::Only(TransportName::Shm) => self.share(shm, wait).map_err(no),
-            Choice::Only(TransportName::Rdma) => Err(no(rdma)),
+            Choice::Only(TransportName::Rdma) => self.reach(rdma).map_err(no),
             Choice::Auto => {
                 let shm = match self.share(shm, wait) {
+                    Ok(chosen) => return Ok(chosen),
+                    Err(why) => why,
+                };
+                let rdma = match self.reach(rdma) {
                     Ok(chosen) => return Ok(chosen),
                     Err(why) => why,
                 };
@@ -302,6 +308,20 @@ impl Settling<'_> {
         }
     }
 
+    /// Takes the offer of a fabric, if there is one here, too. What is offered
+    /// unasked is hardware, and has a provider here only where that is.
+    fn reach(&self, offer: &Result<Vec<u8>, String>) -> Result<Chosen, String> {
+        let offer = offer.as_ref()?;
+        let text = |error: crate::rdma::FabricError| error.to_string();
+        let fabric = Fabric::load().map_err(text)?;
+        let reader = FabricReader::new(&fabric, offer, &self.options.fabric).map_err(text)?;
+        Ok(Chosen {
+            transport: TransportName::Rdma,
+            why: format!("both have provider {}", reader.provider()),
+            means: Means::Fabric(Box::new(reader)),
+        })
+    }
+
     /// Takes the offer of shared memory, if it can be taken from here.
     fn share(&self, offer: &Result<Vec<u8>, String>, wait: &Wait) -> Result<Chosen, String> {
         let offer = shm::Offer::from_bytes(offer.as_ref()?).map_err(|error| error.to_string())?;
@@ -310,11 +330,11 @@ impl Settling<'_> {
             ..ShmOptions::default()
         };
         let remote = ShmRemote::connect(&offer, self.options.linked, &options, wait);
-        let remote = remote.map_err(|error| error.to_string())?;
+        let (remote, rings) = remote.map_err(|error| error.to_string())?;
         Ok(Chosen {
             transport: TransportName::Shm,
             why: "both are on one node, as a nonce read through shared memory shows".to_owned(),
-            shm: Some(remote),
+            means: Means::Memory(remote, Box::new(rings)),
         })
     }
 }

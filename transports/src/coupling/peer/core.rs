@@ -325,6 +325,25 @@ impl Core {
         self.check_silence().map(drop)
     }
 
+    /// Whether the link shows that the endpoint is lost, without taking the
+    /// messages that lie there: their end, where it comes after all of them.
+    pub(super) fn find_lost(&self) -> Option<CouplingError> {
+        if let Err(error) = self.check_lost() {
+            return Some(error);
+        }
+        let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        sleep(&mut fds, Duration::ZERO);
+        let ended = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
+        let is_ended = fds[0].revents().intersects(ended);
+        // Why is said to whoever receives; for a read it is gone in any case.
+        is_ended.then(|| self.lost(Lost::Died))
+    }
+
+    /// Sleeps until something comes over the link, or it ends.
+    pub(super) fn wait_for_link(&self, slice: Duration) {
+        sleep(&mut [PollFd::new(&self.socket, PollFlags::RDHUP)], slice);
+    }
+
     /// Whether the endpoint is known to be lost.
     pub(super) fn check_lost(&self) -> Result<(), CouplingError> {
         match self.lost.get() {

@@ -12,6 +12,7 @@ mod core;
 mod keeper;
 mod lane;
 mod plan;
+mod rdma;
 mod shm;
 mod tcp;
 mod transport;
