@@ -20,7 +20,7 @@ fn wait() -> Wait {
 fn options(fan_out: usize) -> TreeOptions {
     TreeOptions {
         fan_out,
-        interface: None,
+        ..TreeOptions::default()
     }
 }
 

@@ -27,6 +27,7 @@ use super::watch::Watch;
 use super::{MAX_FRAME_BYTES, RULING_GRACE};
 use panta_transports::time::{Time, Wait, WaitError};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A rank and its neighbours.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct Group {
     /// The first failure; sticks.
     broken: Option<TreeError>,
     pub(super) counters: TreeCounters,
+    /// How long a round looks out before it sleeps.
+    pub(super) spin: Duration,
 }
 
 /// What a rank is doing in a round.
@@ -60,6 +63,8 @@ struct Round<'w> {
     down: Option<Vec<u8>>,
     /// A failure below, while the root's word is awaited until then.
     doubt: Option<(TreeError, Time)>,
+    /// Whether it has slept: who is that late is not spun for again.
+    slept: bool,
     watch: Watch,
     wait: &'w Wait,
 }
@@ -87,6 +92,7 @@ impl Group {
             round: 0,
             broken: None,
             counters: TreeCounters::default(),
+            spin: Duration::ZERO,
         }
     }
 
@@ -172,6 +178,7 @@ impl Group {
             ups: vec![None; self.children.len()],
             down: None,
             doubt: None,
+            slept: false,
             watch: Watch::new(children, self.parent.as_ref().map(|it| it.peer), wait),
             wait,
         };
@@ -304,13 +311,38 @@ impl Group {
             slice = slice.min(left);
         }
         self.report(round);
+        if round.slept || !self.look_out(slice.min(self.spin))? {
+            round.slept = true;
+            self.sleep(slice)?;
+        }
+        self.take_in(round)
+    }
+
+    /// Spins for a short time, letting others run that have something to do. Whether
+    /// something happened.
+    fn look_out(&self, longest: Duration) -> Result<bool, TreeError> {
+        if longest.is_zero() {
+            return Ok(false);
+        }
+        let until = Time::now().after(longest);
+        loop {
+            if self.sleep(Duration::ZERO)? {
+                return Ok(true);
+            }
+            if Time::now() >= until {
+                return Ok(false);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn sleep(&self, longest: Duration) -> Result<bool, TreeError> {
         let links = self.children.iter().chain(&self.parent);
-        link::sleep(links, slice).map_err(|error| TreeError::System {
+        link::sleep(links, longest).map_err(|error| TreeError::System {
             rank: self.rank,
             action: "waiting for the ranks of the group (poll)".to_owned(),
             reason: error.to_string(),
-        })?;
-        self.take_in(round)
+        })
     }
 
     /// Sends and takes in what can be without waiting.

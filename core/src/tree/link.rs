@@ -207,10 +207,11 @@ fn is_retry(error: &io::Error) -> bool {
 
 /// Sleeps until one of the links can go on, or it is time to look at the
 /// deadline and the interrupt flag again.
+/// Whether one can.
 pub(super) fn sleep<'a>(
     links: impl Iterator<Item = &'a Link>,
     longest: Duration,
-) -> Result<(), Errno> {
+) -> Result<bool, Errno> {
     let with_flags = links.map(|link| (link, link.poll_flags()));
     let waiting = with_flags.filter(|(_, flags)| !flags.is_empty());
     poll_for(
@@ -225,20 +226,21 @@ pub(crate) fn sleep_on<'a, T: AsFd + 'a>(
     longest: Duration,
 ) -> Result<(), Errno> {
     let sockets = sockets.into_iter();
-    poll_for(sockets.map(|it| PollFd::new(it, PollFlags::IN)), longest)
+    poll_for(sockets.map(|it| PollFd::new(it, PollFlags::IN)), longest).map(|_| ())
 }
 
 fn poll_for<'a>(
     descriptors: impl Iterator<Item = PollFd<'a>>,
     longest: Duration,
-) -> Result<(), Errno> {
+) -> Result<bool, Errno> {
     let mut descriptors: Vec<PollFd<'_>> = descriptors.collect();
     let timeout = Timespec {
         tv_sec: longest.as_secs() as i64,
         tv_nsec: longest.subsec_nanos().into(),
     };
     match poll(&mut descriptors, Some(&timeout)) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -48,6 +48,10 @@ use std::time::Duration;
 /// The most children a rank has unless told otherwise.
 pub const DEFAULT_FAN_OUT: usize = 64;
 
+/// How long a waiting rank looks out, politely, before it sleeps, unless told otherwise:
+/// about what it takes to wake a sleeper.
+pub const DEFAULT_SPIN: Duration = Duration::from_micros(30);
+
 /// The most bytes of one frame: what all the ranks below one rank have to say
 /// in one collective, together.
 pub const MAX_FRAME_BYTES: u64 = 256 << 20;
@@ -67,6 +71,8 @@ pub struct TreeOptions {
     /// The network interfaces to listen on when the ranks are on several
     /// hosts; all interfaces if not named.
     pub interface: Option<Interfaces>,
+    /// How long a rank that waits looks out before it sleeps; zero not to.
+    pub spin: Duration,
 }
 
 impl Default for TreeOptions {
@@ -74,6 +80,7 @@ impl Default for TreeOptions {
         Self {
             fan_out: DEFAULT_FAN_OUT,
             interface: None,
+            spin: DEFAULT_SPIN,
         }
     }
 }
@@ -147,6 +154,7 @@ impl ControlTree {
         // Whoever could not be linked is known to all after this.
         group.agree(Operation::Barrier, Ok(Vec::new()), |_| Vec::new(), wait)?;
         group.counters = TreeCounters::default();
+        group.spin = options.spin;
         Ok(Self { rank, size, group })
     }
 
