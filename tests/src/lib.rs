@@ -21,6 +21,7 @@
 pub mod cells;
 pub mod fuzz;
 pub mod grid;
+pub mod hosts;
 pub mod matrix;
 pub mod part;
 pub mod scenario;

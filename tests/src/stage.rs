@@ -227,6 +227,20 @@ impl Stage {
     /// Starts `size` processes that play `role` (as `layouts::types_writer`) together.
     #[track_caller]
     pub fn start(&mut self, role: &str, size: usize, url: &str, arguments: Arguments<'_>) -> Side {
+        self.start_on(&vec![Vec::new(); size], role, url, arguments)
+    }
+
+    /// The same with, for each rank, the words its program is started with: those of a
+    /// [host](crate::hosts::Hosts::prefix).
+    #[track_caller]
+    pub fn start_on(
+        &mut self,
+        hosts: &[Vec<String>],
+        role: &str,
+        url: &str,
+        arguments: Arguments<'_>,
+    ) -> Side {
+        let size = hosts.len();
         let side = Side(self.sides.len());
         let rendezvous = self.directory().join(format!("side-{}", side.0));
         std::fs::create_dir(&rendezvous).unwrap();
@@ -237,9 +251,12 @@ impl Stage {
         );
         let mut group = 0;
         let mut actors = Vec::with_capacity(size);
-        for rank in 0..size {
-            let mut command = Command::new(&self.program);
+        for (rank, words) in hosts.iter().enumerate() {
+            let program = [self.program.to_str().unwrap().to_owned()];
+            let mut words = words.iter().chain(&program);
+            let mut command = Command::new(words.next().unwrap());
             command
+                .args(words)
                 .args([module, function, url])
                 .args(
                     owned(arguments)

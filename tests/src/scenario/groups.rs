@@ -2,7 +2,7 @@
 //! at once, in both directions.
 
 use ndarray::ArrayD;
-use panta::{Reader, Shape, Start, StepTime, Writer};
+use panta::{Reader, Shape, Snapshot, Start, StepTime, Writer};
 
 use crate::cells;
 use crate::grid;
@@ -102,10 +102,16 @@ pub(crate) fn try_put_slab(
 #[track_caller]
 pub(crate) fn get_slab(inp: &mut Reader, data: &str, part: &Part) -> Option<u64> {
     let step = inp.next_step().unwrap()?;
+    check_slab(&step, data, part);
+    Some(step.number())
+}
+
+/// Gets and checks this rank's slab of a step.
+#[track_caller]
+pub(crate) fn check_slab(step: &Snapshot, data: &str, part: &Part) {
     let (start, count) = grid::slab(&SHAPE, 1, part.rank, part.size);
     let read: ArrayD<f64> = step.get("u", (&start, &count)).unwrap();
     cells::check(data, step.number(), &SHAPE, &start, read.view());
-    Some(step.number())
 }
 
 /// Writes the steps it is told.

@@ -3,6 +3,7 @@
 
 use crate::part::Role;
 
+pub mod apart;
 pub mod arrays;
 pub mod blocks;
 pub mod death;
@@ -47,5 +48,6 @@ roles! {
     replay: recorded_writer replay_reader trimmed_reader fenced_reader;
     many: churn;
     sharing: sharing_reader precious_reader paced_writer newest_reader;
+    apart: asked_writer asked_reader refused_reader refused_writer;
     servers: serve keeping_reader silent_writer span_writer large_writer crawling_reader;
 }
