@@ -14,7 +14,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_panta-scenario");
 /// Hosts and a stage, or the name of what is missing: a failure where all tools must be.
 fn hosts() -> Option<(Hosts, Stage)> {
     match Hosts::new() {
-        Ok(hosts) => Some((hosts, Stage::new(Engine::Stream, PROGRAM))),
+        Ok(hosts) => Some((hosts, Stage::new(Engine::Stream("auto"), PROGRAM))),
         Err(why) if std::env::var_os("PANTA_CI").is_none() => {
             eprintln!("skipped: no hosts of our own: {why}");
             None
@@ -101,7 +101,8 @@ fn shared_memory_asked_for_between_hosts_is_an_error() {
     let url = stage.url_with("forced", &format!("{here}&rendezvous=0"));
     let writer = stage.start_on(&ranks(&hosts, 0, 1), "apart::asked_writer", &url, &steps);
     stage.all_heard(writer, "opened");
-    let url = stage.url_with("forced", &format!("{here}&transport=shm&deadline=5s"));
+    let url = stage.url_with("forced", &format!("{here}&deadline=5s"));
+    let url = url.replace("transport=auto", "transport=shm");
     let reader = stage.start_on(&ranks(&hosts, 1, 1), "apart::refused_reader", &url, &[]);
     let said = stage.heard(reader, 0, "refused ");
     assert!(said.contains("shm"), "{said}");

@@ -14,6 +14,7 @@ use panta_transports::time::Wait;
 use super::message::Greeting;
 use super::slot::Spot;
 use crate::codec::{Coded, DecodeError, Decoder};
+use crate::engine::EngineInfo;
 use crate::error::Fault;
 
 /// See the module.
@@ -72,6 +73,30 @@ impl Peers {
         let peer = Arc::new(peer);
         open.insert(rank, Arc::clone(&peer));
         Ok(peer)
+    }
+
+    /// What brings bytes from the ranks that were read from, and why; `None` if
+    /// none was yet.
+    pub(super) fn info(&self) -> Option<EngineInfo> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ways: BTreeMap<&'static str, (usize, String)> = BTreeMap::new();
+        for peer in open.values() {
+            let info = peer.info();
+            let why = || format!("{}; writer at {}", info.why, info.address);
+            let way = ways.entry(info.transport.name());
+            way.or_insert_with(|| (0, why())).0 += 1;
+        }
+        let names: Vec<&str> = ways.keys().copied().collect();
+        let whys = ways.iter().map(|(name, (ranks, why))| match names.len() {
+            1 => why.clone(),
+            _ => format!("{name} to {ranks} of the writer's ranks: {why}"),
+        });
+        let whys: Vec<String> = whys.collect();
+        (!names.is_empty()).then(|| EngineInfo {
+            engine: "stream",
+            transport: names.join(" and "),
+            why: whys.join("; "),
+        })
     }
 
     /// Bytes of a rank where they lie; `None` where the transport shares no memory.

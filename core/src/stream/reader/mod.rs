@@ -301,14 +301,16 @@ struct Kept {
 
 impl ReaderEngine for StreamReader {
     fn info(&self) -> EngineInfo {
-        match &self.link {
+        let peers = locked(&self.heard).peers.clone();
+        let read_from = peers.and_then(|peers| peers.info());
+        read_from.unwrap_or_else(|| match &self.link {
             Some(link) => locked(link).info(),
             None => EngineInfo {
                 engine: "stream",
-                transport: "as the root's".into(),
+                transport: "none yet".into(),
                 why: "each rank connects to the ranks of the writer that it reads from".into(),
             },
-        }
+        })
     }
 
     fn held(&self) -> Option<Vec<u8>> {
