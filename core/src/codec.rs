@@ -52,6 +52,20 @@ impl Encoder {
 
     put_numbers!(u8(u8), u16(u16), u32(u32), u64(u64), i64(i64), f64(f64));
 
+    /// One that will hold about so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+        }
+    }
+
+    /// Appends bytes without their length.
+    pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(bytes);
+        self
+    }
+
     /// Appends a length as u32. Lengths beyond that do not occur: limits are
     /// checked when things are defined and put; the saturated length would not decode.
     pub fn length(&mut self, length: usize) -> &mut Self {

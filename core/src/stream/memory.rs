@@ -146,7 +146,9 @@ impl Memory {
     ) -> Result<(Share, Vec<Option<Stats>>), Uncaptured> {
         let mut stats = vec![None; puts.len()];
         let mut in_order: Vec<usize> = (0..puts.len()).collect();
-        in_order.sort_unstable_by_key(|at| puts[*at].order);
+        if !puts.is_sorted_by_key(|put| put.order) {
+            in_order.sort_unstable_by_key(|at| puts[*at].order);
+        }
         let main_bytes = Self::main_bytes(puts);
         let mut main = match main_bytes {
             0 => None,

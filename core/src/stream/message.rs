@@ -108,36 +108,38 @@ impl<'a> Own<'a> {
     }
 }
 
-/// What a reader root tells its ranks of a step.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Relayed {
-    /// The life of the writer, if it is another than before: its key, and how
-    /// the root of the group is reached.
-    pub(super) life: Vec<u8>,
-    /// Announcements that nobody is given, but that later ones refer to.
-    pub(super) skipped: Vec<Vec<u8>>,
-    /// The announcement.
-    pub(super) announcement: Vec<u8>,
+/// What a reader root tells its ranks of a step: `life` is empty unless the
+/// writer's is another than before (its key, and how the root of the group is
+/// reached); `skipped` are announcements that nobody is given, but that later
+/// ones refer to.
+pub(super) fn relay(life: &[u8], skipped: &[Vec<u8>], announcement: &[u8]) -> Vec<u8> {
+    let length = skipped.iter().map(|it| it.len() + 4).sum::<usize>();
+    let mut into = Encoder::with_capacity(8 + life.len() + length + announcement.len());
+    into.bytes(life).length(skipped.len());
+    for skipped in skipped {
+        into.bytes(skipped);
+    }
+    into.raw(announcement);
+    into.finish()
 }
 
-impl Coded for Relayed {
-    fn encode(&self, into: &mut Encoder) {
-        into.bytes(&self.life).length(self.skipped.len());
-        for skipped in &self.skipped {
-            into.bytes(skipped);
-        }
-        into.bytes(&self.announcement);
-    }
+/// What [`relay`] made, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Relayed<'a> {
+    pub(super) life: &'a [u8],
+    pub(super) skipped: Vec<&'a [u8]>,
+    pub(super) announcement: &'a [u8],
+}
 
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let life = from.bytes()?.to_vec();
-        let skipped = (0..from.count(4)?)
-            .map(|_| Ok(from.bytes()?.to_vec()))
-            .collect::<Result<_, DecodeError>>()?;
+impl<'a> Relayed<'a> {
+    pub(super) fn from_bytes(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
         Ok(Self {
-            life,
-            skipped,
-            announcement: from.bytes()?.to_vec(),
+            life: from.bytes()?,
+            skipped: (0..from.count(4)?)
+                .map(|_| from.bytes())
+                .collect::<Result<_, DecodeError>>()?,
+            announcement: from.rest(),
         })
     }
 }
@@ -153,15 +155,15 @@ mod tests {
             reach: &[1, 2],
             shares: &[3],
         };
-        let relayed = Relayed {
-            life: vec![4],
-            skipped: vec![vec![5, 6], Vec::new()],
-            announcement: own.to_bytes(),
-        };
-        let bytes = relayed.to_bytes();
-        assert_eq!(Relayed::from_bytes(&bytes).unwrap(), relayed);
-        assert_eq!(Own::from_bytes(&relayed.announcement).unwrap(), own);
-        for end in 0..bytes.len() {
+        let announcement = own.to_bytes();
+        let skipped = [vec![5, 6], Vec::new()];
+        let bytes = relay(&[4], &skipped, &announcement);
+        let relayed = Relayed::from_bytes(&bytes).unwrap();
+        assert_eq!(relayed.life, [4]);
+        assert_eq!(relayed.skipped, skipped);
+        assert_eq!(relayed.announcement, announcement);
+        assert_eq!(Own::from_bytes(relayed.announcement).unwrap(), own);
+        for end in 0..bytes.len() - announcement.len() {
             assert!(Relayed::from_bytes(&bytes[..end]).is_err());
         }
     }

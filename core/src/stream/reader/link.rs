@@ -17,7 +17,7 @@ use super::super::machine::{
     Position, ReaderMessage, RefusedWhy, Subscriber, SubscriberAction, SubscriberEvent,
     WriterMessage,
 };
-use super::super::message::Relayed;
+use super::super::message::relay;
 use super::find::{Finder, Joined};
 use super::{Released, locked};
 use crate::codec::{Coded, Decoder};
@@ -100,8 +100,15 @@ impl Link {
             let tick = SubscriberEvent::Tick;
             self.subscriber.handle(tick, now, &mut self.actions);
         }
-        for action in std::mem::take(&mut self.actions) {
+        if self.actions.is_empty() {
+            return;
+        }
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
             self.carry_out(action);
+        }
+        if self.actions.capacity() == 0 {
+            self.actions = actions;
         }
     }
 
@@ -140,8 +147,11 @@ impl Link {
 
     /// Says which steps are held by nobody any more.
     pub(super) fn tell_released(&mut self) {
-        let released = std::mem::take(&mut *locked(&self.released));
-        for at in released {
+        loop {
+            let next = locked(&self.released).pop();
+            let Some(at) = next else {
+                return;
+            };
             self.feed(SubscriberEvent::Released { step: at.step });
         }
     }
@@ -192,10 +202,16 @@ impl Link {
     }
 
     /// The next step's announcement for this group's ranks.
-    pub(super) fn next(&mut self, held: &[u64], wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
+    pub(super) fn next(
+        &mut self,
+        held: Option<&[u64]>,
+        wait: &Wait,
+    ) -> Result<Option<Vec<u8>>, NextError> {
         self.answers.clear();
         self.tell_released();
-        self.feed(SubscriberEvent::Held { steps: held });
+        if let Some(steps) = held {
+            self.feed(SubscriberEvent::Held { steps });
+        }
         self.feed(SubscriberEvent::Next);
         loop {
             while let Some(answer) = self.answers.pop_front() {
@@ -271,12 +287,8 @@ impl Link {
                     true => Vec::new(),
                     false => self.joined.life(),
                 };
-                let relayed = Relayed {
-                    life,
-                    skipped: std::mem::take(&mut self.skipped),
-                    announcement,
-                };
-                Ok(Some(relayed.to_bytes()))
+                let skipped = std::mem::take(&mut self.skipped);
+                Ok(Some(relay(&life, &skipped, &announcement)))
             }
             SubscriberAction::Ended => Ok(None),
             SubscriberAction::NotReady => Err(NextError::NotReady {

@@ -47,6 +47,8 @@ pub(super) struct StreamReader {
     manner: PeerOptions,
     announced: Announcer,
     heard: Mutex<Heard>,
+    /// Whether the group has no other rank.
+    alone: bool,
     holding: Arc<Holding>,
     link: Option<Arc<Mutex<Link>>>,
     shared_link: SharedLink,
@@ -141,6 +143,7 @@ impl StreamReader {
             deadline: options.deadline,
             announced: Announcer::default(),
             heard: Mutex::default(),
+            alone: arguments.size == 1,
             holding: Arc::new(Holding {
                 steps: Mutex::default(),
                 manner: manner.clone(),
@@ -195,7 +198,7 @@ impl StreamReader {
     fn take_in(&self, bytes: &[u8]) -> Result<StepMeta, DecodeError> {
         let relayed = Relayed::from_bytes(bytes)?;
         if !relayed.life.is_empty() {
-            self.learn(&relayed.life)?;
+            self.learn(relayed.life)?;
         }
         for skipped in &relayed.skipped {
             // Taken in and let go: later announcements refer to it.
@@ -206,7 +209,7 @@ impl StreamReader {
             self.announced.unpack(skipped, nothing)?;
         }
         self.announced
-            .unpack(&relayed.announcement, |announced, own| {
+            .unpack(relayed.announcement, |announced, own| {
                 Ok(Arc::new(self.step(announced, own)?))
             })
     }
@@ -314,6 +317,10 @@ impl ReaderEngine for StreamReader {
     }
 
     fn held(&self) -> Option<Vec<u8>> {
+        if self.alone {
+            // The link hears of every release by itself.
+            return None;
+        }
         let mut encoder = Encoder::default();
         encoder.u64s(&self.holding.numbers());
         Some(encoder.finish())
@@ -330,7 +337,8 @@ impl ReaderEngine for StreamReader {
         }
         all.sort_unstable();
         all.dedup();
-        self.root()?.next(&all, wait)
+        let all = (!self.alone).then_some(&all[..]);
+        self.root()?.next(all, wait)
     }
 
     fn load(&self, announcement: &[u8]) -> Result<StepMeta, NextError> {

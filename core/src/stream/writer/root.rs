@@ -305,7 +305,8 @@ impl State {
 
     fn carry_out(&mut self, endpoint: Option<&Endpoint>) {
         let mut freed = false;
-        for action in std::mem::take(&mut self.actions) {
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
             match action {
                 PublisherAction::Admitted { .. } => self.outcome = Some(Outcome::Admitted),
                 PublisherAction::Discard { .. } => self.outcome = Some(Outcome::Discarded),
@@ -346,6 +347,7 @@ impl State {
                 PublisherAction::Drained => self.drained = true,
             }
         }
+        self.actions = actions;
         if freed && !self.wanting.is_empty() {
             self.answer_wanting(endpoint);
         }
