@@ -1,19 +1,21 @@
-//! `docs/c.md` and the example in C are compiled and run as they stand.
+//! The pages for C, C++ and Fortran, and the example in C, are compiled and run as
+//! they stand.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use ndarray::Array2;
 use panta::{Reader, Solo, Start};
+use support::fortran::GFORTRAN;
 use support::{Workshop, check, has, here};
 
 /// The programs on the page: fences that name a file, put together in their order.
-fn programs() -> BTreeMap<String, String> {
-    let page = std::fs::read_to_string(here().join("../docs/c.md")).unwrap();
+fn programs(page: &str) -> BTreeMap<String, String> {
+    let page = std::fs::read_to_string(here().join("../docs").join(page)).unwrap();
     let mut programs: BTreeMap<String, String> = BTreeMap::new();
     let mut file = None;
     for line in page.lines() {
@@ -33,10 +35,28 @@ fn programs() -> BTreeMap<String, String> {
     programs
 }
 
-fn write(shop: &Workshop, name: &str) -> PathBuf {
+fn write_of(shop: &Workshop, page: &str, name: &str) -> PathBuf {
     let path = shop.path(name);
-    std::fs::write(&path, &programs()[name]).unwrap();
+    std::fs::write(&path, &programs(page)[name]).unwrap();
     path
+}
+
+fn write(shop: &Workshop, name: &str) -> PathBuf {
+    write_of(shop, "c.md", name)
+}
+
+/// Runs an analysis beside a simulation; returns what it prints.
+fn couple(shop: &Workshop, analysis: &Path, simulation: &Path) -> String {
+    let mut follows = shop.command(analysis);
+    let follows = follows
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    check(&shop.command(simulation).output().unwrap(), "simulation");
+    let output = follows.wait_with_output().unwrap();
+    check(&output, "analysis");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -47,16 +67,7 @@ fn the_simulation_and_the_analysis_of_the_page_run_coupled() {
     let (Some(simulation), Some(analysis)) = (build("simulation.c"), build("analysis.c")) else {
         return;
     };
-    let mut follows = shop.command(analysis);
-    let follows = follows
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    check(&shop.command(simulation).output().unwrap(), "simulation.c");
-    let output = follows.wait_with_output().unwrap();
-    check(&output, "analysis.c");
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = couple(&shop, &analysis, &simulation);
     let last = text.lines().last().unwrap();
     assert_eq!(last, "step 4 at 0.4: mean of column 10 is 431.60 K");
     assert_eq!(text.lines().count(), 5);
@@ -87,7 +98,7 @@ fn the_mpi_program_of_the_page_and_the_example_run_on_two_ranks() {
             .stdin(Stdio::null());
         check(&command.output().unwrap(), "mpirun");
     };
-    let compile = |source: &std::path::Path| {
+    let compile = |source: &Path| {
         shop.compile("mpicc", &["-std=c99", "-x", "c"], source)
             .unwrap()
     };
@@ -108,4 +119,56 @@ fn the_mpi_program_of_the_page_and_the_example_run_on_two_ranks() {
     assert_eq!(sums[0], 6400.0);
     assert!((sums[1] - 6400.0 * 0.8).abs() < 1e-6, "{sums:?}");
     assert!(sums.windows(2).all(|pair| pair[1] < pair[0]), "{sums:?}");
+}
+
+#[test]
+fn the_programs_of_the_page_for_cpp_run_coupled() {
+    let shop = Workshop::new();
+    let build = |name| shop.compile("c++", &["-std=c++17"], &write_of(&shop, "cxx.md", name));
+    if let (Some(simulation), Some(analysis)) = (build("simulation.cpp"), build("analysis.cpp")) {
+        let text = couple(&shop, &analysis, &simulation);
+        let last = text.lines().last().unwrap();
+        assert_eq!(last, "step 4: mean of column 10 is 431.60");
+    }
+}
+
+#[test]
+fn the_programs_of_the_page_for_fortran_run_coupled() {
+    let shop = Workshop::new();
+    let build = |name| GFORTRAN.compile(&shop, &write_of(&shop, "fortran.md", name));
+    let (Some(simulation), Some(analysis)) = (build("simulation.f90"), build("analysis.f90"))
+    else {
+        return;
+    };
+    let text = couple(&shop, &analysis, &simulation);
+    let last = text.lines().last().unwrap();
+    assert_eq!(last.trim(), "step 4 at 0.4: mean of column 10 is 432.60 K");
+    let errors = build("errors.f90").unwrap();
+    let output = shop.command(errors).output().unwrap();
+    check(&output, "errors.f90");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("`array` is real(8) of shape (4)"), "{said}");
+    let ranks = write_of(&shop, "fortran.md", "ranks.f90");
+    if let Some(built) = GFORTRAN.compile_mpi(&shop, "openmpi", &ranks) {
+        let mut command = shop.command("mpirun.openmpi");
+        command
+            .args(["--oversubscribe", "--allow-run-as-root", "-n", "2"])
+            .arg(built)
+            .stdin(Stdio::null());
+        check(&command.output().unwrap(), "ranks.f90");
+    }
+}
+
+#[test]
+fn every_call_that_the_table_for_newcomers_names_is_there() {
+    let read = |name: &str| std::fs::read_to_string(here().join("..").join(name)).unwrap();
+    let headers = read("include/panta.h") + &read("include/panta_mpi.h");
+    let page = read("docs/coming_from.md");
+    let mut named = 0;
+    for word in page.split('`').filter(|word| word.starts_with("panta_")) {
+        let name = word.trim_end_matches('*');
+        assert!(word == "panta.toml" || headers.contains(name), "{word}");
+        named += 1;
+    }
+    assert!(named > 20, "{named}");
 }

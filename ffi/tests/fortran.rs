@@ -120,9 +120,10 @@ fn a_library_older_than_the_module_is_refused_by_its_version() {
 #[test]
 fn ranks_of_either_mpi_write_and_read_together_from_fortran() {
     let shop = Workshop::new();
+    let source = here().join("tests/programs/mpi.f90");
     let open_mpi = ["--oversubscribe", "--allow-run-as-root"];
     for (mpi, more) in [("openmpi", &open_mpi[..]), ("mpich", &[])] {
-        let Some(built) = GFORTRAN.compile_mpi(&shop, mpi) else {
+        let Some(built) = GFORTRAN.compile_mpi(&shop, mpi, &source) else {
             continue;
         };
         let mut command = shop.command(format!("mpirun.{mpi}"));

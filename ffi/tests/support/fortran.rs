@@ -127,8 +127,8 @@ impl Compiler {
         Some(program)
     }
 
-    /// Compiles `mpi.f90` with the wrappers of an MPI, which call this compiler.
-    pub(crate) fn compile_mpi(&self, shop: &Workshop, mpi: &str) -> Option<PathBuf> {
+    /// Compiles a program with the wrappers of an MPI, which call this compiler.
+    pub(crate) fn compile_mpi(&self, shop: &Workshop, mpi: &str, source: &Path) -> Option<PathBuf> {
         let [c, fortran] = ["mpicc", "mpifort"].map(|tool| format!("{tool}.{mpi}"));
         if !(has(&c) && has(&fortran) && has(&format!("mpirun.{mpi}"))) {
             return None;
@@ -136,7 +136,6 @@ impl Compiler {
         let directory = shop.path(mpi);
         std::fs::create_dir_all(&directory).unwrap();
         let include = here().join("../include");
-        let programs = here().join("tests/programs");
         let mut objects = Command::new(c);
         objects
             .args(["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror", "-c"])
@@ -152,12 +151,12 @@ impl Compiler {
             .args(self.lax)
             .arg(include.join("panta.f90"))
             .arg(include.join("panta_mpi.F90"))
-            .arg(programs.join("mpi.f90"))
+            .arg(source)
             .args(["panta_fortran.o", "panta_fortran_mpi.o", "-o", "mpi", "-L"])
             .arg(shop.path("."))
             .arg("-lpanta")
             .current_dir(&directory);
-        check(&run(&mut program)?, "compiling mpi.f90");
+        check(&run(&mut program)?, "compiling for MPI");
         Some(directory.join("mpi"))
     }
 
