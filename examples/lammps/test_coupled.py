@@ -1,4 +1,5 @@
-"""LAMMPS on two ranks, coupled live to the analysis: the result is that of the same over a file.
+"""LAMMPS on two ranks, coupled live to the analysis through a server and directly: the result is
+that of the same over a file.
 
 Run by scripts/test-python-examples.
 """
@@ -46,7 +47,7 @@ def couple(url, directory):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Of a run through a server, and of one through a file."""
+    """Of runs through a server, from program to program, and through a file."""
     directory = tmp_path_factory.mktemp("melt")
     process, url = server(directory)
     try:
@@ -54,14 +55,16 @@ def results(tmp_path_factory):
     finally:
         process.terminate()
         process.wait()
-    return live, couple(f"file:{directory / 'melt.panta'}", directory / "file"), directory
+    direct = couple(f"stream:melt?contact={directory / 'contact'}", directory / "direct")
+    return live, direct, couple(f"file:{directory / 'melt.panta'}", directory / "file"), directory
 
 
 def test_the_result_does_not_depend_on_what_carries_the_steps(results):
-    (live, _), (file, _), _ = results
-    assert live.keys() == file.keys()
-    for name, values in live.items():
-        np.testing.assert_array_equal(values, file[name], err_msg=name)
+    (live, _), (direct, _), (file, _), _ = results
+    assert live.keys() == direct.keys() == file.keys()
+    for name, values in file.items():
+        np.testing.assert_array_equal(values, live[name], err_msg=name)
+        np.testing.assert_array_equal(values, direct[name], err_msg=name)
 
 
 def test_every_atom_comes_along_whoever_owns_it(results):
@@ -72,7 +75,7 @@ def test_every_atom_comes_along_whoever_owns_it(results):
 
 
 def test_a_crystal_melts(results):
-    (live, _), _, directory = results
+    (live, _), *_, directory = results
     radii = (np.arange(120) + 0.5) * 4 / 120
     crystal, liquid = live["rdf"][0], live["rdf"][-1]
     assert crystal.max() > 10 and crystal[(radii > 1.2) & (radii < 1.5)].max() == 0
