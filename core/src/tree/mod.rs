@@ -71,7 +71,8 @@ pub struct TreeOptions {
     /// The network interfaces to listen on when the ranks are on several
     /// hosts; all interfaces if not named.
     pub interface: Option<Interfaces>,
-    /// How long a rank that waits looks out before it sleeps; zero not to.
+    /// How long a rank that waits looks out before it sleeps; zero not to. Nobody does
+    /// where the group has more ranks than this host has cores.
     pub spin: Duration,
 }
 
@@ -154,7 +155,10 @@ impl ControlTree {
         // Whoever could not be linked is known to all after this.
         group.agree(Operation::Barrier, Ok(Vec::new()), |_| Vec::new(), wait)?;
         group.counters = TreeCounters::default();
-        group.spin = options.spin;
+        // Where ranks share cores, who looks out keeps the others from coming.
+        if size <= std::thread::available_parallelism().map_or(1, usize::from) {
+            group.spin = options.spin;
+        }
         Ok(Self { rank, size, group })
     }
 
