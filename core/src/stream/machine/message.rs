@@ -112,8 +112,8 @@ pub enum WriterMessage {
         /// The last step that still holds; `None`: none does.
         to: Option<u64>,
     },
-    /// The writer cannot begin a step, for nobody but this group holds what is
-    /// in its way.
+    /// The writer cannot begin a step, and only groups that wait for it hold
+    /// what is in its way.
     Blocked {
         /// Bytes of the group's steps on the rank that lacks room.
         held_bytes: u64,

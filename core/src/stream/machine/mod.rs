@@ -17,11 +17,12 @@
 //! `spill` all of them; the bytes of a rank's steps in memory, those admitted
 //! included, never exceed the limit; a step that a group was told of stays
 //! where it is until the group lets go of it or is fenced; a dead or silent
-//! group holds nobody up beyond the lease; closing ends.
+//! group holds nobody up beyond the lease; groups that wait for a step, and whose
+//! held steps alone keep it from beginning, find out; closing ends.
 //!
 //! What is not promised: order of the steps that a group inherits from a lost
-//! one where steps are distributed; anything about groups that wait for each
-//! other.
+//! one where steps are distributed; that every step of its turn reaches a group
+//! that wants only the newest.
 //!
 //! **Push and pull.** Groups that must get every step are told of it as it is
 //! sealed, so that they wait for no round trip; under `spill` only so far ahead

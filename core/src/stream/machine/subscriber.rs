@@ -169,7 +169,7 @@ pub struct Subscriber {
     /// The last step that was announced and stands.
     seen: Option<Position>,
     /// The highest step delivered that stands.
-    delivered: Option<u64>,
+    delivered: Option<Position>,
     /// The newest step known to be sealed.
     newest: Option<u64>,
     /// The writer has closed.
@@ -396,8 +396,10 @@ impl Subscriber {
                 Some(Position { epoch, step })
             });
         }
-        if self.delivered.is_some_and(|step| !stands(step)) {
-            self.delivered = to;
+        if let Some(Position { epoch, step }) = self.delivered
+            && !stands(step)
+        {
+            self.delivered = to.map(|step| Position { epoch, step });
             self.inbox.push_back(Item::RolledBack(to));
         }
     }
@@ -426,7 +428,9 @@ impl Subscriber {
 
     fn deliver(&mut self, held: Held, actions: &mut Vec<SubscriberAction>) -> SubscriberAction {
         let step = held.at.step;
-        self.delivered = self.delivered.max(Some(step));
+        if self.delivered.is_none_or(|highest| highest.step < step) {
+            self.delivered = Some(held.at);
+        }
         if self.planted.has(Mutant::ReleaseEarly) {
             self.release(held, actions);
         } else {
@@ -529,8 +533,16 @@ impl Subscriber {
             }
             _ => true,
         });
-        // A stream whose last steps are lost has not ended.
-        self.closed &= steps == self.inbox.len();
+        if steps != self.inbox.len() {
+            // A stream whose last steps are lost has not ended, and another
+            // life may still have them.
+            self.closed = false;
+            let kept = self.inbox.iter().filter_map(|item| match item {
+                Item::Step(held) => Some(held.at),
+                _ => None,
+            });
+            self.seen = kept.max_by_key(|at| at.step).or(self.delivered);
+        }
     }
 
     fn close(&mut self, actions: &mut Vec<SubscriberAction>) {

@@ -4,6 +4,7 @@ use super::super::limits::MAX_HELD_STEPS;
 use super::super::message::WriterMessage;
 use super::super::mutant::Mutant;
 use super::PublisherAction;
+use super::groups::GroupSet;
 use super::machine::Publisher;
 use super::steps::{State, Step};
 use crate::config::Policy;
@@ -22,28 +23,30 @@ impl Publisher {
         reserve_bytes: &[u64],
         actions: &mut Vec<PublisherAction>,
     ) {
-        let reserve_bytes = self.steps.list(reserve_bytes);
-        let limit_bytes = self.options.limit_bytes;
-        let too_large = (0..reserve_bytes.len()).find_map(|rank| {
-            let there_can_be = limit_bytes.saturating_sub(self.precious_bytes[rank]);
-            (reserve_bytes[rank] > there_can_be).then_some((rank, there_can_be))
-        });
-        if let Some((rank, limit_bytes)) = too_large {
-            let bytes = reserve_bytes[rank];
-            self.steps.give_back(reserve_bytes);
-            actions.push(PublisherAction::TooLarge {
-                step,
-                rank,
-                bytes,
-                limit_bytes,
-            });
-            return;
-        }
-        // Tried as soon as the event is handled.
-        self.waiting = Some(Waiting {
+        let waiting = Waiting {
             step,
-            reserve_bytes,
+            reserve_bytes: self.steps.list(reserve_bytes),
+        };
+        if !self.is_too_large(&waiting, actions) {
+            // Tried as soon as the event is handled.
+            self.waiting = Some(waiting);
+        }
+    }
+
+    /// Says so if a step cannot fit whatever is freed.
+    fn is_too_large(&self, waiting: &Waiting, actions: &mut Vec<PublisherAction>) -> bool {
+        let mut ranks = waiting.reserve_bytes.iter().zip(&self.precious_bytes);
+        let room = |precious| self.options.limit_bytes.saturating_sub(precious);
+        let Some(rank) = ranks.position(|(bytes, precious)| *bytes > room(*precious)) else {
+            return false;
+        };
+        actions.push(PublisherAction::TooLarge {
+            step: waiting.step,
+            rank,
+            bytes: waiting.reserve_bytes[rank],
+            limit_bytes: room(self.precious_bytes[rank]),
         });
+        true
     }
 
     /// Lets the waiting step begin, if there is room or can be made.
@@ -67,6 +70,11 @@ impl Publisher {
             let epoch = self.options.life.epoch;
             self.steps.push(Step::new(step, epoch, State::Open, bytes));
             actions.push(PublisherAction::Admitted { step });
+            return;
+        }
+        // The precious step may have been sealed since.
+        if self.is_too_large(&waiting, actions) {
+            self.steps.give_back(waiting.reserve_bytes);
             return;
         }
         match self.options.policy {
@@ -160,20 +168,30 @@ impl Publisher {
         }
     }
 
-    /// Tells the groups that wait, and whose steps alone are in the way, so.
+    /// Tells the groups that wait, and whose steps alone are in the way, so:
+    /// none of them will let go before it gets the step that cannot begin.
     pub(super) fn tell_blocking(&mut self, waiting: &Waiting, actions: &mut Vec<PublisherAction>) {
-        for slot in self.groups.slots() {
-            let Some(group) = self.groups.get(slot) else {
+        let (mut stuck, mut news) = (GroupSet::default(), false);
+        for (slot, group) in self.groups.iter() {
+            if group.waits && group.claims > 0 {
+                stuck.insert(slot);
+                news |= group.blocked_at != Some(group.releases);
+            }
+        }
+        if !news {
+            return;
+        }
+        let Some(rank) = self.in_the_way(&stuck, &waiting.reserve_bytes) else {
+            return;
+        };
+        for slot in self.groups.slots().filter(|slot| stuck.has(*slot)) {
+            let held = self.steps.iter().filter(|step| step.claimed.has(slot));
+            let held_bytes = held.filter_map(|step| step.bytes.get(rank)).sum();
+            let Some(group) = self.groups.get_mut(slot) else {
                 continue;
             };
             let releases = group.releases;
-            if !group.waits || group.claims == 0 || group.blocked_at == Some(releases) {
-                continue;
-            }
-            let Some(held_bytes) = self.in_the_way(slot, &waiting.reserve_bytes) else {
-                continue;
-            };
-            if let Some(group) = self.groups.get_mut(slot) {
+            if held_bytes > 0 && group.blocked_at != Some(releases) {
                 group.blocked_at = Some(releases);
                 actions.push(PublisherAction::Send {
                     group: group.id,
@@ -186,32 +204,19 @@ impl Publisher {
         }
     }
 
-    /// The bytes that a group holds on a rank that would lack room even if
-    /// everybody else let go.
-    fn in_the_way(&mut self, slot: usize, reserve_bytes: &[u64]) -> Option<u64> {
-        let mut held = self.steps.list(&[]);
-        for step in self.steps.iter().filter(|step| step.claimed.has(slot)) {
-            for (held, bytes) in held.iter_mut().zip(&step.bytes) {
-                *held = held.saturating_add(*bytes);
+    /// A rank that would lack room even if all but the `stuck` groups let go.
+    fn in_the_way(&mut self, stuck: &GroupSet, reserve_bytes: &[u64]) -> Option<usize> {
+        let mut held = self.steps.list(reserve_bytes);
+        for step in self.steps.iter() {
+            if step.precious || step.claimed.meets(stuck) {
+                for (held, bytes) in held.iter_mut().zip(&step.bytes) {
+                    *held = held.saturating_add(*bytes);
+                }
             }
         }
-        let precious_is_held = self
-            .precious
-            .and_then(|precious| self.steps.find(precious))
-            .and_then(|index| self.steps.at(index))
-            .is_some_and(|step| step.claimed.has(slot));
-        let found = held.iter().enumerate().find_map(|(rank, held)| {
-            let stays = if precious_is_held {
-                0
-            } else {
-                self.precious_bytes[rank]
-            };
-            let needed = stays
-                .saturating_add(*held)
-                .saturating_add(reserve_bytes[rank]);
-            (*held > 0 && needed > self.options.limit_bytes).then_some(*held)
-        });
+        let limit_bytes = self.options.limit_bytes;
+        let rank = held.iter().position(|held| *held > limit_bytes);
         self.steps.give_back(held);
-        found
+        rank
     }
 }

@@ -37,7 +37,7 @@ pub struct Publisher {
     retained_from: u64,
     /// By rank, what cannot be freed.
     pub(super) precious_bytes: Vec<u64>,
-    pub(super) precious: Option<u64>,
+    precious: Option<u64>,
     /// Over the claimed steps in memory, each on its fullest rank.
     claimed_bytes: u64,
     /// Which group had the last turn.
@@ -248,6 +248,7 @@ impl Publisher {
                 if let Some(group) = self.groups.get_mut(slot) {
                     group.waits = true;
                 }
+                self.tell(slot, actions);
             }
             ReaderMessage::Release { step } => self.release(slot, *step, actions),
             ReaderMessage::Commit { cursor, at } => self.commit(id, cursor, *at, actions),
@@ -432,7 +433,9 @@ impl Publisher {
     /// Tells a group what it is to be told now.
     pub(super) fn tell(&mut self, slot: usize, actions: &mut Vec<PublisherAction>) {
         while let Some(group) = self.groups.get(slot) {
-            let (id, pull, asked, claims) = (group.id, group.pull, group.asked, group.claims);
+            let (id, pull, asked) = (group.id, group.pull, group.asked);
+            // Who waits for a step is told of it, and found out if it is in the way.
+            let claims = if group.waits { 0 } else { group.claims };
             let Some(index) = self.next_pending(slot) else {
                 break;
             };
@@ -459,18 +462,16 @@ impl Publisher {
         }
     }
 
-    /// Whether a group with so many claims may be told of a step without being
-    /// asked: under `spill` what cannot be spilled must leave room.
+    /// Whether a group with so many claims may be told of a step that it does not
+    /// wait for: under `spill` what cannot be spilled must leave room.
     fn leaves_room(&self, step: &Step, claims: u64) -> bool {
         if self.options.policy != Policy::Spill || claims == 0 {
             return true;
         }
-        let more_bytes = match step.state {
-            State::Memory if step.claimed.is_empty() => step.fullest_bytes,
-            _ => 0,
-        };
+        let takes_room = step.state == State::Memory && step.claimed.is_empty();
+        let claimed_bytes = self.claimed_bytes.saturating_add(step.fullest_bytes);
         claims < u64::from(SPILL_WINDOW_STEPS)
-            && self.claimed_bytes.saturating_add(more_bytes) <= self.options.limit_bytes / 2
+            && (!takes_room || claimed_bytes <= self.options.limit_bytes / 2)
     }
 
     /// Makes a pending step one that the group was told of.
