@@ -307,7 +307,7 @@ pub(super) fn joins() -> Vec<Vec<u8>> {
 pub(super) fn reader_messages() -> Vec<Vec<u8>> {
     let at = stream::Position { epoch: 2, step: 40 };
     let messages = [
-        stream::ReaderMessage::Ask,
+        stream::ReaderMessage::Ask { heard: 40 },
         stream::ReaderMessage::Release { step: 40 },
         stream::ReaderMessage::Commit {
             cursor: "viz".into(),

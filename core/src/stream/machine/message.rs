@@ -36,12 +36,18 @@ pub struct Join {
 pub enum ReaderMessage {
     /// The group wants a step; answered by one `Announced`, when there is one.
     /// Only where the `Welcome` said `pull`.
-    Ask,
+    Ask {
+        /// How many `Announced` of this link it has heard.
+        heard: u64,
+    },
     /// The group does not want it any more, unless the answer is on its way.
     Withdraw,
     /// The group waits for a step while it holds others. Where it must ask, `Ask`
     /// says so, too.
-    Waiting,
+    Waiting {
+        /// How many `Announced` of this link it has heard.
+        heard: u64,
+    },
     /// No rank of the group needs the step any more.
     Release {
         /// The step.
@@ -254,8 +260,8 @@ impl Coded for Join {
 impl Coded for ReaderMessage {
     fn encode(&self, into: &mut Encoder) {
         match self {
-            Self::Ask => {
-                into.u8(1);
+            Self::Ask { heard } => {
+                into.u8(1).u64(*heard);
             }
             Self::Withdraw => {
                 into.u8(2);
@@ -273,15 +279,15 @@ impl Coded for ReaderMessage {
             Self::Alive => {
                 into.u8(6);
             }
-            Self::Waiting => {
-                into.u8(7);
+            Self::Waiting { heard } => {
+                into.u8(7).u64(*heard);
             }
         }
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(match from.u8()? {
-            1 => Self::Ask,
+            1 => Self::Ask { heard: from.u64()? },
             2 => Self::Withdraw,
             3 => Self::Release { step: from.u64()? },
             4 => Self::Commit {
@@ -296,7 +302,7 @@ impl Coded for ReaderMessage {
                 Self::Leave { held }
             }
             6 => Self::Alive,
-            7 => Self::Waiting,
+            7 => Self::Waiting { heard: from.u64()? },
             other => return Err(from.error(format!("no message of a reader has code {other}"))),
         })
     }
@@ -432,9 +438,9 @@ mod tests {
             });
         }
         for message in [
-            ReaderMessage::Ask,
+            ReaderMessage::Ask { heard: 1 },
             ReaderMessage::Withdraw,
-            ReaderMessage::Waiting,
+            ReaderMessage::Waiting { heard: 2 },
             ReaderMessage::Alive,
             ReaderMessage::Release { step: 1 },
             ReaderMessage::Commit {

@@ -179,6 +179,8 @@ pub struct Subscriber {
     /// `Ask` has no answer yet.
     asked: bool,
     said_waiting: bool,
+    /// `Announced` heard over this link.
+    heard: u64,
     /// `Release` sent over this link.
     releases: u64,
     /// Bytes held when the writer was last known to be blocked by this group.
@@ -207,6 +209,7 @@ impl Subscriber {
             waiting: false,
             asked: false,
             said_waiting: false,
+            heard: 0,
             releases: 0,
             blocked: None,
             commits: Vec::new(),
@@ -343,6 +346,7 @@ impl Subscriber {
         self.closed = false;
         self.asked = false;
         self.said_waiting = false;
+        self.heard = 0;
         self.releases = 0;
         self.blocked = None;
         self.alive_at = self.options.alive_every.map(|every| now.after(every));
@@ -367,6 +371,7 @@ impl Subscriber {
             actions.push(SubscriberAction::Misbehaved { what });
             return;
         }
+        self.heard += 1;
         self.asked = false;
         self.said_waiting = false;
         self.blocked = None;
@@ -416,12 +421,13 @@ impl Subscriber {
             self.waiting = false;
             actions.push(answer);
         } else if self.is_linked() {
+            let heard = self.heard;
             if self.pull && !self.asked {
                 self.asked = true;
-                actions.push(SubscriberAction::Send(ReaderMessage::Ask));
+                actions.push(SubscriberAction::Send(ReaderMessage::Ask { heard }));
             } else if !self.pull && !self.held.is_empty() && !self.said_waiting {
                 self.said_waiting = true;
-                actions.push(SubscriberAction::Send(ReaderMessage::Waiting));
+                actions.push(SubscriberAction::Send(ReaderMessage::Waiting { heard }));
             }
         }
     }

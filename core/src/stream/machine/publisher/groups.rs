@@ -47,7 +47,9 @@ pub(super) struct Group {
     pub(super) pull: bool,
     /// Whether it has asked and was not answered.
     pub(super) asked: bool,
-    /// Whether it said that it waits while it holds steps.
+    /// How often it was told of a step.
+    pub(super) announced: u64,
+    /// Whether it said, having heard of all these, that it waits for another.
     pub(super) waits: bool,
     pub(super) heard_at: Time,
     /// Steps it was told of and did not release.

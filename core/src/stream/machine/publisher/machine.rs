@@ -5,7 +5,7 @@ use super::super::limits::SPILL_WINDOW_STEPS;
 use super::super::message::{Position, ReaderMessage, WriterMessage};
 use super::super::mutant::{Mutant, Planted};
 use super::admission::Waiting;
-use super::groups::{GroupSet, Groups};
+use super::groups::{Group, GroupSet, Groups};
 use super::membership::Cursors;
 use super::steps::{State, Step, Steps};
 use super::{Awaited, Gone, PublisherAction, PublisherEvent, PublisherOptions};
@@ -163,7 +163,7 @@ impl Publisher {
     /// Whom a waiting `Admit` or `Closing` waits for; for errors.
     #[must_use]
     pub fn awaiting(&self) -> Vec<Awaited> {
-        let awaited = |(slot, group): (usize, &super::groups::Group)| {
+        let awaited = |(slot, group): (usize, &Group)| {
             let held = |step: &&Step| step.claimed.has(slot);
             Awaited {
                 group: group.id,
@@ -232,10 +232,10 @@ impl Publisher {
         };
         self.heard(slot, now);
         match message {
-            ReaderMessage::Ask => {
+            ReaderMessage::Ask { heard } => {
                 if let Some(group) = self.groups.get_mut(slot) {
                     group.asked = group.pull;
-                    group.waits = true;
+                    group.waits = *heard == group.announced;
                 }
                 self.tell(slot, actions);
             }
@@ -244,9 +244,9 @@ impl Publisher {
                     group.asked = false;
                 }
             }
-            ReaderMessage::Waiting => {
+            ReaderMessage::Waiting { heard } => {
                 if let Some(group) = self.groups.get_mut(slot) {
-                    group.waits = true;
+                    group.waits = *heard == group.announced;
                 }
                 self.tell(slot, actions);
             }
@@ -490,6 +490,7 @@ impl Publisher {
             step.pending = GroupSet::default();
         }
         group.claims += 1;
+        group.announced += 1;
         group.told = group.told.max(Some(step.number));
         group.asked = false;
         group.waits = false;
@@ -606,12 +607,20 @@ impl Publisher {
     /// and to the driver.
     fn drain(&mut self, actions: &mut Vec<PublisherAction>) {
         let mut drained = true;
+        // Where steps are distributed, a group inherits what another has not seen
+        // when it is lost; who waits has seen all it was told of.
+        let shares = self.options.distribution != Distribution::All;
+        let is_busy = |group: &Group| shares && group.claims > 0 && !group.waits;
+        let busy = self.groups.iter().filter(|(_, group)| is_busy(group));
+        let busy = busy.count();
         for slot in self.groups.slots() {
-            let over = self.next_pending(slot).is_none() || self.planted.has(Mutant::CloseEarly);
+            let told = self.next_pending(slot).is_none();
             let last = self.newest;
             let Some(group) = self.groups.get_mut(slot) else {
                 continue;
             };
+            let others_are_done = busy == usize::from(is_busy(group));
+            let over = (told && others_are_done) || self.planted.has(Mutant::CloseEarly);
             drained &= over && group.claims == 0;
             if over && !group.closed {
                 group.closed = true;

@@ -115,6 +115,7 @@ impl Publisher {
             latest_only: join.latest_only,
             pull,
             asked: false,
+            announced: 0,
             waits: false,
             heard_at: now,
             claims: 0,
@@ -243,18 +244,17 @@ impl Publisher {
             if !step.is_sealed() {
                 continue;
             }
-            let wanted = if step.precious {
-                first_time && !self.planted.has(Mutant::PreciousLast)
-            } else {
-                let free = match distribution {
+            let takes = step.precious
+                || match distribution {
                     Distribution::All => true,
                     Distribution::RoundRobin => {
                         !step.done && step.claimed.is_empty() && step.pending.is_empty()
                     }
                     Distribution::OnDemand => !step.done && step.claimed.is_empty(),
                 };
-                free && group.wants(step.number, step.time)
-            };
+            let comes_first =
+                step.precious && first_time && !self.planted.has(Mutant::PreciousLast);
+            let wanted = comes_first || (takes && group.wants(step.number, step.time));
             if wanted {
                 step.pending.insert(slot);
             }

@@ -177,12 +177,12 @@ fn drop_oldest_drops_what_nobody_was_told_of_and_discards_when_that_is_not_enoug
     for step in 0..3 {
         bench.write(step, 50);
     }
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask), 1), [1]);
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask), 1), [2]);
+    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [1]);
+    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [2]);
     assert_eq!(bench.admit(3, 50), [Action::Discard { step: 3 }]);
     bench.release(1, 1);
     bench.write(4, 50);
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask), 1), [4]);
+    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [4]);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn drop_newest_discards_the_step_that_finds_no_room() {
     bench.write(0, 50);
     bench.write(1, 50);
     assert_eq!(bench.admit(2, 50), [Action::Discard { step: 2 }]);
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask), 1), [0]);
+    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [0]);
     bench.release(1, 0);
     bench.write(3, 50);
 }
@@ -201,11 +201,11 @@ fn drop_newest_discards_the_step_that_finds_no_room() {
 fn an_outstanding_ask_is_answered_when_the_next_step_is_sealed() {
     let mut bench = with(|options| options.policy = Policy::DropOldest);
     bench.join(1, Start::Oldest);
-    assert_eq!(bench.say(1, &ReaderMessage::Ask), []);
+    assert_eq!(bench.say(1, &ReaderMessage::Ask { heard: 0 }), []);
     assert_eq!(announced(&bench.write(0, 10), 1), [0]);
     assert_eq!(announced(&bench.write(1, 10), 1), Vec::<u64>::new());
-    bench.say(1, &ReaderMessage::Ask);
-    bench.say(1, &ReaderMessage::Ask);
+    bench.say(1, &ReaderMessage::Ask { heard: 0 });
+    bench.say(1, &ReaderMessage::Ask { heard: 0 });
     bench.say(1, &ReaderMessage::Withdraw);
     assert_eq!(announced(&bench.write(2, 10), 1), Vec::<u64>::new());
 }
@@ -277,9 +277,9 @@ fn the_precious_step_comes_first_for_every_joiner_and_is_never_dropped() {
         bench.write(step, 40);
     }
     bench.join(1, Start::Latest);
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask), 1), [0]);
+    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [0]);
     bench.release(1, 0);
-    bench.say(1, &ReaderMessage::Ask);
+    bench.say(1, &ReaderMessage::Ask { heard: 0 });
     assert_eq!(announced(&bench.write(6, 40), 1), [6]);
 }
 
@@ -309,9 +309,9 @@ fn distribution_gives_turns_or_whoever_asks() {
     bench.join(0, Start::Oldest);
     bench.join(1, Start::Oldest);
     bench.write(0, 1);
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask), 1), [0]);
+    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [0]);
     assert_eq!(
-        announced(&bench.say(0, &ReaderMessage::Ask), 0),
+        announced(&bench.say(0, &ReaderMessage::Ask { heard: 0 }), 0),
         Vec::<u64>::new()
     );
     let actions = bench.write(1, 1);
@@ -419,7 +419,7 @@ fn closing_ends_when_every_group_has_let_go_or_left() {
         bench.join(group, Start::Oldest);
     }
     bench.write(0, 1);
-    bench.say(1, &ReaderMessage::Ask);
+    bench.say(1, &ReaderMessage::Ask { heard: 0 });
     assert_eq!(
         said(&bench.handle(Event::Closing), 1),
         [WriterMessage::Closed { last: Some(0) }]
@@ -435,13 +435,13 @@ fn who_waits_and_alone_is_in_the_way_is_told_so_once() {
     bench.join(1, Start::Oldest);
     bench.write(0, 40);
     bench.write(1, 40);
-    bench.say(1, &ReaderMessage::Waiting);
+    bench.say(1, &ReaderMessage::Waiting { heard: 2 });
     let blocked = |held_bytes, releases| WriterMessage::Blocked {
         held_bytes,
         releases,
     };
     assert_eq!(said(&bench.admit(2, 70), 1), [blocked(80, 0)]);
-    assert_eq!(bench.say(1, &ReaderMessage::Waiting), []);
+    assert_eq!(bench.say(1, &ReaderMessage::Waiting { heard: 2 }), []);
     assert_eq!(said(&bench.release(1, 0), 1), [blocked(40, 1)]);
     assert_eq!(
         bench.release(1, 1),
