@@ -18,7 +18,13 @@ use panta_core::stream::machine::mutant::Mutant;
 use stream_simulator::{Summary, run};
 
 /// Seeds that once failed.
-const FAILED_ONCE: &[u64] = &[0x70616e765f, 0x70616e7672, 0x70616e76b7, 0x70616e74f7];
+const FAILED_ONCE: &[u64] = &[
+    0x70616e765f,
+    0x70616e7672,
+    0x70616e76b7,
+    0x70616e74f7,
+    0x70616e7bc3,
+];
 /// Where the schedules start without `PANTA_SIM_SEED`.
 const DEFAULT_BASE: u64 = 0x70616e7461;
 const SCHEDULES: u64 = 2_000;

@@ -85,11 +85,16 @@ impl Oracle {
 
     pub fn life_begins(&mut self, life: Life) {
         self.lives.push(life);
+        // What the groups had in hand died with the writer that knew of it.
+        let given = self.given.values().flatten();
+        self.gone.extend(given.map(|(_, group)| *group));
         self.precious = None;
         self.looked_at.clear();
         self.places.retain(|step, (place, _)| {
             *place == Place::Spilled && life.after.is_some_and(|after| *step <= after)
         });
+        let oldest = self.places.keys().next().copied();
+        self.precious = oldest.filter(|_| self.plan.precious_first);
     }
 
     /// Whether a life up to `until` withdrew a step.

@@ -288,9 +288,11 @@ impl World {
     /// Notes what a message means, whatever the machine makes of it.
     fn hears(&mut self, index: usize, group: GroupId, message: &WriterMessage) {
         match message {
-            WriterMessage::Welcome { epoch, .. } => {
+            WriterMessage::Welcome { epoch, newest, .. } => {
                 let reader = &mut self.readers[index];
                 reader.epoch = *epoch;
+                // What was held when it joined may have holes; the link knows which.
+                reader.holes_to = reader.holes_to.max(*newest);
                 reader.welcomed = Some(group);
                 reader.owed_rollback |= reader
                     .last

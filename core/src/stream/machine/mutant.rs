@@ -34,8 +34,6 @@ pub enum Mutant {
     RetainBeyondLimit,
     /// A step that is being spilled is announced before it lies in the file.
     AnnounceWhileSpilling,
-    /// A reader delivers steps that were withdrawn before it came to them.
-    KeepWithdrawn,
     /// A reader releases a step as it is delivered.
     ReleaseEarly,
     /// A reader never finds that the writer waits for it.
@@ -46,7 +44,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 17] = [
         Self::EvictClaimed,
         Self::ForgetReservation,
         Self::DropUnderBlock,
@@ -61,7 +59,6 @@ impl Mutant {
         Self::CloseEarly,
         Self::RetainBeyondLimit,
         Self::AnnounceWhileSpilling,
-        Self::KeepWithdrawn,
         Self::ReleaseEarly,
         Self::MissDeadlock,
         Self::DeliverGone,

@@ -387,9 +387,8 @@ impl Subscriber {
     fn rolled_back(&mut self, to: Option<u64>, actions: &mut Vec<SubscriberAction>) {
         let stands = |step: u64| to.is_some_and(|to| step <= to);
         let link = self.link;
-        let keep = self.planted.has(Mutant::KeepWithdrawn);
         self.inbox.retain(|item| match item {
-            Item::Step(held) if held.link < link && !stands(held.at.step) && !keep => {
+            Item::Step(held) if held.link < link && !stands(held.at.step) => {
                 actions.push(SubscriberAction::Forget { at: held.at });
                 false
             }

@@ -78,11 +78,17 @@ fn a_pushed_step_is_delivered_without_asking_and_released_when_nobody_holds_it()
 #[test]
 fn where_it_must_it_asks_once_until_answered_and_withdraws_what_would_be_stale() {
     let mut bench = Bench::new(true, false);
-    assert_eq!(bench.handle(Event::Next), [send(ReaderMessage::Ask { heard: 0 })]);
+    assert_eq!(
+        bench.handle(Event::Next),
+        [send(ReaderMessage::Ask { heard: 0 })]
+    );
     assert_eq!(bench.handle(Event::GiveUp), [Action::NotReady]);
     assert_eq!(bench.handle(Event::Next), []);
     bench.hear(&announced(0));
-    assert_eq!(bench.handle(Event::Next), [send(ReaderMessage::Ask { heard: 1 })]);
+    assert_eq!(
+        bench.handle(Event::Next),
+        [send(ReaderMessage::Ask { heard: 1 })]
+    );
 
     let mut bench = Bench::new(true, true);
     bench.handle(Event::Next);
@@ -91,7 +97,10 @@ fn where_it_must_it_asks_once_until_answered_and_withdraws_what_would_be_stale()
         [Action::NotReady, send(ReaderMessage::Withdraw)]
     );
     assert_eq!(bench.handle(Event::GiveUp), []);
-    assert_eq!(bench.handle(Event::Next), [send(ReaderMessage::Ask { heard: 0 })]);
+    assert_eq!(
+        bench.handle(Event::Next),
+        [send(ReaderMessage::Ask { heard: 0 })]
+    );
 }
 
 #[test]
@@ -129,7 +138,10 @@ fn a_wait_for_what_its_own_views_prevent_is_found_and_an_old_notice_is_not_belie
     bench.hear(&announced(1));
     bench.handle(Event::Next);
     bench.handle(Event::Next);
-    assert_eq!(bench.handle(Event::Next), [send(ReaderMessage::Waiting { heard: 2 })]);
+    assert_eq!(
+        bench.handle(Event::Next),
+        [send(ReaderMessage::Waiting { heard: 2 })]
+    );
     let blocked = |releases| WriterMessage::Blocked {
         held_bytes: 80,
         releases,

@@ -82,6 +82,10 @@ impl Publisher {
                 Vec::new(),
             );
             step.time = recovered.time;
+            step.precious = publisher.options.precious_first && publisher.precious.is_none();
+            if step.precious {
+                publisher.precious = Some(step.number);
+            }
             publisher.steps.push(step);
             publisher.retain(publisher.steps.len() - 1);
         }

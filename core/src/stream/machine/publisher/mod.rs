@@ -64,8 +64,8 @@ pub struct PublisherOptions {
     pub retain_steps: u64,
     /// Of these no more than this many bytes over all ranks.
     pub retain_bytes: Option<u64>,
-    /// The first step that this life seals is kept, and is the first that
-    /// every joiner gets.
+    /// The oldest step recovered, or, if there is none, the first that this life
+    /// seals, is kept, and is the first that every joiner gets.
     pub precious_first: bool,
     /// Silence after which a group is fenced; `None`: the driver says when one
     /// is lost.

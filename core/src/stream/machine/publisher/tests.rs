@@ -177,12 +177,21 @@ fn drop_oldest_drops_what_nobody_was_told_of_and_discards_when_that_is_not_enoug
     for step in 0..3 {
         bench.write(step, 50);
     }
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [1]);
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [2]);
+    assert_eq!(
+        announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1),
+        [1]
+    );
+    assert_eq!(
+        announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1),
+        [2]
+    );
     assert_eq!(bench.admit(3, 50), [Action::Discard { step: 3 }]);
     bench.release(1, 1);
     bench.write(4, 50);
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [4]);
+    assert_eq!(
+        announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1),
+        [4]
+    );
 }
 
 #[test]
@@ -192,7 +201,10 @@ fn drop_newest_discards_the_step_that_finds_no_room() {
     bench.write(0, 50);
     bench.write(1, 50);
     assert_eq!(bench.admit(2, 50), [Action::Discard { step: 2 }]);
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [0]);
+    assert_eq!(
+        announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1),
+        [0]
+    );
     bench.release(1, 0);
     bench.write(3, 50);
 }
@@ -277,7 +289,10 @@ fn the_precious_step_comes_first_for_every_joiner_and_is_never_dropped() {
         bench.write(step, 40);
     }
     bench.join(1, Start::Latest);
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [0]);
+    assert_eq!(
+        announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1),
+        [0]
+    );
     bench.release(1, 0);
     bench.say(1, &ReaderMessage::Ask { heard: 0 });
     assert_eq!(announced(&bench.write(6, 40), 1), [6]);
@@ -309,7 +324,10 @@ fn distribution_gives_turns_or_whoever_asks() {
     bench.join(0, Start::Oldest);
     bench.join(1, Start::Oldest);
     bench.write(0, 1);
-    assert_eq!(announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1), [0]);
+    assert_eq!(
+        announced(&bench.say(1, &ReaderMessage::Ask { heard: 0 }), 1),
+        [0]
+    );
     assert_eq!(
         announced(&bench.say(0, &ReaderMessage::Ask { heard: 0 }), 0),
         Vec::<u64>::new()
