@@ -246,7 +246,8 @@ pub trait WriterEngine: Send {
         admission: &[u8],
     ) -> Result<(), BeginError>;
 
-    /// Lends `bytes` of zeroed memory, aligned to 64, that stays where it is until `finish`.
+    /// Lends `bytes` of memory, aligned to 64, that stays where it is until `finish`. It
+    /// is initialised, but what it holds is up to the engine.
     ///
     /// # Errors
     /// [`PutError`] if there is no room.

@@ -264,7 +264,8 @@ pub unsafe extern "C" fn panta_put_text(
 }
 
 /// Lends memory of the transport for one block, to compute into, without any
-/// copy: row-major, zeroed, aligned to 64 bytes, the caller's until
+/// copy: row-major, aligned to 64 bytes, holding zeros or the values of an
+/// earlier step, so that every element is to be written; the caller's until
 /// panta_end_step, panta_abort_step or panta_writer_close is called.
 // SAFETY: as for panta_put.
 #[unsafe(no_mangle)]

@@ -126,7 +126,8 @@ impl<T: Element, D: Dimension + 'static> From<Array<T, D>> for Owned<T> {
     }
 }
 
-/// Memory of the transport to compute a block into: row-major, zeroed at first.
+/// Memory of the transport to compute a block into: row-major. Write every element: it
+/// holds zeros at first, or the values of an earlier step.
 #[derive(Debug)]
 pub struct ViewMut<'s, T: Pod> {
     pub(crate) first: NonNull<T>,

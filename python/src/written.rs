@@ -204,7 +204,8 @@ impl PyWriterStep {
     }
 
     /// Lends memory of the transport for one block, to compute into without any copy: a
-    /// writable array of zeros, row-major. `count` is its shape, the variable's by default.
+    /// writable array, row-major, holding zeros or an earlier step's values: write every
+    /// element. `count` is its shape, the variable's by default.
     ///
     /// When the step ends, the array and the slices made of it are over: using one raises
     /// `ClosedError`. Do not keep other views of it (`np.asarray`, `memoryview`) beyond that.

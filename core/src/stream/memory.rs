@@ -111,11 +111,11 @@ impl Memory {
         self.arena.allocate(whole(bytes))
     }
 
-    /// Lends zeroed memory.
+    /// Lends memory that holds what was there before: to clear it would cost as much
+    /// as to fill it.
     pub(super) fn span(&mut self, bytes: usize) -> Result<(SpanId, NonNull<u8>), RegionError> {
         let mut extent = self.allocate(HEADER_BYTES.saturating_add(room_of(bytes as u64)))?;
         let block = bytes_of(&mut extent, HEADER_BYTES, bytes as u64);
-        block.fill(0);
         let first = NonNull::new(block.as_mut_ptr()).unwrap_or(NonNull::dangling());
         let id = SpanId(u32::try_from(self.lent.len()).unwrap_or(u32::MAX));
         self.lent.push(Lent {

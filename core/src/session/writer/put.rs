@@ -158,7 +158,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Lends zeroed memory for an array's block, row-major, to compute into; valid until
+    /// Lends memory for an array's block, row-major, to compute every element of; valid until
     /// the step ends. Returns the put and the memory's address and bytes.
     ///
     /// # Errors
