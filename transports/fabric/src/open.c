@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,32 @@ static int missing(struct panta_fabric_error *error, const char *what) {
     return -FI_ENOSYS;
 }
 
+/* Some providers (psm when loaded, shm when enabled) install handlers for these;
+ * a program's signals are its own, so what was there is put back. */
+static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGINT, SIGTERM};
+#define SIGNALS (sizeof signals / sizeof *signals)
+
+static void keep_handlers(struct sigaction kept[SIGNALS]) {
+    for (size_t i = 0; i < SIGNALS; i++)
+        sigaction(signals[i], NULL, &kept[i]);
+}
+
+static void put_back_handlers(const struct sigaction kept[SIGNALS]) {
+    for (size_t i = 0; i < SIGNALS; i++)
+        sigaction(signals[i], &kept[i], NULL);
+}
+
+static int start(struct panta_fabric_error *error);
+
 int shim_start(struct panta_fabric_error *error) {
+    struct sigaction kept[SIGNALS];
+    keep_handlers(kept);
+    int code = start(error);
+    put_back_handlers(kept);
+    return code;
+}
+
+static int start(struct panta_fabric_error *error) {
     if (library.handle)
         return 0;
     void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
@@ -129,7 +155,10 @@ static int find(const struct panta_fabric_options *options, struct fi_info **fou
     if (!hints)
         return shim_failed(error, "fi_allocinfo", -FI_ENOMEM);
     uint64_t flags = options->node ? FI_SOURCE : 0;
+    struct sigaction kept[SIGNALS];
+    keep_handlers(kept);
     int code = library.getinfo(INTERFACE, options->node, NULL, flags, hints, found);
+    put_back_handlers(kept);
     library.freeinfo(hints);
     return code ? shim_failed(error, "fi_getinfo", code) : 0;
 }
@@ -259,7 +288,10 @@ int shim_open(const struct panta_fabric_options *options, struct panta_fabric **
     if (!code) {
         for (uint32_t i = 0; i < fabric->depth; i++)
             fabric->operations[i].next = i + 1 < fabric->depth ? i + 1 : NO_OPERATION;
+        struct sigaction kept[SIGNALS];
+        keep_handlers(kept);
         code = open_endpoint(fabric, error);
+        put_back_handlers(kept);
     }
     if (code) {
         shim_close(fabric);
