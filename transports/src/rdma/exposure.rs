@@ -34,6 +34,10 @@ const ENTRY_BYTES: usize = FIELDS * 8;
 /// from 0 and do not get there.
 const DIRECTORY: u32 = u32::MAX;
 
+/// How long the directory is tried to be read after a read that failed: a target
+/// that died is not waited for.
+const LOOK_AGAIN_LIMIT: Duration = Duration::from_millis(500);
+
 /// How often the directory is read again because an entry was changing.
 const DIRECTORY_TRIES: usize = 3;
 
@@ -321,7 +325,7 @@ impl FabricReader {
         };
         // The peer may have withdrawn a region: the directory knows. Where it
         // cannot be read either, the first failure says what there is to say.
-        if self.look(wait).is_ok() {
+        if self.look(&wait.at_most(LOOK_AGAIN_LIMIT)).is_ok() {
             let gone = used
                 .iter()
                 .find(|&(region, memory)| self.known.get(region) != Some(memory));
