@@ -11,18 +11,30 @@
 
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use panta_transports::copy::{CopyCounter, CopyError, StridedRef, checksum_tiles, gather_tiles};
 use panta_transports::region::{Arena, Extent, RegionError};
+use panta_transports::time::Wait;
 
 use super::slot::{HEADER_BYTES, STAMP_BYTES, Share, Spot, Stamp, checksums_at, room_of};
+use super::spill::{Kept, Spill, Stored};
 use crate::engine::{PutBlock, Source, SpanId};
-use crate::model::{Stats, StatsBuilder, StepHead};
+use crate::model::{Schema, Stats, StatsBuilder, StepHead};
 
 /// Memory of a step on this rank.
 #[derive(Default)]
 struct Slot {
     extents: Vec<Extent>,
+    /// What there is to know of it, if it may have to be spilled.
+    kept: Option<KeptStep>,
+}
+
+/// A step that may have to be spilled.
+struct KeptStep {
+    head: StepHead,
+    schema: Arc<Schema>,
+    blocks: Vec<Kept>,
 }
 
 /// Memory that was lent to be computed into.
@@ -137,11 +149,13 @@ impl Memory {
         }
     }
 
-    /// Takes the blocks in. What an earlier try left is taken back.
+    /// Takes the blocks in. What an earlier try left is taken back. With a schema,
+    /// the step can be [spilled](Self::spill).
     pub(super) fn capture(
         &mut self,
         head: &StepHead,
         puts: &[PutBlock<'_>],
+        schema: Option<&Arc<Schema>>,
         copies: &CopyCounter,
     ) -> Result<(Share, Vec<Option<Stats>>), Uncaptured> {
         let mut stats = vec![None; puts.len()];
@@ -165,6 +179,7 @@ impl Memory {
             ..Share::default()
         };
         let mut next = HEADER_BYTES;
+        let mut blocks = Vec::new();
         for at in in_order {
             let put = &puts[at];
             let mut builder = StatsBuilder::new(put.definition.dtype);
@@ -172,6 +187,9 @@ impl Memory {
             match &put.source {
                 Source::Memory(memory) => {
                     let room = room_of(memory.bytes());
+                    if schema.is_some() {
+                        blocks.push(Kept::of(put, 0, next));
+                    }
                     if let Some(main) = main.as_mut() {
                         let room = bytes_of(main, next, room);
                         copy_in(room, memory, &mut self.crcs, visit, copies)
@@ -184,6 +202,10 @@ impl Memory {
                         .lent
                         .get_mut(id.0 as usize)
                         .ok_or_else(|| Uncaptured::Put("a span is not of this step".into()))?;
+                    if schema.is_some() {
+                        let extent = usize::from(main_bytes > 0) + id.0 as usize;
+                        blocks.push(Kept::of(put, extent, HEADER_BYTES));
+                    }
                     checksum_in_place(lent, &mut self.crcs, visit);
                     put_small(bytes_of(&mut lent.extent, 0, HEADER_BYTES), &stamp);
                     share.spans.push((put.order, spot(&lent.extent)));
@@ -194,7 +216,14 @@ impl Memory {
         if let Some(main) = main.as_mut() {
             put_small(bytes_of(main, 0, HEADER_BYTES), &stamp);
         }
-        let mut slot = Slot::default();
+        let mut slot = Slot {
+            kept: schema.map(|schema| KeptStep {
+                head: *head,
+                schema: Arc::clone(schema),
+                blocks,
+            }),
+            ..Slot::default()
+        };
         let lent = self.lent.drain(..).map(|lent| lent.extent);
         slot.extents.extend(main.into_iter().chain(lent));
         share.bytes = slot
@@ -226,6 +255,21 @@ impl Memory {
         }
     }
 
+    /// Writes a step to the spill file, and frees it.
+    pub(super) fn spill(&mut self, step: u64, to: &mut Spill, wait: &Wait) {
+        let Some(mut slot) = self.steps.remove(&step) else {
+            return;
+        };
+        if let Some(kept) = slot.kept.take() {
+            let blocks = kept.blocks.iter();
+            let stored: Vec<Stored<'_>> = blocks
+                .filter_map(|block| stored(block, &slot.extents))
+                .collect();
+            to.write(&kept.head, &kept.schema, &stored, wait);
+        }
+        wipe(slot);
+    }
+
     /// A step is needed no more, but somebody may still look at it.
     pub(super) fn retire(&mut self, step: u64) {
         if let Some(slot) = self.steps.remove(&step) {
@@ -234,6 +278,28 @@ impl Memory {
             }
         }
     }
+}
+
+/// A block of a slot, with its bytes.
+fn stored<'a>(kept: &'a Kept, extents: &'a [Extent]) -> Option<Stored<'a>> {
+    let extent = extents.get(kept.extent)?;
+    let bytes = kept.definition.byte_size(&kept.count)?;
+    let room = extent_bytes(extent, kept.at, room_of(bytes))?;
+    let (bytes, crcs) = super::fetch::halves(room, bytes).ok()?;
+    Some(Stored { kept, bytes, crcs })
+}
+
+/// The bytes of an extent from `at` on.
+fn extent_bytes(extent: &Extent, at: u64, length: u64) -> Option<&[u8]> {
+    let end = at.checked_add(length)?;
+    if end > extent.bytes() as u64 {
+        return None;
+    }
+    // SAFETY: within the extent, which is borrowed; nobody writes to what was captured.
+    let bytes = unsafe {
+        std::slice::from_raw_parts(extent.as_ptr().as_ptr().add(whole(at)), whole(length))
+    };
+    Some(bytes)
 }
 
 /// Copies a block into its room and puts its checksums behind it.

@@ -15,6 +15,9 @@ use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 /// The most ranks of a group.
 const MAX_RANKS: u32 = 1 << 20;
 
+/// The longest path of a dataset that steps are spilled to, in bytes.
+const MAX_PATH_BYTES: usize = 4096;
+
 const READER_ROOT: u8 = 1;
 const READER_RANK: u8 = 2;
 const WRITER_RANK: u8 = 3;
@@ -88,12 +91,15 @@ pub(super) struct Own<'a> {
     pub(super) reach: &'a [u8],
     /// The [`Share`](super::slot::Share) of each writer rank.
     pub(super) shares: &'a [u8],
+    /// The dataset that the step was spilled to; empty if it is in memory.
+    pub(super) spilled: &'a str,
 }
 
 impl<'a> Own<'a> {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut encoder = Encoder::default();
         encoder.bytes(self.reach).bytes(self.shares);
+        encoder.text(self.spilled);
         encoder.finish()
     }
 
@@ -102,10 +108,18 @@ impl<'a> Own<'a> {
         let own = Self {
             reach: from.bytes()?,
             shares: from.bytes()?,
+            spilled: path(from.bytes()?).map_err(|problem| from.error(problem))?,
         };
         from.finish()?;
         Ok(own)
     }
+}
+
+fn path(bytes: &[u8]) -> Result<&str, String> {
+    if bytes.len() > MAX_PATH_BYTES {
+        return Err(format!("a path of more than {MAX_PATH_BYTES} bytes"));
+    }
+    std::str::from_utf8(bytes).map_err(|_| "a path is not UTF-8".into())
 }
 
 /// What a reader root tells its ranks of a step: `life` is empty unless the
@@ -154,6 +168,7 @@ mod tests {
         let own = Own {
             reach: &[1, 2],
             shares: &[3],
+            spilled: "spilled/run42",
         };
         let announcement = own.to_bytes();
         let skipped = [vec![5, 6], Vec::new()];

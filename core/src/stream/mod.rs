@@ -11,6 +11,7 @@
 //! - `contact`, `process`: how writers and readers of a name find each other;
 //! - `slot`, `memory`: where a step's blocks lie with the rank that put them;
 //! - `message`: what goes with the protocol's messages;
+//! - `spill`: steps that found no room, in a file;
 //! - `writer`, `reader`: the engine's calls; `step`, `fetch`, `haul`, `peers`: reading.
 //!
 //! It promises: a step is announced when all its ranks have captured it, so
@@ -18,7 +19,7 @@
 //! of stays until the group lets go of it or is lost; what is read is compared
 //! with the checksums made at put.
 //!
-//! It does not: keep steps beyond the life of the writer, or spill them to disk.
+//! It does not: keep steps beyond the life of the writer.
 
 mod contact;
 mod fetch;
@@ -30,6 +31,7 @@ mod peers;
 mod process;
 mod reader;
 mod slot;
+mod spill;
 mod step;
 mod writer;
 

@@ -12,6 +12,7 @@
 //! The header names the step. It is wiped before the memory is used again:
 //! whoever reads it after the bytes knows that they were the step's.
 
+use super::spill::Written;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 
 /// What everything in an extent is aligned to.
@@ -172,12 +173,19 @@ pub(super) struct Contribution {
     pub(super) share: Share,
     /// Where the rank's endpoint listens; with its first step.
     pub(super) ticket: Option<Vec<u8>>,
+    /// Steps that it wrote to the spill file since it last said so.
+    pub(super) spilled: Vec<Written>,
 }
 
 impl Coded for Contribution {
     fn encode(&self, into: &mut Encoder) {
         self.share.encode(into);
         into.bytes(self.ticket.as_deref().unwrap_or_default());
+        into.length(self.spilled.len());
+        for (step, contribution) in &self.spilled {
+            into.u64(*step).u8(u8::from(contribution.is_some()));
+            into.bytes(contribution.as_deref().unwrap_or_default());
+        }
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
@@ -186,9 +194,18 @@ impl Coded for Contribution {
         if ticket.len() > MAX_TICKET_BYTES {
             return Err(from.error(format!("a ticket of more than {MAX_TICKET_BYTES} bytes")));
         }
+        let ticket = (!ticket.is_empty()).then(|| ticket.to_vec());
+        let spilled = (0..from.count(17)?)
+            .map(|_| {
+                let (step, well) = (from.u64()?, from.u8()? != 0);
+                let contribution = from.bytes()?;
+                Ok((step, well.then(|| contribution.to_vec())))
+            })
+            .collect::<Result<_, DecodeError>>()?;
         Ok(Self {
             share,
-            ticket: (!ticket.is_empty()).then(|| ticket.to_vec()),
+            ticket,
+            spilled,
         })
     }
 }

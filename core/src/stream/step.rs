@@ -50,12 +50,14 @@ pub(super) struct StreamStep {
     shares: Vec<Share>,
     plan: Arc<LayoutPlan>,
     places: Vec<OnceLock<Places>>,
+    /// The dataset that the step lies in instead.
+    pub(super) spilled: Option<String>,
     hold: Mutex<Option<Arc<Hold>>>,
 }
 
 impl StreamStep {
     pub(super) fn new(
-        shares: &[u8],
+        (shares, spilled): (&[u8], Option<String>),
         peers: Arc<Peers>,
         plan: Arc<LayoutPlan>,
         hold: Arc<Hold>,
@@ -70,6 +72,7 @@ impl StreamStep {
             places: shares.iter().map(|_| OnceLock::new()).collect(),
             shares,
             plan,
+            spilled,
             hold: Mutex::new(Some(hold)),
         })
     }

@@ -28,6 +28,7 @@ use super::fetch::{Fetch, halves};
 use super::machine::Position;
 use super::message::{Own, Relayed};
 use super::peers::Peers;
+use super::spill::Spilled;
 use super::step::{Hold, LayoutPlan, LetGo, StreamStep};
 use crate::announce::{Announced, Announcer};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
@@ -46,6 +47,7 @@ pub(super) struct StreamReader {
     /// How ranks of the writer are connected to, but for their key.
     manner: PeerOptions,
     announced: Announcer,
+    spilled: Spilled,
     heard: Mutex<Heard>,
     /// Whether the group has no other rank.
     alone: bool,
@@ -142,6 +144,7 @@ impl StreamReader {
             interrupt: arguments.interrupt.clone(),
             deadline: options.deadline,
             announced: Announcer::default(),
+            spilled: Spilled::new(place.clone(), options, arguments.copies),
             heard: Mutex::default(),
             alone: arguments.size == 1,
             holding: Arc::new(Holding {
@@ -271,7 +274,9 @@ impl StreamReader {
         let told: Arc<dyn LetGo> = Arc::clone(&self.holding) as Arc<dyn LetGo>;
         *locked(&self.holding.steps).entry(at).or_insert(0) += 1;
         let hold = Hold::new(at, told);
-        StreamStep::new(Own::from_bytes(own)?.shares, peers, plan, hold)
+        let own = Own::from_bytes(own)?;
+        let spilled = (!own.spilled.is_empty()).then(|| own.spilled.to_owned());
+        StreamStep::new((own.shares, spilled), peers, plan, hold)
     }
 
     fn own<'s>(&self, step: &'s StepMeta) -> Result<&'s StreamStep, Failure> {
@@ -349,9 +354,14 @@ impl ReaderEngine for StreamReader {
     }
 
     fn read(&self, step: &StepMeta, reads: &mut [Read<'_>], wait: &Wait) -> Result<(), GetError> {
+        let own = self.own(step)?;
+        if let Some(dataset) = &own.spilled {
+            let found = self.spilled.find(dataset, step.head.step, wait)?;
+            return found.read(reads, wait);
+        }
         let fetch = Fetch {
             step,
-            own: self.own(step)?,
+            own,
             place: self.place.clone().at_step(step.head.step),
             verify: self.verify != Verify::Never,
             copies: &self.copies,
@@ -362,6 +372,14 @@ impl ReaderEngine for StreamReader {
 
     fn pin(&self, step: &StepMeta, entry: usize, block: BlockId) -> Result<Pinned, GetError> {
         let own = self.own(step)?;
+        if own.spilled.is_some() {
+            let fault = Fault::Unsupported {
+                engine: "stream".into(),
+                what: "show a block in place, its step was spilled to disk".into(),
+                instead: "get the block into an array".into(),
+            };
+            return Err(fault.at(self.place.clone().at_step(step.head.step)).into());
+        }
         let wait = Wait::new(self.deadline, &self.interrupt);
         let fetch = Fetch {
             step,

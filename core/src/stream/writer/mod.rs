@@ -12,6 +12,7 @@ mod root;
 
 pub(super) use open::prepare;
 
+use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use self::root::{Described, Fate, Outcome, Root};
 use super::contact::ContactFile;
 use super::memory::{Memory, Uncaptured};
 use super::slot::Contribution;
+use super::spill::Spill;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::engine::{Admission, Captured, EngineInfo, PutBlock, Sealing, SpanId, WriterEngine};
 use crate::error::{BeginError, CloseError, EndError, Fault, Place, PutError};
@@ -47,6 +49,10 @@ pub(super) struct StreamWriter {
     told: Told,
     memory: Memory,
     endpoint: Arc<Endpoint>,
+    /// Where steps go that find no room, under the policy `spill`.
+    spill: Option<Spill>,
+    /// The schema of the step that is open.
+    schema: Arc<Schema>,
     /// Whether a step with this rank's ticket was sealed.
     ticket_told: bool,
     root: Option<RootSide>,
@@ -67,6 +73,10 @@ struct RootSide {
     noted: Time,
     looked: Time,
     successor: Option<u64>,
+    /// Every reader group had its steps, and the stream is closed.
+    drained: bool,
+    /// What ranks wrote of steps that are being spilled.
+    written: BTreeMap<u64, Vec<Option<Vec<u8>>>>,
 }
 
 impl RootSide {
@@ -103,6 +113,9 @@ impl RootSide {
             let contribution = Contribution::from_bytes(contribution)?;
             contribution.share.encode(&mut shares);
             bytes.push(contribution.share.bytes);
+            for (step, written) in contribution.spilled {
+                self.written.entry(step).or_default().push(written);
+            }
             if let Some(ticket) = contribution.ticket
                 && self.tickets[rank] != ticket
             {
@@ -111,6 +124,33 @@ impl RootSide {
             }
         }
         Ok((shares.finish(), bytes))
+    }
+
+    /// Seals the spilled steps of which all `ranks` have said what they wrote.
+    fn seal_spilled(&mut self, spill: &mut Spill, ranks: usize, wait: &Wait) {
+        let whole = |written: &Vec<Option<Vec<u8>>>| written.len() >= ranks;
+        let steps: Vec<u64> = self
+            .written
+            .iter()
+            .filter_map(|(step, written)| whole(written).then_some(*step))
+            .collect();
+        for step in steps {
+            let written = self.written.remove(&step).unwrap_or_default();
+            let contributions: Option<Vec<Vec<u8>>> = written.into_iter().collect();
+            let described = self.root.spilling(step);
+            let sealed = match (described, contributions) {
+                (Some(step), Some(parts)) => {
+                    let described = (&step.record, &step.schema, &step.layout);
+                    spill.seal(described, &parts, wait).map_err(Some)
+                }
+                _ => Err(None),
+            };
+            if let Err(Some(failure)) = &sealed {
+                tracing::error!(step, %failure, "a step could not be spilled");
+            }
+            self.root
+                .spilled(step, sealed.is_ok().then(|| spill.path()));
+        }
     }
 
     fn reach(&mut self) -> Arc<[u8]> {
@@ -263,7 +303,7 @@ impl WriterEngine for StreamWriter {
         let fates = side.root.take_fates();
         admission.length(fates.len());
         for (step, fate) in fates {
-            admission.u64(step).u8(u8::from(fate == Fate::Retire));
+            admission.u64(step).u8(fate.number());
         }
         Ok(Admission::Write(admission.finish()))
     }
@@ -271,9 +311,12 @@ impl WriterEngine for StreamWriter {
     fn begin(
         &mut self,
         head: &StepHead,
-        _schema: &Arc<Schema>,
+        schema: &Arc<Schema>,
         admission: &[u8],
     ) -> Result<(), BeginError> {
+        if self.spill.is_some() {
+            self.schema = Arc::clone(schema);
+        }
         let taken = self.take_admission(admission);
         taken.map_err(|error| {
             let fault = Fault::corrupt("the root's admission", &error);
@@ -299,7 +342,8 @@ impl WriterEngine for StreamWriter {
     ) -> Result<Captured, PutError> {
         let place = self.place.clone().at_step(head.step);
         let (share, stats) = loop {
-            match self.memory.capture(head, puts, &self.copies) {
+            let schema = self.spill.is_some().then_some(&self.schema);
+            match self.memory.capture(head, puts, schema, &self.copies) {
                 Ok(captured) => break captured,
                 Err(Uncaptured::Memory(error)) => {
                     self.make_room(Memory::main_bytes(puts), &error, wait)?;
@@ -308,13 +352,19 @@ impl WriterEngine for StreamWriter {
             }
         };
         let ticket = (!self.ticket_told).then(|| self.endpoint.ticket().to_bytes());
+        let spilled = self.spill.as_mut().map(Spill::take_written);
+        let contribution = Contribution {
+            share,
+            ticket,
+            spilled: spilled.unwrap_or_default(),
+        };
         Ok(Captured {
             stats,
-            contribution: Contribution { share, ticket }.to_bytes(),
+            contribution: contribution.to_bytes(),
         })
     }
 
-    fn seal(&mut self, sealing: &Sealing<'_>, _wait: &Wait) -> Result<(), EndError> {
+    fn seal(&mut self, sealing: &Sealing<'_>, wait: &Wait) -> Result<(), EndError> {
         let head = &sealing.record.head;
         let place = self.place.clone().at_step(head.step);
         let side = self.root().map_err(|fault| fault.at(place.clone()))?;
@@ -329,10 +379,14 @@ impl WriterEngine for StreamWriter {
             layout: Arc::clone(sealing.layout_bytes),
             reach: side.reach(),
             shares,
+            spilled: String::new(),
         };
         side.open = None;
         side.root.seal(head.step, head.time.sim, &bytes, described);
         side.note(head.step.saturating_add(1));
+        if let (Some(spill), Some(side)) = (&mut self.spill, &mut self.root) {
+            side.seal_spilled(spill, sealing.contributions.len(), wait);
+        }
         Ok(())
     }
 
@@ -352,11 +406,16 @@ impl WriterEngine for StreamWriter {
         let endpoint = Arc::clone(&self.endpoint);
         let side = self.root().map_err(|fault| fault.at(place.clone()))?;
         let closed = side.root.close(&endpoint, wait);
+        side.drained = closed.is_ok();
         side.contact = None;
         closed.map_err(|(error, whom)| Fault::wait(error, whom).at(place).into())
     }
 
-    fn close(&mut self, _wait: &Wait) -> Result<(), CloseError> {
+    fn close(&mut self, wait: &Wait) -> Result<(), CloseError> {
+        if let Some(spill) = self.spill.take() {
+            let needed = self.root.as_ref().is_some_and(|side| !side.drained);
+            spill.close(self.root.is_some(), needed, wait);
+        }
         self.to_root = None;
         self.root = None;
         Ok(())
@@ -372,11 +431,17 @@ impl StreamWriter {
             self.root_ticket = Some(ticket.map_err(|error| from.error(error.to_string()))?);
         }
         for _ in 0..from.count(9)? {
-            let (step, retired) = (from.u64()?, from.u8()? != 0);
-            if retired {
-                self.memory.retire(step);
-            } else {
-                self.memory.free(step);
+            let (step, fate) = (from.u64()?, from.u8()?);
+            match Fate::from_number(fate) {
+                Some(Fate::Free) => self.memory.free(step),
+                Some(Fate::Retire) => self.memory.retire(step),
+                Some(Fate::Spill) => {
+                    let wait = Wait::new(self.deadline, &self.interrupt);
+                    if let Some(spill) = &mut self.spill {
+                        self.memory.spill(step, spill, &wait);
+                    }
+                }
+                None => return Err(from.error(format!("no fate {fate}"))),
             }
         }
         from.finish()

@@ -1,5 +1,6 @@
 //! Opening for writing: who has the name, and what this life of the writer is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::super::machine::{Life, PublisherOptions};
 use super::super::memory::Memory;
 use super::super::message::Greeting;
 use super::super::process::{Life as Alive, Process};
+use super::super::spill::{self, Spill};
 use super::root::Root;
 use super::{RootSide, StreamWriter};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
@@ -47,6 +49,8 @@ pub(super) struct Told {
     encrypt: bool,
     pub(super) lease: Duration,
     spin: Duration,
+    /// What the root prepared to spill to; empty where nothing is spilled.
+    spill: Vec<u8>,
 }
 
 impl Told {
@@ -74,6 +78,7 @@ impl Told {
             let after = life.after.map_or(0, |step| step.saturating_add(1));
             encoder.u64(life.epoch).u64(after);
         }
+        encoder.bytes(&self.spill);
         encoder.finish()
     }
 
@@ -98,6 +103,7 @@ impl Told {
                     })
                 })
                 .collect::<Result<_, DecodeError>>()?,
+            spill: from.bytes()?.to_vec(),
             encrypt: options.encrypt,
             lease: options.lease,
             spin: options.spin,
@@ -188,9 +194,16 @@ pub(in super::super) fn prepare(
         Some(path) => Key::load_or_create(path).map_err(|error| failed(&error))?,
         None => Key::generate().map_err(|error| failed(&error))?,
     };
+    let lives = lives(stale.as_ref(), resume, next_step);
+    let epoch = lives.last().map_or(1, |life| life.epoch);
+    let spill = match options.policy {
+        Policy::Spill => spill::prepare(arguments, &spill::dataset_of(arguments.target, epoch))?,
+        _ => Vec::new(),
+    };
     let told = Told {
         instance,
-        lives: lives(stale.as_ref(), resume, next_step),
+        lives,
+        spill,
         next_step,
         stale: stale.as_ref().map(|found| found.identity),
         key,
@@ -239,8 +252,11 @@ fn refuse(options: &Options) -> Result<(), Fault> {
             instead: instead.into(),
         })
     };
-    if options.policy == Policy::Spill || options.spill.is_some() {
-        return unsupported("spill steps", "use `policy = block`, or `staging:`");
+    if options.policy != Policy::Spill && options.spill.is_some() {
+        return unsupported(
+            "spill steps under another policy",
+            "set `policy = spill`, or leave `spill` out",
+        );
     }
     if !options.servers.0.is_empty() {
         return unsupported(
@@ -336,7 +352,16 @@ impl StreamWriter {
             .map_err(|error| at(Fault::io("opening the endpoint", &error)))?;
         let endpoint = Arc::new(endpoint);
         let rank = u32::try_from(arguments.rank).unwrap_or(u32::MAX);
+        let spill = match told.spill.is_empty() {
+            true => None,
+            false => {
+                let dataset = spill::dataset_of(arguments.target, told.life().epoch);
+                Some(Spill::attach(arguments, dataset, &told.spill)?)
+            }
+        };
         let mut writer = Self {
+            spill,
+            schema: Arc::default(),
             info: info(options, &path_of(arguments.target)),
             limit_bytes: options.limit.0,
             deadline: options.deadline,
@@ -363,6 +388,8 @@ impl StreamWriter {
                 noted: Time::default(),
                 looked: Time::now(),
                 successor: None,
+                written: BTreeMap::new(),
+                drained: false,
             });
         }
         Ok(writer)

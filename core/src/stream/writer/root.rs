@@ -7,7 +7,7 @@
 //! The machine is fed by whoever has news: the thread inside a call, or the
 //! endpoint's own when nobody is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use panta_transports::coupling::{Endpoint, Handler, Lost, PeerId, PeerInfo};
@@ -41,10 +41,30 @@ pub(super) enum Fate {
     Free,
     /// It is never used again.
     Retire,
+    /// It may be used again when the step lies in the spill file.
+    Spill,
+}
+
+impl Fate {
+    /// Its byte form.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::Free => 0,
+            Self::Retire => 1,
+            Self::Spill => 2,
+        }
+    }
+
+    /// What a number stands for.
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        [Self::Free, Self::Retire, Self::Spill]
+            .into_iter()
+            .find(|fate| fate.number() == number)
+    }
 }
 
 /// What is known of a sealed step but its bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Described {
     pub(super) record: StepRecord,
     pub(super) schema: Arc<[u8]>,
@@ -53,6 +73,8 @@ pub(super) struct Described {
     pub(super) reach: Arc<[u8]>,
     /// The [`Share`](super::super::slot::Share) of each writer rank.
     pub(super) shares: Vec<u8>,
+    /// The dataset that it lies in, if it is in memory no more.
+    pub(super) spilled: String,
 }
 
 /// A reader group that has joined.
@@ -71,6 +93,7 @@ impl Group {
         let own = Own {
             reach: if known { &[] } else { &step.reach },
             shares: &step.shares,
+            spilled: &step.spilled,
         };
         let own = own.to_bytes();
         if !known {
@@ -93,6 +116,10 @@ struct State {
     actions: Vec<PublisherAction>,
     groups: BTreeMap<PeerId, Group>,
     steps: BTreeMap<u64, Described>,
+    /// Steps that ranks are to write to the spill file, until it has them.
+    spilling: BTreeSet<u64>,
+    /// No step follows that ranks could hear with.
+    closing: bool,
     outcome: Option<Outcome>,
     drained: bool,
     /// What ranks have to hear when the next step begins.
@@ -116,6 +143,8 @@ impl Root {
                 actions: Vec::new(),
                 groups: BTreeMap::new(),
                 steps: BTreeMap::new(),
+                spilling: BTreeSet::new(),
+                closing: false,
                 outcome: None,
                 drained: false,
                 fates: Vec::new(),
@@ -202,6 +231,38 @@ impl Root {
         self.feed(&mut state, PublisherEvent::Sealed { step, time, bytes });
     }
 
+    /// What is known of a step that is being spilled.
+    pub(super) fn spilling(&self, step: u64) -> Option<Described> {
+        let state = self.lock();
+        let known = state.spilling.contains(&step);
+        known.then(|| state.steps.get(&step).cloned()).flatten()
+    }
+
+    /// A step lies in the dataset at `path`; `None`: it is lost.
+    pub(super) fn spilled(&self, step: u64, path: Option<String>) {
+        let mut state = self.lock();
+        if !state.spilling.remove(&step) {
+            return;
+        }
+        let event = match path {
+            Some(_) => PublisherEvent::Spilled { step },
+            None => PublisherEvent::SpillFailed { step },
+        };
+        if let Some(described) = state.steps.get_mut(&step) {
+            described.spilled = path.unwrap_or_default();
+            described.shares = no_shares();
+        }
+        self.feed(&mut state, event);
+    }
+
+    /// No rank will write these any more.
+    fn give_up_spilling(&self, state: &mut State) {
+        for step in std::mem::take(&mut state.spilling) {
+            tracing::error!(step, "a step that was to be spilled is lost: the stream is closed");
+            self.feed(state, PublisherEvent::SpillFailed { step });
+        }
+    }
+
     pub(super) fn abort(&self, step: u64) {
         let mut state = self.lock();
         self.feed(&mut state, PublisherEvent::Aborted { step });
@@ -224,7 +285,10 @@ impl Root {
         wait: &Wait,
     ) -> Result<(), (WaitError, String)> {
         let mut state = self.lock();
+        state.closing = true;
+        self.give_up_spilling(&mut state);
         self.feed(&mut state, PublisherEvent::Closing);
+        self.give_up_spilling(&mut state);
         while !state.drained {
             let until = self.until_tick(&state, wait);
             drop(state);
@@ -324,7 +388,14 @@ impl State {
                 }
                 PublisherAction::Retire { step } => self.fates.push((step, Fate::Retire)),
                 // Nothing is spilled: the policy is refused when the stream is opened.
-                PublisherAction::Free { step } | PublisherAction::Spill { step } => {
+                PublisherAction::Spill { step } => {
+                    self.spilling.insert(step);
+                    if !self.closing {
+                        self.fates.push((step, Fate::Spill));
+                    }
+                    freed = true;
+                }
+                PublisherAction::Free { step } => {
                     self.steps.remove(&step);
                     self.fates.push((step, Fate::Free));
                     freed = true;
@@ -369,6 +440,13 @@ impl State {
             &[&encoder.finish(), &told.announcement(step)],
         );
     }
+}
+
+/// The byte form of the shares of nobody.
+fn no_shares() -> Vec<u8> {
+    let mut encoder = Encoder::default();
+    encoder.length(0);
+    encoder.finish()
 }
 
 fn say(endpoint: Option<&Endpoint>, group: GroupId, message: &[&[u8]]) {
