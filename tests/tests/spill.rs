@@ -103,7 +103,10 @@ fn a_reader_that_comes_to_it_late_gets_every_step_though_few_fit_into_memory() {
                 assert_eq!(step.get_value::<i64>("n").unwrap(), number as i64);
                 let all: ArrayD<f64> = step.get("u", ..).unwrap();
                 assert_eq!(all, whole(number).into_dyn(), "step {number}");
-                if let Some(next) = inp.next_step().unwrap() {
+                if let Some(next) = inp
+                    .next_step()
+                    .unwrap_or_else(|error| panic!("after {number}: {error}"))
+                {
                     step = next.detach();
                 } else {
                     assert_eq!(number + 1, STEPS);

@@ -250,6 +250,7 @@ mod tests {
                 spans: Vec::new(),
             },
             ticket: None,
+            spilled: vec![(7, Some(vec![1, 2])), (8, None)],
         };
         assert_eq!(whole.to_bytes().len(), 25);
         let first = Contribution {
@@ -258,6 +259,7 @@ mod tests {
                 ..Share::default()
             },
             ticket: Some(vec![5; 40]),
+            spilled: Vec::new(),
         };
         for contribution in [whole, first] {
             let bytes = contribution.to_bytes();

@@ -258,7 +258,10 @@ impl Root {
     /// No rank will write these any more.
     fn give_up_spilling(&self, state: &mut State) {
         for step in std::mem::take(&mut state.spilling) {
-            tracing::error!(step, "a step that was to be spilled is lost: the stream is closed");
+            tracing::error!(
+                step,
+                "a step that was to be spilled is lost: the stream is closed"
+            );
             self.feed(state, PublisherEvent::SpillFailed { step });
         }
     }
