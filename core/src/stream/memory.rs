@@ -123,6 +123,12 @@ impl Memory {
         self.arena.allocate(whole(bytes))
     }
 
+    /// Bytes lent for the step that is open.
+    pub(super) fn lent_bytes(&self) -> u64 {
+        let lent = self.lent.iter();
+        lent.map(|lent| lent.extent.bytes() as u64).sum()
+    }
+
     /// Lends memory that holds what was there before: to clear it would cost as much
     /// as to fill it.
     pub(super) fn span(&mut self, bytes: usize) -> Result<(SpanId, NonNull<u8>), RegionError> {

@@ -31,6 +31,9 @@ const SAY_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long it listens before it looks whether another thread let go of a step.
 const LISTEN_LIMIT: std::time::Duration = std::time::Duration::from_millis(20);
 
+/// How long other ranks may take to finish what they read when the root leaves.
+const LEAVE_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// See the module.
 pub(super) struct Link {
     place: Place,
@@ -384,9 +387,21 @@ impl Link {
         }
     }
 
-    /// Leaves the writer, which takes its steps back.
-    pub(super) fn close(&mut self, held: &[u64], _wait: &Wait) {
-        self.feed(SubscriberEvent::Held { steps: held });
+    /// Leaves the writer, which takes its steps back. `own` are those that this rank
+    /// keeps; other ranks are given a while to finish what they are reading.
+    pub(super) fn close(&mut self, own: &[u64], wait: &Wait) {
+        let patience = wait.at_most(LEAVE_LIMIT);
+        loop {
+            self.tell_released();
+            let mut held = self.subscriber.held();
+            let others = held.any(|at| !own.contains(&at.step));
+            drop(held);
+            if !others || self.ended || patience.slice().is_err() {
+                break;
+            }
+            // What comes meanwhile is of no use; that it comes is no reason to wait longer.
+            let _ = self.listen(&patience.at_most(LISTEN_LIMIT));
+        }
         self.feed(SubscriberEvent::Close);
         self.ended = true;
     }

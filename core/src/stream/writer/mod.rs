@@ -48,6 +48,8 @@ pub(super) struct StreamWriter {
     copies: CopyCounter,
     told: Told,
     memory: Memory,
+    /// The step that is open, or was last.
+    step: u64,
     endpoint: Arc<Endpoint>,
     /// Where steps go that find no room, under the policy `spill`.
     spill: Option<Spill>,
@@ -197,17 +199,21 @@ impl StreamWriter {
             let fault = Fault::io(format!("taking {bytes} bytes of memory"), error);
             return Err(fault.at(self.place.clone()).into());
         }
+        let needed = self.memory.lent_bytes().saturating_add(bytes);
         let freed = match &self.root {
-            Some(side) => wait_for_freed(&side.root, &self.endpoint, &held, wait),
-            None => self.ask_root(&held, wait),
+            Some(side) => {
+                side.root.grow(self.step, 0, needed);
+                wait_for_freed(&side.root, &self.endpoint, &held, wait)
+            }
+            None => self.ask_root(needed, &held, wait),
         };
         let freed = freed.map_err(|fault| fault.at(self.place.clone()))?;
         freed.into_iter().for_each(|step| self.memory.free(step));
         Ok(())
     }
 
-    fn ask_root(&mut self, held: &[u64], wait: &Wait) -> Result<Vec<u64>, Fault> {
-        let asked = self.try_ask_root(held, wait);
+    fn ask_root(&mut self, needed: u64, held: &[u64], wait: &Wait) -> Result<Vec<u64>, Fault> {
+        let asked = self.try_ask_root(needed, held, wait);
         asked.map_err(|error| match error {
             CouplingError::NotReady { source, .. } => Fault::wait(
                 source,
@@ -220,7 +226,13 @@ impl StreamWriter {
         })
     }
 
-    fn try_ask_root(&mut self, held: &[u64], wait: &Wait) -> Result<Vec<u64>, CouplingError> {
+    fn try_ask_root(
+        &mut self,
+        needed: u64,
+        held: &[u64],
+        wait: &Wait,
+    ) -> Result<Vec<u64>, CouplingError> {
+        let rank = u32::try_from(self.place.rank.unwrap_or(0)).unwrap_or(u32::MAX);
         if self.to_root.is_none()
             && let Some(ticket) = &self.root_ticket
         {
@@ -231,7 +243,7 @@ impl StreamWriter {
             return Ok(Vec::new());
         };
         let mut question = Encoder::default();
-        question.u64s(held);
+        question.u64(self.step).u32(rank).u64(needed).u64s(held);
         peer.send(&[&question.finish()], Urgency::Now, wait)?;
         let mut answer = Vec::new();
         peer.receive(&mut answer, wait)?;
@@ -317,6 +329,7 @@ impl WriterEngine for StreamWriter {
         if self.spill.is_some() {
             self.schema = Arc::clone(schema);
         }
+        self.step = head.step;
         let taken = self.take_admission(admission);
         taken.map_err(|error| {
             let fault = Fault::corrupt("the root's admission", &error);

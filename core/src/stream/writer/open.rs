@@ -368,6 +368,7 @@ impl StreamWriter {
             interrupt: arguments.interrupt.clone(),
             copies: arguments.copies.clone(),
             memory: Memory::new(arena, rank),
+            step: 0,
             ticket_told: false,
             root: None,
             root_ticket: None,

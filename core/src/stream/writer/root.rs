@@ -19,7 +19,7 @@ use super::super::machine::{
 };
 use super::super::message::{Greeting, Own};
 use crate::announce::Announcer;
-use crate::codec::{Coded, Decoder, Encoder};
+use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::model::StepRecord;
 
 /// What became of a step that was to begin.
@@ -121,6 +121,8 @@ struct State {
     /// No step follows that ranks could hear with.
     closing: bool,
     outcome: Option<Outcome>,
+    /// What each rank reserved for the step that is open.
+    reserved: Vec<u64>,
     drained: bool,
     /// What ranks have to hear when the next step begins.
     fates: Vec<(u64, Fate)>,
@@ -146,6 +148,7 @@ impl Root {
                 spilling: BTreeSet::new(),
                 closing: false,
                 outcome: None,
+                reserved: Vec::new(),
                 drained: false,
                 fates: Vec::new(),
                 wanting: BTreeMap::new(),
@@ -192,6 +195,8 @@ impl Root {
         endpoint.poll();
         let mut state = self.lock();
         state.outcome = None;
+        state.reserved.clear();
+        state.reserved.extend_from_slice(reserve_bytes);
         let admit = PublisherEvent::Admit {
             step,
             reserve_bytes,
@@ -222,6 +227,27 @@ impl Root {
             Some(tick) => wait.at_most(tick.since(Time::now())),
             None => wait.clone(),
         }
+    }
+
+    /// A rank needs more for the step that is open: older steps may go for it.
+    pub(super) fn grow(&self, step: u64, rank: usize, bytes: u64) {
+        self.grow_in(&mut self.lock(), step, rank, bytes);
+    }
+
+    fn grow_in(&self, state: &mut State, step: u64, rank: usize, bytes: u64) {
+        let mut reserved = std::mem::take(&mut state.reserved);
+        if let Some(reserved) = reserved.get_mut(rank) {
+            *reserved = bytes.max(*reserved);
+        }
+        let reserve_bytes = &reserved;
+        self.feed(
+            state,
+            PublisherEvent::Admit {
+                step,
+                reserve_bytes,
+            },
+        );
+        state.reserved = reserved;
     }
 
     /// A step is whole: tells whoever is to be told.
@@ -326,10 +352,17 @@ impl Root {
         }
     }
 
-    /// A rank of the writer names the steps it holds, and waits for some of
-    /// them to be freed.
+    /// A rank of the writer needs more for a step, names the steps it holds, and
+    /// waits for some of them to be freed.
     fn message_of_writer(&self, state: &mut State, peer: PeerId, bytes: &[u8]) {
-        let held = Decoder::new(bytes).u64s().unwrap_or_default();
+        let mut from = Decoder::new(bytes);
+        let mut read =
+            || Ok::<_, DecodeError>((from.u64()?, from.u32()?, from.u64()?, from.u64s()?));
+        // A rank of this very writer; what it says wrong it waits for in vain.
+        let Ok((step, rank, needed, held)) = read() else {
+            return;
+        };
+        self.grow_in(state, step, rank as usize, needed);
         state.wanting.insert(peer, held);
         state.answer_wanting(self.endpoint().as_deref());
     }
@@ -338,7 +371,8 @@ impl Root {
 impl State {
     fn freed_of(&self, steps: &[u64]) -> Vec<u64> {
         let live: Vec<u64> = self.publisher.in_memory().collect();
-        let gone = |step: &&u64| live.binary_search(step).is_err();
+        let retired = |step: &u64| self.fates.contains(&(*step, Fate::Retire));
+        let gone = |step: &&u64| live.binary_search(step).is_err() && !retired(step);
         steps.iter().filter(gone).copied().collect()
     }
 

@@ -23,6 +23,10 @@ impl Publisher {
         reserve_bytes: &[u64],
         actions: &mut Vec<PublisherAction>,
     ) {
+        // A step that is open asks for more: what it had is part of that.
+        if let Some(index) = self.open_step(step) {
+            self.steps.resize(index, &[]);
+        }
         let waiting = Waiting {
             step,
             reserve_bytes: self.steps.list(reserve_bytes),
@@ -68,7 +72,13 @@ impl Publisher {
                 bytes.fill(0);
             }
             let epoch = self.options.life.epoch;
-            self.steps.push(Step::new(step, epoch, State::Open, bytes));
+            match self.open_step(step) {
+                Some(index) => {
+                    self.steps.resize(index, &bytes);
+                    self.steps.give_back(bytes);
+                }
+                None => self.steps.push(Step::new(step, epoch, State::Open, bytes)),
+            }
             actions.push(PublisherAction::Admitted { step });
             return;
         }
@@ -77,7 +87,10 @@ impl Publisher {
             self.steps.give_back(waiting.reserve_bytes);
             return;
         }
+        let is_open = self.open_step(waiting.step).is_some();
         match self.options.policy {
+            // A step that is open is not discarded any more.
+            _ if is_open => self.waiting = Some(waiting),
             Policy::Block | Policy::Spill => {
                 self.tell_blocking(&waiting, actions);
                 self.waiting = Some(waiting);
@@ -89,6 +102,12 @@ impl Publisher {
                 actions.push(PublisherAction::Discard { step });
             }
         }
+    }
+
+    /// Where the step is, if it was admitted and not sealed.
+    fn open_step(&self, step: u64) -> Option<usize> {
+        let index = self.steps.find(step)?;
+        (self.steps.at(index)?.state == State::Open).then_some(index)
     }
 
     /// Whether a step of `reserve_bytes` fits if `going` steps were gone and

@@ -118,10 +118,11 @@ pub enum PublisherEvent<'a> {
         /// How.
         how: Gone,
     },
-    /// The application begins a step. Answered, now or later, by `Admitted`,
-    /// `Discard` or `TooLarge`, unless given up before.
+    /// The application begins a step, or one that is open needs more than it
+    /// reserved. Answered, now or later, by `Admitted`, `Discard` (not one that is
+    /// open) or `TooLarge`, unless given up before.
     Admit {
-        /// Its number, higher than all before.
+        /// Its number, higher than all before, or that of the open one.
         step: u64,
         /// Bytes reserved by each rank.
         reserve_bytes: &'a [u64],
