@@ -83,10 +83,12 @@ fn seeds_that_once_failed_pass() {
 #[test]
 fn without_faults_nobody_is_lost_or_fenced() {
     let base = base();
+    let mut delivered = 0;
     for summary in run_all((0..200).map(|seed| base.wrapping_add(seed)), false) {
         assert_eq!((summary.writer_lost, summary.fenced), (0, 0));
-        assert!(summary.delivered > 0);
+        delivered += summary.delivered;
     }
+    assert!(delivered > 2_000);
 }
 
 #[test]

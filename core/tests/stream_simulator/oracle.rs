@@ -394,7 +394,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// The stream has ended for a group that must have got everything.
+    /// The stream has ended for a group that must have got everything after
+    /// `last`, the last that it was given or that was sealed when it joined.
     pub fn ends(&self, last: Option<u64>, expected: &Expected) -> Verdict {
         if self.distributed() || !self.lossless() {
             return Ok(());

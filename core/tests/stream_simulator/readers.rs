@@ -363,7 +363,9 @@ impl World {
             }
             SubscriberAction::Trimmed { .. } => {
                 self.oracle.trimmed += 1;
-                self.readers[index].holes_to = self.oracle.newest();
+                let newest = self.oracle.newest();
+                let reader = &mut self.readers[index];
+                reader.holes_to = reader.holes_to.max(newest);
                 self.after_us(0, Event::Act(index, life));
             }
             SubscriberAction::RolledBack { to } => self.goes_back(index, to),
@@ -443,7 +445,8 @@ impl World {
         }
         reader.owed_rollback = false;
         reader.strict = false;
-        reader.last = to.map(|step| Position { epoch: 0, step });
+        let epoch = reader.epoch;
+        reader.last = to.map(|step| Position { epoch, step });
         let life = reader.life;
         self.after_us(0, Event::Act(index, life));
     }
@@ -455,14 +458,21 @@ impl World {
                 "reader {index} ends before it was given everything"
             ));
         }
-        let last = self.readers[index].last.map(|last| last.step);
+        let reader = &self.readers[index];
+        let last = reader.last.map(|last| last.step).max(reader.holes_to);
         let newest = self.links.values().rev().find(|link| link.reader == index);
         if let Some(link) = newest
             && !self.readers[index].plan.latest_only
             && link.epoch == self.writer.epoch
         {
             let verdict = self.oracle.ends(last, &link.expected);
+            let left = link.expected.steps.clone();
             self.check(verdict);
+            if !left.is_empty() {
+                self.fail(format!(
+                    "reader {index} ends, {left:?} were held when it joined"
+                ));
+            }
         }
         self.leave(index);
     }

@@ -514,7 +514,7 @@ impl Publisher {
             self.claimed_bytes = self.claimed_bytes.saturating_sub(step.fullest_bytes);
         }
         if let Some(group) = self.groups.get_mut(slot) {
-            group.claims -= 1;
+            group.claims = group.claims.saturating_sub(1);
         }
         true
     }
@@ -610,21 +610,29 @@ impl Publisher {
     /// Says when everything is over: to groups that were told of everything,
     /// and to the driver.
     fn drain(&mut self, actions: &mut Vec<PublisherAction>) {
-        let mut drained = true;
         // Where steps are distributed, a group inherits what another has not seen
         // when it is lost; who waits has seen all it was told of.
         let shares = self.options.distribution != Distribution::All;
-        let is_busy = |group: &Group| shares && group.claims > 0 && !group.waits;
-        let busy = self.groups.iter().filter(|(_, group)| is_busy(group));
-        let busy = busy.count();
+        let (mut untold, mut busy) = (GroupSet::default(), GroupSet::default());
         for slot in self.groups.slots() {
-            let told = self.next_pending(slot).is_none();
-            let last = self.newest;
+            let is_untold = self.next_pending(slot).is_some();
+            if is_untold {
+                untold.insert(slot);
+            }
+            let holds = |group: &Group| group.claims > 0 && !group.waits;
+            if shares && (is_untold || self.groups.get(slot).is_some_and(holds)) {
+                busy.insert(slot);
+            }
+        }
+        let (mut drained, last) = (true, self.newest);
+        for slot in self.groups.slots() {
+            let mut others = busy;
+            others.remove(slot);
+            let over =
+                (!untold.has(slot) && others.is_empty()) || self.planted.has(Mutant::CloseEarly);
             let Some(group) = self.groups.get_mut(slot) else {
                 continue;
             };
-            let others_are_done = busy == usize::from(is_busy(group));
-            let over = (told && others_are_done) || self.planted.has(Mutant::CloseEarly);
             drained &= over && group.claims == 0;
             if over && !group.closed {
                 group.closed = true;

@@ -14,11 +14,19 @@ use crate::engine::Start;
 use panta_transports::time::Time;
 use std::collections::BTreeMap;
 
+/// A named reading position.
+#[derive(Debug)]
+struct Cursor {
+    /// The last position committed, or none yet.
+    at: Option<Position>,
+    /// The lowest step that it may still want.
+    from: u64,
+}
+
 /// Where named reading positions stand.
 #[derive(Debug)]
 pub(super) struct Cursors {
-    /// The last position committed, or none yet.
-    positions: BTreeMap<String, Option<Position>>,
+    positions: BTreeMap<String, Cursor>,
     /// No cursor needs a step below.
     floor: u64,
 }
@@ -27,14 +35,13 @@ impl Cursors {
     pub(super) fn new(options: &PublisherOptions) -> Self {
         let mut positions = BTreeMap::new();
         for (name, at) in options.cursors.iter().take(MAX_CURSORS) {
-            let stands = match back_to(options, *at) {
-                None => Some(*at),
-                Some(to) => to.map(|step| Position {
-                    epoch: at.epoch,
-                    step,
-                }),
+            let stands = back_to(options, *at).unwrap_or(Some(at.step));
+            let epoch = at.epoch;
+            let cursor = Cursor {
+                at: stands.map(|step| Position { epoch, step }),
+                from: stands.map_or(0, |step| step.saturating_add(1)),
             };
-            positions.insert(name.clone(), stands);
+            positions.insert(name.clone(), cursor);
         }
         let mut cursors = Self {
             positions,
@@ -49,22 +56,19 @@ impl Cursors {
     }
 
     fn find_floor(&mut self) {
-        let wanted = |at: &Option<Position>| at.map_or(0, |at| at.step.saturating_add(1));
-        self.floor = self
-            .positions
-            .values()
-            .map(wanted)
-            .min()
-            .unwrap_or(u64::MAX);
+        let wanted = self.positions.values().map(|cursor| cursor.from);
+        self.floor = wanted.min().unwrap_or(u64::MAX);
     }
 
-    /// Makes sure that there is such a cursor; false if there are too many.
-    fn open(&mut self, name: &str) -> bool {
+    /// Makes sure that there is such a cursor, a new one at `from`; false if
+    /// there are too many.
+    fn open(&mut self, name: &str, from: u64) -> bool {
         if !self.positions.contains_key(name) {
             if self.positions.len() >= MAX_CURSORS || name.len() > MAX_NAME_BYTES {
                 return false;
             }
-            self.positions.insert(name.to_owned(), None);
+            self.positions
+                .insert(name.to_owned(), Cursor { at: None, from });
             self.find_floor();
         }
         true
@@ -164,8 +168,10 @@ impl Publisher {
             return Err(RefusedWhy::OldEpoch);
         }
         let slot = self.groups.insert(group).ok_or(RefusedWhy::TooManyGroups)?;
+        let oldest = self.steps.iter().next().map(|step| step.number);
+        let from = oldest.or(self.newest).unwrap_or_default();
         if let Start::Cursor(name) = &join.start
-            && !self.cursors.open(name)
+            && !self.cursors.open(name, from)
         {
             self.groups.remove(slot);
             return Err(RefusedWhy::TooManyCursors);
@@ -221,8 +227,8 @@ impl Publisher {
                     beginning.trimmed = self.gone_time.is_some_and(|gone| gone >= *time);
                 }
                 Start::Cursor(name) => {
-                    if let Some(Some(at)) = self.cursors.positions.get(name) {
-                        beginning.from = at.step.saturating_add(1);
+                    if let Some(cursor) = self.cursors.positions.get(name) {
+                        beginning.from = cursor.from;
                         beginning.trimmed = gone_from(beginning.from);
                     }
                 }
@@ -355,14 +361,17 @@ impl Publisher {
         let known = self.newest.is_some_and(|newest| at.step <= newest)
             && at.epoch <= self.options.life.epoch
             && back_to(&self.options, at).is_none();
-        let remembered = known && self.cursors.open(cursor);
+        let remembered = known && self.cursors.open(cursor, 0);
         if remembered {
             let mut stands = at;
             if self.planted.has(Mutant::CommitTooFar) {
                 stands.step += 1;
             }
-            if let Some(position) = self.cursors.positions.get_mut(cursor) {
-                *position = (*position).max(Some(stands));
+            if let Some(position) = self.cursors.positions.get_mut(cursor)
+                && position.at < Some(stands)
+            {
+                position.at = Some(stands);
+                position.from = stands.step.saturating_add(1);
             }
             self.cursors.find_floor();
             actions.push(PublisherAction::Remember {
