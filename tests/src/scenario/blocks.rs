@@ -19,6 +19,11 @@ pub fn again(stage: &mut Stage) {
     pair(stage, "blocks::again", (3, 2));
 }
 
+/// The decomposition changes and comes back: what was told is not told again.
+pub fn locked(stage: &mut Stage) {
+    pair(stage, "blocks::locked", (3, 2));
+}
+
 /// Three levels of patches that change every step, the level of each beside it.
 pub fn amr(stage: &mut Stage) {
     pair(stage, "blocks::amr", (3, 2));
@@ -133,6 +138,68 @@ pub fn again_reader(part: &Part) {
         seen += 1;
     }
     assert_eq!(seen, AGAIN_STEPS);
+}
+
+/// What each step cost, of `total` after each.
+fn costs(total: &[u64]) -> Vec<u64> {
+    let before = std::iter::once(&0).chain(total);
+    total
+        .iter()
+        .zip(before)
+        .map(|(now, then)| now - then)
+        .collect()
+}
+
+/// Of the steps A A A B B B A A A: the third layout costs nothing, whoever counts.
+fn check_costs(total: &[u64]) {
+    let costs = costs(total);
+    let (unchanged, again) = (costs[1], [costs[2], costs[7], costs[8]]);
+    assert_eq!(again, [unchanged; 3], "{costs:?}");
+    assert!(costs[0] > unchanged && costs[3] > unchanged, "{costs:?}");
+    // To name the layout costs a little where names are all that is sent.
+    assert!(costs[6] < costs[3], "{costs:?}");
+    assert!(costs[6] <= unchanged + 64, "{costs:?}");
+}
+
+/// Cut by rows, by columns, by rows, three steps each; nothing is defined any more.
+pub fn locked_writer(part: &Part) {
+    let mut out = part.writer();
+    let u = out.define::<i32>("u", Shape::global(SHAPE)).unwrap();
+    out.freeze_definitions();
+    let mut total = Vec::new();
+    for number in 0..AGAIN_STEPS {
+        let cut = (number / 3 % 2) as usize;
+        let (start, count) = grid::slab(&SHAPE, cut, part.rank, part.size);
+        let own = cells::block::<i32>("u", number, &SHAPE, &start, &count);
+        let step = out.begin_step(time(number)).unwrap();
+        step.put(u, &start, &own).unwrap();
+        step.end().unwrap();
+        total.push(out.metadata_bytes());
+    }
+    check_costs(&total);
+    let error = out.define::<i32>("v", Shape::global(SHAPE)).unwrap_err();
+    assert!(error.to_string().contains('v'), "{error}");
+    out.close().unwrap();
+}
+
+/// The same selection each step: right data, and what the writer saw is seen here, too.
+pub fn locked_reader(part: &Part) {
+    let mut inp = part.reader();
+    let mut total = Vec::new();
+    loop {
+        let before = inp.metadata_bytes();
+        let Some(step) = inp.next_step().unwrap() else {
+            break;
+        };
+        let (start, count) = grid::slab(&SHAPE, 1, part.rank, part.size);
+        let read: ArrayD<i32> = step.get("u", (&start, &count)).unwrap();
+        cells::check("u", step.number(), &SHAPE, &start, read.view());
+        drop(step);
+        let step_bytes = inp.metadata_bytes() - before;
+        total.push(total.last().copied().unwrap_or(0) + step_bytes);
+    }
+    assert_eq!(total.len() as u64, AGAIN_STEPS);
+    check_costs(&total);
 }
 
 const LEVELS: u64 = 3;

@@ -35,7 +35,7 @@ roles! {
         planes_writer planes_reader;
     arrays: joined_writer joined_reader local_writer local_reader shapes_writer shapes_reader
         attributes_writer attributes_reader ghosts_writer ghosts_reader;
-    blocks: empty_writer empty_reader again_writer again_reader amr_writer amr_reader
+    blocks: empty_writer empty_reader again_writer again_reader locked_writer locked_reader amr_writer amr_reader
         ragged_writer ragged_reader holes_writer holes_reader overlap_writer overlap_reader;
     groups: plain_writer plain_reader early_reader dropping_writer dropping_reader
         two_streams_writer two_streams_reader both_ways;
