@@ -1,0 +1,60 @@
+/* Times put and get of 1 KiB through C; see main.rs. Prints nanoseconds of both. */
+#define _POSIX_C_SOURCE 199309L
+#include <panta.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { CELLS = 128, CALLS = 20000 };
+
+static void check(panta_status status)
+{
+    if (status == PANTA_OK)
+        return;
+    fprintf(stderr, "%s\n", panta_error_message());
+    exit(1);
+}
+
+static double now_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return 1e9 * (double)time.tv_sec + (double)time.tv_nsec;
+}
+
+int main(int argc, char **argv)
+{
+    static double field[CELLS];
+    int64_t count[1] = {CELLS}, start[1] = {0};
+    panta_writer *out;
+    panta_variable u;
+    panta_reader *in;
+    panta_step *step;
+    panta_definition definition = panta_local("u", PANTA_F64, 1);
+    if (argc < 2)
+        return 2;
+    check(panta_writer_open(argv[1], NULL, NULL, &out));
+    check(panta_define(out, &definition, &u));
+    check(panta_begin_step(out, 0, NULL));
+    double began = now_ns();
+    for (int i = 0; i < CALLS; i++) {
+        panta_buffer buffer = panta_dense(field, PANTA_F64, 1, count);
+        check(panta_put(out, u, NULL, &buffer));
+    }
+    double put = (now_ns() - began) / CALLS;
+    check(panta_end_step(out, NULL));
+    check(panta_writer_close(out));
+    check(panta_reader_open(argv[1], NULL, NULL, &in));
+    check(panta_next_step(in, PANTA_CONFIGURED, &step));
+    began = now_ns();
+    for (int i = 0; i < CALLS; i++) {
+        panta_buffer buffer = panta_dense(field, PANTA_F64, 1, count);
+        panta_selection box = panta_box(1, start, count);
+        box.block = 0;
+        check(panta_get(step, "u", &box, &buffer));
+    }
+    double get = (now_ns() - began) / CALLS;
+    check(panta_reader_close(in));
+    printf("%.0f %.0f\n", put, get);
+    return 0;
+}
