@@ -250,16 +250,16 @@ mod tests {
                 spans: Vec::new(),
             },
             ticket: None,
-            spilled: vec![(7, Some(vec![1, 2])), (8, None)],
+            spilled: Vec::new(),
         };
-        assert_eq!(whole.to_bytes().len(), 25);
+        assert_eq!(whole.to_bytes().len(), 29);
         let first = Contribution {
             share: Share {
                 spans: vec![(0, spot(1, 2)), (9, spot(2, 1))],
                 ..Share::default()
             },
             ticket: Some(vec![5; 40]),
-            spilled: Vec::new(),
+            spilled: vec![(7, Some(vec![1, 2])), (8, None)],
         };
         for contribution in [whole, first] {
             let bytes = contribution.to_bytes();

@@ -90,7 +90,10 @@ impl Publisher {
         let is_open = self.open_step(waiting.step).is_some();
         match self.options.policy {
             // A step that is open is not discarded any more.
-            _ if is_open => self.waiting = Some(waiting),
+            _ if is_open => {
+                self.tell_blocking(&waiting, actions);
+                self.waiting = Some(waiting);
+            }
             Policy::Block | Policy::Spill => {
                 self.tell_blocking(&waiting, actions);
                 self.waiting = Some(waiting);
