@@ -195,7 +195,7 @@ impl Coded for Contribution {
             return Err(from.error(format!("a ticket of more than {MAX_TICKET_BYTES} bytes")));
         }
         let ticket = (!ticket.is_empty()).then(|| ticket.to_vec());
-        let spilled = (0..from.count(17)?)
+        let spilled = (0..from.count(13)?)
             .map(|_| {
                 let (step, well) = (from.u64()?, from.u8()? != 0);
                 let contribution = from.bytes()?;
