@@ -28,6 +28,10 @@ use crate::time::{Time, Wait, WaitError};
 /// descriptor, or a read that could not be posted yet.
 const NAP: Duration = Duration::from_micros(200);
 
+/// How long the other reads of a call may take to end after one has failed: those
+/// of a target that died may never do.
+const COMPANIONS_LIMIT: Duration = Duration::from_millis(500);
+
 /// How much longer than its deadline a call takes at most, with the provider
 /// `tcp`, to let reads end that are under way.
 const TCP_END_LIMIT: Duration = Duration::from_millis(20);
@@ -282,6 +286,7 @@ struct Reading<'r, 'p, 'm> {
 impl Reading<'_, '_, '_> {
     fn run(mut self, wait: &Wait) -> Result<(), FabricError> {
         let mut spin_end = None;
+        let mut after_failure = None;
         loop {
             let mut moved = false;
             let mut blocked = false;
@@ -296,7 +301,11 @@ impl Reading<'_, '_, '_> {
             if pending == 0 && posted {
                 return self.failed.take().map_or(Ok(()), Err);
             }
-            let slice = match wait.slice() {
+            let now_waits = match self.failed {
+                Some(_) => after_failure.get_or_insert_with(|| wait.at_most(COMPANIONS_LIMIT)),
+                None => wait,
+            };
+            let slice = match now_waits.slice() {
                 Ok(slice) => slice,
                 Err(source) => return Err(self.give_up(source)),
             };

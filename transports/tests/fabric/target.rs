@@ -39,7 +39,7 @@ pub(crate) fn options(provider: &str) -> FabricOptions {
 /// A running target.
 pub(crate) struct Target {
     child: Child,
-    orders: ChildStdin,
+    orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     pub(crate) address: FabricAddress,
     pub(crate) memory: RemoteMemory,
@@ -67,7 +67,7 @@ impl Target {
         let memory = RemoteMemory::from_bytes(unhex(memory).try_into().unwrap());
         Self {
             child,
-            orders,
+            orders: Some(orders),
             answers,
             address,
             memory,
@@ -76,7 +76,7 @@ impl Target {
 
     /// Gives an order and waits until it was carried out.
     pub(crate) fn order(&mut self, order: &str) -> String {
-        writeln!(self.orders, "{order}").unwrap();
+        writeln!(self.orders.as_ref().unwrap(), "{order}").unwrap();
         answer(&mut self.answers)
     }
 
@@ -93,9 +93,20 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // One that is gone already needs no more.
-        let _ = self.child.kill();
+        // It ends with its input; one that was stopped can then.
+        drop(self.orders.take());
+        let pid = self.child.id();
+        // While it was not waited for, the number is its own.
+        if let Ok(None) = self.child.try_wait() {
+            self.signal(Signal::CONT);
+        }
         let _ = self.child.wait();
+        // What the provider `shm` leaves of one that was killed would be in the
+        // way of a later process with its number.
+        for index in 0..4 {
+            let _ = std::fs::remove_file(format!("/dev/shm/{pid}:0:{index}"));
+            let _ = std::fs::remove_file(format!("/dev/shm/{pid}:{index}"));
+        }
     }
 }
 

@@ -19,8 +19,10 @@ mod software;
 mod ticket;
 mod trial;
 
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::arguments::DoctorArguments;
 use crate::error::CommandError;
@@ -62,14 +64,28 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<(), CommandError> {
     }
 }
 
+/// How long the other side may take to end by itself, which leaves nothing behind.
+const END_LIMIT: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
+
 /// The other side of a trial within this machine; ended with this value.
-struct Other(Child);
+struct Other {
+    child: Child,
+    /// Comes to its end when the process does.
+    output: Option<ChildStdout>,
+}
 
 impl Drop for Other {
     fn drop(&mut self) {
+        if let Some(output) = &self.output {
+            // However long that took, it is over then.
+            let _ = poll(&mut [PollFd::new(output, PollFlags::IN)], Some(&END_LIMIT));
+        }
         // One that has ended already needs no more.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -93,11 +109,15 @@ fn start_other() -> Result<(Other, DoctorTicket), String> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("a second process cannot be started: {error}"))?;
-    let mut other = Other(child);
-    let output = other.0.stdout.take().ok_or("it has no output")?;
+    let mut other = Other {
+        child,
+        output: None,
+    };
+    let mut output = BufReader::new(other.child.stdout.take().ok_or("it has no output")?);
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line)
-        .map_err(|error| error.to_string())?;
+    let read = output.read_line(&mut line);
+    read.map_err(|error| error.to_string())?;
+    other.output = Some(output.into_inner());
     let ticket = line.split_whitespace().last();
     let ticket = ticket.ok_or("a second process said nothing and ended")?;
     Ok((other, ticket.parse()?))
