@@ -71,6 +71,13 @@ impl AppendLock {
 impl Drop for AppendLock {
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
+        // To close it is not enough: a child that is about to run another program has
+        // the description too, until it does.
+        let _ = control(
+            &self.file,
+            libc::F_OFD_SETLK,
+            &mut whole_file(libc::F_UNLCK),
+        );
     }
 }
 

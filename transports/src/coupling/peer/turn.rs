@@ -7,8 +7,15 @@ use crate::time::{Wait, WaitError};
 /// Who is in it has the turn.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
-    is_taken: Mutex<bool>,
+    state: Mutex<State>,
     is_free: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_taken: bool,
+    /// Threads that sleep for it: to wake nobody is a system call, too.
+    waiting: usize,
 }
 
 /// Gives the turn back when dropped.
@@ -17,25 +24,27 @@ pub(super) struct TurnGuard<'t>(&'t Turn);
 
 impl Turn {
     pub(super) fn take(&self, wait: &Wait) -> Result<TurnGuard<'_>, WaitError> {
-        let mut is_taken = self.is_taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while *is_taken {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.is_taken {
             let slice = wait.slice()?;
-            let woken = self.is_free.wait_timeout(is_taken, slice);
-            is_taken = woken.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting += 1;
+            let woken = self.is_free.wait_timeout(state, slice);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
         }
-        *is_taken = true;
+        state.is_taken = true;
         Ok(TurnGuard(self))
     }
 }
 
 impl Drop for TurnGuard<'_> {
     fn drop(&mut self) {
-        let mut is_taken = self
-            .0
-            .is_taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *is_taken = false;
-        self.0.is_free.notify_one();
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_taken = false;
+        let somebody_waits = state.waiting > 0;
+        drop(state);
+        if somebody_waits {
+            self.0.is_free.notify_one();
+        }
     }
 }
