@@ -43,7 +43,7 @@ use crate::config::{Engine, Interface, Options};
 use crate::engine::{
     EngineFactory, OpenArguments, PreparedWriter, ReaderEngine, Resume, Start, WriterEngine,
 };
-use crate::error::OpenError;
+use crate::error::{Fault, OpenError, Place};
 
 /// Where endpoints listen.
 fn interfaces(options: &Options) -> Vec<InterfaceChoice> {
@@ -60,6 +60,18 @@ fn choice_of(interface: &Interface) -> InterfaceChoice {
             prefix_bits: *bits,
         },
     }
+}
+
+/// An address in place of a contact file is not taken yet, on either side.
+fn refuse_address(options: &Options) -> Result<(), Fault> {
+    if options.servers.0.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::Unsupported {
+        engine: "stream".into(),
+        what: "meet at an address that is given".into(),
+        instead: "leave it out: name interfaces with `interface`, and let readers find the contact file (`contact` says where)".into(),
+    })
 }
 
 /// Opens `stream:` streams.
@@ -89,9 +101,11 @@ impl EngineFactory for StreamEngine {
 
     fn prepare_reader(
         &self,
-        _arguments: &OpenArguments<'_>,
+        arguments: &OpenArguments<'_>,
         _start: &Start,
     ) -> Result<Vec<u8>, OpenError> {
+        let refused = refuse_address(&arguments.target.options);
+        refused.map_err(|fault| fault.at(Place::stream(arguments.stream)))?;
         // The root finds the writer when it attaches; its ranks need nothing from it.
         Ok(Vec::new())
     }

@@ -258,13 +258,7 @@ fn refuse(options: &Options) -> Result<(), Fault> {
             "set `policy = spill`, or leave `spill` out",
         );
     }
-    if !options.servers.0.is_empty() {
-        return unsupported(
-            "listen on an address that is given",
-            "name interfaces with `interface`, and let readers use the contact file",
-        );
-    }
-    Ok(())
+    super::super::refuse_address(options)
 }
 
 /// How an endpoint is opened with these parameters.
