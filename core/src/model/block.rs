@@ -123,21 +123,40 @@ macro_rules! scan_integers {
     }};
 }
 
+/// Elements that are looked at side by side: each lane has a smallest and largest of its
+/// own, so that no comparison waits for the one before.
+const LANES: usize = 16;
+
 macro_rules! scan_floats {
     ($self:ident, $bytes:ident, $rust:ty) => {{
-        let (mut min, mut max) = (<$rust>::INFINITY, <$rust>::NEG_INFINITY);
-        let mut nans = 0_u64;
-        let mut numbers = false;
-        for raw in $bytes.chunks_exact(size_of::<$rust>()) {
+        const WIDTH: usize = size_of::<$rust>();
+        let (mut min, mut max) = ([<$rust>::INFINITY; LANES], [<$rust>::NEG_INFINITY; LANES]);
+        let mut nans = [0_u64; LANES];
+        let mut look = |lane: usize, raw: &[u8]| {
             let value = <$rust>::from_le_bytes(raw.try_into().unwrap_or_default());
-            min = if value < min { value } else { min };
-            max = if value > max { value } else { max };
-            nans += u64::from(value.is_nan());
-            numbers |= !value.is_nan();
+            min[lane] = if value < min[lane] { value } else { min[lane] };
+            max[lane] = if value > max[lane] { value } else { max[lane] };
+            nans[lane] += u64::from(value.is_nan());
+        };
+        let mut groups = $bytes.chunks_exact(WIDTH * LANES);
+        for group in &mut groups {
+            for (lane, raw) in group.chunks_exact(WIDTH).enumerate() {
+                look(lane, raw);
+            }
         }
+        for raw in groups.remainder().chunks_exact(WIDTH) {
+            look(0, raw);
+        }
+        let nans = nans.iter().sum::<u64>();
         $self.nans += nans;
-        if numbers {
-            $self.merge(Number::Float(f64::from(min)), Number::Float(f64::from(max)));
+        if nans < ($bytes.len() / WIDTH) as u64 {
+            let min = min.into_iter().fold(<$rust>::INFINITY, <$rust>::min);
+            let max = max.into_iter().fold(<$rust>::NEG_INFINITY, <$rust>::max);
+            // Of two zeros the lanes would say which: there is one.
+            $self.merge(
+                Number::Float(f64::from(min) + 0.0),
+                Number::Float(f64::from(max) + 0.0),
+            );
         }
     }};
 }
@@ -234,6 +253,35 @@ mod tests {
                 nans: 2
             })
         );
+    }
+
+    #[test]
+    fn floats_in_every_lane_are_seen_and_zeros_have_no_sign() {
+        for place in 0..3 * LANES + 5 {
+            let mut values = vec![1.5_f32; 3 * LANES + 5];
+            values[place] = -7.0;
+            values[(place + 1) % (3 * LANES + 5)] = 9.0;
+            values[(place + 2) % (3 * LANES + 5)] = f32::NAN;
+            let bytes: Vec<u8> = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+            let mut builder = StatsBuilder::new(DType::F32);
+            builder.add(&bytes);
+            let expected = Stats {
+                min: Number::Float(-7.0),
+                max: Number::Float(9.0),
+                nans: 1,
+            };
+            assert_eq!(builder.finish(), Some(expected), "{place}");
+        }
+        let mut builder = StatsBuilder::new(DType::F64);
+        builder.add(&(-0.0_f64).to_le_bytes());
+        let Some(Stats {
+            min: Number::Float(min),
+            ..
+        }) = builder.finish()
+        else {
+            panic!("a zero is a number");
+        };
+        assert!(min.is_sign_positive());
     }
 
     #[test]
