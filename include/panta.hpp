@@ -502,6 +502,7 @@ public:
     }
 
     // Memory of the transport to compute a block into, until end() is called.
+    // Write every element: it holds zeros, or the values of an earlier step.
     template <typename T> Returned<View<T>> span(Variable<T> variable, const Extents &start, Extents count)
     {
         void *memory = nullptr;
