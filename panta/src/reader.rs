@@ -124,7 +124,9 @@ pub struct StepView<'r> {
 }
 
 impl StepView<'_> {
-    /// Keeps the step beyond the reader's next one.
+    /// Keeps the step beyond the reader's next one, and beyond the reader, for as long as
+    /// every rank of the group runs: when one has ended, the group has, and the writer may
+    /// take back what it had promised to it. A `get` is an error then.
     #[must_use]
     pub fn detach(self) -> Snapshot {
         self.snapshot

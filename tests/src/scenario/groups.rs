@@ -1,8 +1,11 @@
 //! Who takes part, and how they leave: early, without a word, in two streams
 //! at once, in both directions.
 
+use std::time::Duration;
+
 use ndarray::ArrayD;
 use panta::{Reader, Shape, Snapshot, Start, StepTime, Writer};
+use panta_transports::time::Wait;
 
 use crate::cells;
 use crate::grid;
@@ -155,6 +158,7 @@ pub fn dropping_writer(part: &Part) {
 
 /// Is dropped after its step.
 pub fn dropping_reader(part: &Part) {
+    let mut comm = part.comm();
     let mut inp = part.reader();
     get_slab(&mut inp, "u", part).unwrap();
     let step = inp.next_step().unwrap().unwrap();
@@ -162,6 +166,9 @@ pub fn dropping_reader(part: &Part) {
     drop(inp);
     let read: ArrayD<f64> = kept.get("u", ..).unwrap();
     cells::check("u", kept.number(), &SHAPE, &[0, 0], read.view());
+    // What one rank keeps, the writer may take back when another has ended.
+    let wait = Wait::for_at_most(Duration::from_secs(60));
+    comm.allgather(&[], &wait).unwrap();
 }
 
 fn urls(part: &Part) -> (&str, &str) {

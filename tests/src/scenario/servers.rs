@@ -77,8 +77,13 @@ pub fn dead_reader_blocks(stage: &mut Stage) {
 /// A reader that keeps steps until its limit, and waits for more, is told so.
 pub fn views_to_the_limit(stage: &mut Stage) {
     let url = stage.url_with("kept", &stage.room_for_three(1));
-    let writer = stage.start("groups::plain_writer", 1, &url, &[("steps", 8)]);
+    let writer = stage.start("death::told_writer", 1, &url, &[]);
+    stage.tell(writer, 0, "write 0");
     let reader = stage.start("servers::keeping_reader", 1, &url, &[]);
+    // Before it is there, nothing would keep the first steps for it.
+    stage.heard(reader, 0, "keeping 0");
+    stage.tell(writer, 0, "write 7");
+    stage.tell(writer, 0, "close");
     stage.ended(reader);
     stage.ended(writer);
 }
@@ -91,6 +96,7 @@ pub fn keeping_reader(part: &Part) {
         let step = inp.next_step().unwrap().unwrap();
         assert_eq!(step.number(), number);
         kept.push(step.detach());
+        part.say(format_args!("keeping {number}"));
     }
     // It is told at the end of its wait: another rank might let go in between.
     match inp.next_step_within(Duration::from_millis(500)).map(drop) {
