@@ -502,6 +502,10 @@ module panta
          integer(c_int32_t), value :: status
          character(kind=c_char), intent(in) :: message(*)
       end function
+      subroutine c_explain(words) bind(C, name='panta_explain')
+         import :: c_char
+         character(kind=c_char), intent(in) :: words(*)
+      end subroutine
       integer(c_int) function c_comm_solo(comm) bind(C, name='panta_comm_solo')
          import :: c_int, c_ptr
          type(c_ptr), intent(out) :: comm
@@ -805,6 +809,15 @@ contains
          write (error_unit, '(a)') panta_error_message()
          error stop 1
       end if
+   end subroutine
+
+   ! The same where a block or put is asked for by its place.
+   subroutine settle_place(status, ierr)
+      integer(c_int), intent(in) :: status
+      integer, intent(out), optional :: ierr
+      if (status == PANTA_ERROR_NO_SUCH_BLOCK) &
+         call c_explain(to_c(' (counted from 0; from Fortran count from 1)'))
+      call panta_settle(status, ierr)
    end subroutine
 
    ! The version of the library that runs.
@@ -1903,7 +1916,7 @@ contains
       call from_c_order(given%start, given%dimensions, 1_c_int64_t, info%start)
       call from_c_order(given%count, given%dimensions, 0_c_int64_t, info%count)
       info%stats = stats_of(given%stats)
-      call panta_settle(status, ierr)
+      call settle_place(status, ierr)
    end subroutine
 
    subroutine settle_attribute(status, given, attribute, ierr)
@@ -2194,7 +2207,7 @@ contains
       length = 0
       status = c_get_text(step%handle, to_c(name), at, found, length)
       call copy_text(found, length, text)
-      call panta_settle(status, ierr)
+      call settle_place(status, ierr)
    end subroutine
 
    ! Begins several reads that are done together.
@@ -2239,7 +2252,7 @@ contains
                            int(block - 1, c_int64_t), buffer, view%handle)
       memory = buffer%data
       call from_c_order(buffer%count, buffer%dimensions, 0_c_int64_t, count)
-      call panta_settle(status, ierr)
+      call settle_place(status, ierr)
    end subroutine
 
    ! Gives the memory of a view back.

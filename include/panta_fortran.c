@@ -218,6 +218,17 @@ static void say_place(char *words, const char *what, int64_t dimensions, const i
     snprintf(words + used, WORDS_BYTES - used, ")");
 }
 
+/* Ends an explanation whose `words` speak of Fortran's arguments. */
+static panta_status in_fortran(panta_status status, char words[WORDS_BYTES])
+{
+    strncat(words,
+            " (Fortran counts from 1 and lists the fastest dimension first; what stands "
+            "before counts from 0 and lists the slowest first)",
+            WORDS_BYTES - strlen(words) - 1);
+    panta_explain(words);
+    return status;
+}
+
 /* Adds to the library's error what its caller knows the arguments as. */
 static panta_status explain(panta_status status, const panta_buffer *buffer,
                             const fortran_place *start, const fortran_place *count)
@@ -225,7 +236,8 @@ static panta_status explain(panta_status status, const panta_buffer *buffer,
     char words[WORDS_BYTES] = "; `array` is ";
     int64_t shape[PANTA_MAX_DIMS];
     if (status != PANTA_ERROR_DTYPE && status != PANTA_ERROR_SHAPE &&
-        status != PANTA_ERROR_SELECTION && status != PANTA_ERROR_NOT_COVERED)
+        status != PANTA_ERROR_SELECTION && status != PANTA_ERROR_NOT_COVERED &&
+        status != PANTA_ERROR_NO_SUCH_BLOCK)
         return status;
     strcat(words, dtype_name(buffer->dtype));
     for (int i = 0; i < buffer->dimensions; i++)
@@ -235,12 +247,7 @@ static panta_status explain(panta_status status, const panta_buffer *buffer,
         say_place(words, ", `start` is ", start->dimensions, start->of);
     if (count->dimensions >= 0)
         say_place(words, ", `count` is ", count->dimensions, count->of);
-    strncat(words,
-            " (Fortran counts from 1 and lists the fastest dimension first; what stands "
-            "before counts from 0 and lists the slowest first)",
-            WORDS_BYTES - strlen(words) - 1);
-    panta_explain(words);
-    return status;
+    return in_fortran(status, words);
 }
 
 /* Gives the buffer the dimensions of `count`, of which it may lack those that are
@@ -472,8 +479,15 @@ panta_status panta_fortran_span(panta_writer *writer, const fortran_variable *va
         status = turn("panta_span", "start", start, 1, first);
     if (status != PANTA_OK)
         return spoil(writer, status);
-    return panta_span(writer, variable->number, variable->dtype,
-                      start->dimensions > 0 ? first : NULL, counts, memory);
+    status = panta_span(writer, variable->number, variable->dtype,
+                        start->dimensions > 0 ? first : NULL, counts, memory);
+    if (status != PANTA_ERROR_SHAPE)
+        return status;
+    char words[WORDS_BYTES] = "";
+    say_place(words, "; `count` is ", count->dimensions, count->of);
+    if (start->dimensions >= 0)
+        say_place(words, ", `start` is ", start->dimensions, start->of);
+    return in_fortran(status, words);
 }
 
 /* ---- Selections ---- */

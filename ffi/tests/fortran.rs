@@ -20,6 +20,17 @@ fn the_same_with_another_compiler() {
 }
 
 #[test]
+fn lent_arrays_spans_views_cursors_interrupts_and_batches_work_from_fortran() {
+    let shop = Workshop::new();
+    for compiler in [GFORTRAN, FLANG] {
+        let file = shop.url(compiler.name);
+        let contact = shop.path(&format!("{}.contact", compiler.name));
+        let stream = format!("stream:live?transport=shm&contact={}", contact.display());
+        compiler.runs(&shop, "parity.f90", &[&file, &stream]);
+    }
+}
+
+#[test]
 fn every_constant_has_the_value_it_has_in_c() {
     let read = |name: &str| std::fs::read_to_string(here().join("../include").join(name)).unwrap();
     let (header, module) = (read("panta.h"), read("panta.f90"));
