@@ -9,6 +9,9 @@ import pytest
 
 DEADLINE_SECONDS = 60
 
+# The data of the scenarios, which their programs in Python make as well.
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "tests/programs"))
+
 
 @pytest.fixture
 def url(tmp_path):

@@ -26,5 +26,6 @@ pub mod matrix;
 pub mod part;
 pub mod scenario;
 pub mod stage;
+pub mod tools;
 
 mod actor;

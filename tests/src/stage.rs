@@ -240,29 +240,56 @@ impl Stage {
         url: &str,
         arguments: Arguments<'_>,
     ) -> Side {
-        let size = hosts.len();
-        let side = Side(self.sides.len());
-        let rendezvous = self.directory().join(format!("side-{}", side.0));
-        std::fs::create_dir(&rendezvous).unwrap();
         let (module, function) = role.split_once("::").expect("module::role");
         assert!(
             scenario::find(module, function).is_some(),
             "no role `{role}`"
         );
+        let program = self.program.to_str().unwrap().to_owned();
+        let mut words = [&program, module, function, url]
+            .map(str::to_owned)
+            .to_vec();
+        let arguments = owned(arguments);
+        words.extend(
+            arguments
+                .iter()
+                .map(|(key, value)| format!("{key}={value}")),
+        );
+        let ranks = hosts.iter().map(|host| [host.as_slice(), &words].concat());
+        self.launch(role, ranks.collect(), None)
+    }
+
+    /// Starts `size` processes of any program, as `["python3", "reader.py"]`, which find
+    /// their group in the environment, with one variable more where it is given.
+    #[track_caller]
+    pub fn start_words(
+        &mut self,
+        words: &[String],
+        size: usize,
+        variable: Option<(&str, &str)>,
+    ) -> Side {
+        self.launch(&words[..2].join(" "), vec![words.to_vec(); size], variable)
+    }
+
+    /// Starts a group of which each rank is a program with its arguments.
+    #[track_caller]
+    fn launch(
+        &mut self,
+        name: &str,
+        ranks: Vec<Vec<String>>,
+        variable: Option<(&str, &str)>,
+    ) -> Side {
+        let size = ranks.len();
+        let side = Side(self.sides.len());
+        let rendezvous = self.directory().join(format!("side-{}", side.0));
+        std::fs::create_dir(&rendezvous).unwrap();
         let mut group = 0;
         let mut actors = Vec::with_capacity(size);
-        for (rank, words) in hosts.iter().enumerate() {
-            let program = [self.program.to_str().unwrap().to_owned()];
-            let mut words = words.iter().chain(&program);
-            let mut command = Command::new(words.next().unwrap());
+        for (rank, words) in ranks.iter().enumerate() {
+            let mut command = Command::new(&words[0]);
             command
-                .args(words)
-                .args([module, function, url])
-                .args(
-                    owned(arguments)
-                        .iter()
-                        .map(|(key, value)| format!("{key}={value}")),
-                )
+                .args(&words[1..])
+                .envs(variable)
                 .env("PANTA_RANK", rank.to_string())
                 .env("PANTA_SIZE", size.to_string())
                 .env("PANTA_RENDEZVOUS", &rendezvous)
@@ -270,7 +297,7 @@ impl Stage {
                 .env_remove("PANTA_CONFIG")
                 .current_dir(self.directory())
                 .process_group(group);
-            let actor = Actor::start(format!("{role}, rank {rank} of {size}"), command);
+            let actor = Actor::start(format!("{name}, rank {rank} of {size}"), command);
             if group == 0 {
                 group = actor.pid() as i32;
             }

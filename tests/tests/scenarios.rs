@@ -11,7 +11,8 @@
 
 use panta_tests::matrix::{Cell, ENGINES, Row, page};
 use panta_tests::scenario::{
-    arrays, blocks, death, disk, groups, late, layouts, many, replay, servers, sharing, wrong,
+    arrays, blocks, death, disk, groups, languages, late, layouts, many, replay, servers, sharing,
+    wrong,
 };
 use panta_tests::stage::{Engine, Stage};
 
@@ -21,14 +22,12 @@ fn play(engine: Engine, scenario: impl FnOnce(&mut Stage)) {
     scenario(&mut Stage::new(engine, PROGRAM));
 }
 
-const ONE_LANGUAGE: &str = "tested in pairs, outside this table: `python/tests/test_languages.py` and `ffi/tests/fortran.rs`";
 const NO_OPERATORS: &str = "there are no operators";
 const NOT_PRECIOUS: &str = "only `stream:` has a precious step";
 const ONLY_NEWEST: &str = "only `stream:` has `latest_only`";
 const ALL_TO_ALL: &str = "every reader group gets every step; there is no other distribution";
 const NO_RELAY: &str = "needs a server or a direct stream between the sides";
 const ON_DISK: &str = "is about files";
-const MPI: &str = "runs under mpirun, with the examples";
 
 macro_rules! cell {
     (test) => {
@@ -161,8 +160,8 @@ matrix! {
         test test test test test
     threads: "writer and readers as threads of one process", groups::threads;
         test test test test test
-    languages: "C, Fortran, Rust and Python read each other; dimensions reversed where the language does", nothing;
-        (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE) (not_yet ONE_LANGUAGE)
+    languages: "C, Fortran, Rust and Python read each other; dimensions reversed where the language does", languages::languages;
+        test test test test test
     compression: "exact, or within the bound that was asked for", nothing;
         (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_OPERATORS)
     delayed_reader: "a reader that comes after half of the steps", late::delayed_reader;
@@ -205,10 +204,10 @@ matrix! {
         test test test test test
     failed_put: "one rank's put fails, or it drops its step: end fails alike everywhere, the next step works", wrong::failed_put;
         test test test test test
-    mpi_launches: "one launch sim : ana, sub-communicators, MPI_COMM_NULL, MPI_Finalize before close", nothing;
-        (not_yet MPI) (not_yet MPI) (not_yet MPI) (not_yet MPI) (not_yet MPI)
-    two_mpis: "a writer under Open MPI, a reader under MPICH, the same libpanta.so", nothing;
-        (not_yet MPI) (not_yet MPI) (not_yet MPI) (not_yet MPI) (not_yet MPI)
+    mpi_launches: "one launch sim : ana, sub-communicators, MPI_COMM_NULL, MPI_Finalize before close", languages::one_launch;
+        test test test test test
+    two_mpis: "a writer under Open MPI and a reader under MPICH, and back, with the same libpanta.so", languages::two_mpis;
+        test test test test test
     restart_2: "a simulation restarts from 40 after 57: RolledBack, then the new steps", |stage| death::restart(stage, 2);
         test test test test test
     restart_3: "the same with another number of ranks", |stage| death::restart(stage, 3);

@@ -9,6 +9,7 @@ pub mod blocks;
 pub mod death;
 pub mod disk;
 pub mod groups;
+pub mod languages;
 pub mod late;
 pub mod layouts;
 pub mod many;
@@ -39,6 +40,7 @@ roles! {
         ragged_writer ragged_reader holes_writer holes_reader overlap_writer overlap_reader;
     groups: plain_writer plain_reader early_reader dropping_writer dropping_reader
         two_streams_writer two_streams_reader both_ways;
+    languages: writer reader;
     late: late_writer late_reader alone_writer awaiting_reader poll_writer polling_reader
         latest_writer latest_reader slow_writer slow_reader interrupted_writer
         interrupted_reader interrupted_opening shedding_writer gap_reader;
