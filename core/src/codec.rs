@@ -102,10 +102,42 @@ impl Encoder {
         self
     }
 
+    /// Appends a length, and the bytes that `write` appends.
+    pub fn bytes_by(&mut self, write: impl FnOnce(&mut Self)) -> &mut Self {
+        let at = self.bytes.len();
+        self.length(0);
+        write(self);
+        let length = self.bytes.len() - at - size_of::<u32>();
+        let length = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+        for (to, byte) in self.bytes[at..].iter_mut().zip(length) {
+            *to = byte;
+        }
+        self
+    }
+
+    /// Begins anew, with the memory it has.
+    pub fn restart(&mut self) -> &mut Self {
+        self.bytes.clear();
+        self
+    }
+
+    /// The bytes so far.
+    #[must_use]
+    pub fn so_far(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The bytes so far.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
         self.bytes
+    }
+}
+
+impl From<Vec<u8>> for Encoder {
+    /// Appends to what is there.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes }
     }
 }
 
@@ -514,6 +546,9 @@ impl Coded for Payload {
     }
 }
 
+/// Bytes of a record's byte form before its payloads: the head and two digests.
+pub(crate) const RECORD_FRONT_BYTES: usize = 49;
+
 /// Appends what a step's blocks carry, as a record holds it.
 pub(crate) fn encode_payloads(payloads: &[Vec<Payload>], into: &mut Encoder) {
     into.length(payloads.len());
@@ -533,7 +568,7 @@ impl StepRecord {
         };
         let entries = self.payloads.iter();
         let entries = entries.map(|payloads| 4 + payloads.iter().map(payload).sum::<u64>());
-        53 + entries.sum::<u64>()
+        RECORD_FRONT_BYTES as u64 + 4 + entries.sum::<u64>()
     }
 }
 

@@ -254,7 +254,8 @@ pub trait WriterEngine: Send {
     fn span(&mut self, bytes: usize) -> Result<(SpanId, NonNull<u8>), PutError>;
 
     /// Takes this rank's blocks away: when it returns, the callers' memory is
-    /// theirs again and the bytes are where `seal` can make them visible.
+    /// theirs again and the bytes are where `seal` can make them visible. `into` comes
+    /// empty, with the memory of earlier steps.
     ///
     /// # Errors
     /// [`PutError`]; the step is then given up on every rank.
@@ -262,8 +263,9 @@ pub trait WriterEngine: Send {
         &mut self,
         head: &StepHead,
         puts: &[PutBlock<'_>],
+        into: &mut Captured,
         wait: &Wait,
-    ) -> Result<Captured, PutError>;
+    ) -> Result<(), PutError>;
 
     /// Makes the step visible, whole, or not at all; root only.
     ///
@@ -351,12 +353,13 @@ pub trait ReaderEngine: Send + Sync {
     }
 
     /// Waits for the next step; root only. `held` is what each rank's [`held`](Self::held)
-    /// said, in rank order; empty if it says nothing. Returns what every rank's `load` is
-    /// given, or `None` when the writer has closed and everything was seen.
+    /// said, in rank order; empty if it says nothing. What every rank's `load` is given
+    /// takes the place of what `into` has; false when the writer has closed and everything
+    /// was seen.
     ///
     /// # Errors
     /// [`NextError`]; it comes out on every rank.
-    fn next(&self, held: &[Vec<u8>], wait: &Wait) -> Result<Option<Vec<u8>>, NextError>;
+    fn next(&self, held: &[Vec<u8>], into: &mut Vec<u8>, wait: &Wait) -> Result<bool, NextError>;
 
     /// Takes in the root's announcement; every rank. Decides nothing and does
     /// no I/O, so that it ends alike everywhere.

@@ -23,6 +23,7 @@ pub mod error;
 pub mod file;
 pub mod model;
 pub mod null;
+mod ordered;
 pub mod plan;
 mod recent;
 pub mod session;

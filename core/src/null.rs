@@ -129,12 +129,11 @@ impl WriterEngine for NullWriter {
         &mut self,
         _head: &StepHead,
         puts: &[PutBlock<'_>],
+        into: &mut Captured,
         _wait: &Wait,
-    ) -> Result<Captured, PutError> {
-        Ok(Captured {
-            stats: vec![None; puts.len()],
-            contribution: Vec::new(),
-        })
+    ) -> Result<(), PutError> {
+        into.stats.resize(puts.len(), None);
+        Ok(())
     }
 
     fn seal(&mut self, _sealing: &Sealing<'_>, _wait: &Wait) -> Result<(), EndError> {

@@ -1,5 +1,5 @@
-//! What a step of 1 KiB costs above its engine, alone in its group:
-//! `cargo bench -p panta --bench step`.
+//! What a step of 1 KiB costs above its engine, alone in its group, and over `stream:`
+//! where nobody waits: `cargo bench -p panta --bench step [stream [once]]`.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use memory::MemoryEngine;
 use ndarray::Array1;
-use panta::{Reader, Shape, Solo, StepTime, Writer};
+use panta::{BlockId, Reader, Shape, Solo, Start, StepTime, Var, Writer};
 use panta_core::engine::EngineFactory;
 use panta_core::model::{DType, MemorySpace};
 use panta_core::session;
@@ -29,10 +29,14 @@ const FILLED: u32 = 20;
 
 /// The median over rounds of what one step takes.
 fn report(name: &str, mut round: impl FnMut() -> Duration) {
-    round();
-    let mut times: Vec<Duration> = (0..ROUNDS).map(|_| round() / STEPS).collect();
+    show(name, (0..=ROUNDS).map(|_| round() / STEPS).collect());
+}
+
+/// Shows what a step took in each round; the first one warms up.
+fn show(name: &str, mut times: Vec<Duration>) {
+    times.remove(0);
     times.sort_unstable();
-    let (least, median) = (times[0], times[ROUNDS / 2]);
+    let (least, median) = (times[0], times[times.len() / 2]);
     let (least, median) = (least.as_nanos(), median.as_nanos());
     println!("{name:<44} {median:>6} ns median {least:>6} ns least");
 }
@@ -126,8 +130,65 @@ fn read_facade() {
     });
 }
 
+/// Writer and reader of a stream over shared memory on one thread, in turn: nobody
+/// waits, so that what is timed is what each does itself.
+fn stream(mode: &str, rounds: usize, read: impl Fn(&panta::StepView<'_>, &mut Array1<f64>)) {
+    let directory = tempfile::tempdir().unwrap();
+    let contact = directory.path().join("contact");
+    let url = format!("stream:step?contact={}&transport=shm", contact.display());
+    let mut writer = Writer::open(&url, Solo).unwrap();
+    let u = writer.define::<f64>("u", Shape::global([128])).unwrap();
+    let mut reader = Reader::open(&url, Solo, Start::Oldest).unwrap();
+    let values = Array1::<f64>::zeros(128);
+    let mut into = values.clone();
+    let (mut written, mut taken) = (Vec::new(), Vec::new());
+    for _ in 0..=rounds {
+        let (mut writing, mut reading) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..STEPS / FILLED {
+            let begin = Time::now();
+            for _ in 0..FILLED {
+                write_step(&mut writer, u, &values);
+            }
+            let between = Time::now();
+            for _ in 0..FILLED {
+                read_step(&mut reader, |step| read(step, &mut into));
+            }
+            writing += between.since(begin);
+            reading += Time::now().since(between);
+        }
+        written.push(writing / STEPS);
+        taken.push(reading / STEPS);
+    }
+    show(&format!("write: stream over shm, {mode}"), written);
+    show(&format!("read: stream over shm, {mode}"), taken);
+}
+
+#[inline(never)]
+fn write_step(writer: &mut Writer, variable: Var<f64>, values: &Array1<f64>) {
+    let step = writer.begin_step(StepTime::default()).unwrap();
+    step.put(variable, &[0], values).unwrap();
+    step.end().unwrap();
+}
+
+#[inline(never)]
+fn read_step(reader: &mut Reader, read: impl FnOnce(&panta::StepView<'_>)) {
+    let step = reader.next_step().unwrap().unwrap();
+    read(&step);
+}
+
 fn main() {
-    write_session();
-    write_facade();
-    read_facade();
+    let asked = |what| std::env::args().any(|argument| argument == what);
+    // Few rounds are enough where instructions are counted.
+    let rounds = if asked("once") { 1 } else { ROUNDS };
+    if !asked("stream") {
+        write_session();
+        write_facade();
+        read_facade();
+    }
+    stream("put+get", rounds, |step, into| {
+        step.get_into("u", .., into.view_mut()).unwrap();
+    });
+    stream("put+view", rounds, |step, _| {
+        step.view::<f64>("u", BlockId(0)).unwrap();
+    });
 }

@@ -11,7 +11,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The longest a wait sleeps before it looks at its interrupt flag again.
 pub const INTERRUPT_POLL: Duration = Duration::from_millis(50);
@@ -24,9 +26,28 @@ impl Time {
     /// The present.
     #[must_use]
     pub fn now() -> Self {
-        static START: OnceLock<Instant> = OnceLock::new();
-        let start = START.get_or_init(Instant::now);
-        Self(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Self::by(ClockId::Monotonic)
+    }
+
+    /// The present as of the system's last tick: some milliseconds ago at most, never
+    /// ahead of [`Time::now`], and never going back by itself. Costs a fraction of it:
+    /// for what is done now and then, which is asked of every step.
+    #[must_use]
+    pub fn roughly() -> Self {
+        Self::by(ClockId::MonotonicCoarse)
+    }
+
+    fn by(clock: ClockId) -> Self {
+        static START: OnceLock<u64> = OnceLock::new();
+        let nanoseconds = || {
+            let time = clock_gettime(clock);
+            // Monotonic time counts from the system's start: it is never negative, and
+            // lasts for centuries.
+            time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+        };
+        // The rough one lies behind, also when it is the first that is asked.
+        let now = nanoseconds();
+        Self(now.saturating_sub(*START.get_or_init(|| now)))
     }
 
     /// This point moved later by `duration`, saturating.
@@ -257,6 +278,19 @@ mod tests {
     fn a_wait_of_zero_has_already_ended() {
         let wait = Wait::for_at_most(Duration::ZERO);
         assert_eq!(wait.slice(), Err(WaitError::Deadline(Duration::ZERO)));
+    }
+
+    #[test]
+    fn rough_time_is_never_ahead_and_comes_along() {
+        let began = Time::now();
+        let mut last = Time::roughly();
+        // Until it has ticked, however long the machine takes for that.
+        while last <= began {
+            let rough = Time::roughly();
+            assert!(rough <= Time::now());
+            assert!(rough >= last);
+            last = rough;
+        }
     }
 
     #[test]

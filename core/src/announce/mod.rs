@@ -14,7 +14,9 @@ mod frame;
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::codec::{Coded, DecodeError, Decoder, Encoder, digest, encode_payloads};
+use crate::codec::{
+    Coded, DecodeError, Decoder, Encoder, RECORD_FRONT_BYTES, digest, encode_payloads,
+};
 use crate::model::{Layout, Schema, StepHead, StepMeta, StepRecord};
 use crate::recent::Recent;
 
@@ -40,6 +42,15 @@ pub struct Announced {
     pub layout_digest: u64,
     /// How many variables were put.
     pub entries: usize,
+}
+
+/// A step to be announced: the byte form of its record, the digests in it of schema
+/// and layout, and their byte forms.
+pub(crate) struct Recorded<'a> {
+    pub(crate) record: &'a [u8],
+    pub(crate) digests: (u64, u64),
+    pub(crate) schema: &'a [u8],
+    pub(crate) layout: &'a [u8],
 }
 
 /// Remembers what was announced lately. One for packing, one for unpacking.
@@ -80,22 +91,44 @@ impl Announcer {
         layout: &[u8],
         engine: &[u8],
     ) -> Vec<u8> {
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = record.encoded_bytes() as usize + engine.len() + BESIDES_RECORD_BYTES;
         let mut encoder = Encoder::with_room(room);
         record.head.encode(&mut encoder);
         encoder.u64(record.schema_digest).u64(record.layout_digest);
-        let known = memory.packed_schema.replace(record.schema_digest);
-        encoder.bytes(if known == Some(record.schema_digest) {
-            &[]
-        } else {
-            schema
-        });
-        memory.pack_layout(record.layout_digest, layout, &mut encoder);
-        drop(memory);
+        let digests = (record.schema_digest, record.layout_digest);
+        self.pack_forms(digests, schema, layout, &mut encoder);
         encode_payloads(&record.payloads, &mut encoder);
         encoder.bytes(engine);
         encoder.finish()
+    }
+
+    /// Appends the same announcement, of the byte form of a record.
+    pub(crate) fn pack_recorded(
+        &self,
+        step: &Recorded<'_>,
+        engine: impl FnOnce(&mut Encoder),
+        into: &mut Encoder,
+    ) {
+        let front = RECORD_FRONT_BYTES.min(step.record.len());
+        let (front, payloads) = step.record.split_at(front);
+        into.raw(front);
+        self.pack_forms(step.digests, step.schema, step.layout, into);
+        into.raw(payloads).bytes_by(engine);
+    }
+
+    /// Appends schema and layout, as far as they are not known.
+    fn pack_forms(
+        &self,
+        (schema_digest, layout_digest): (u64, u64),
+        schema: &[u8],
+        layout: &[u8],
+        into: &mut Encoder,
+    ) {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = memory.packed_schema.replace(schema_digest);
+        let is_known = known == Some(schema_digest);
+        into.bytes(if is_known { &[] } else { schema });
+        memory.pack_layout(layout_digest, layout, into);
     }
 
     /// Takes an announcement in. `engine` makes what the engine keeps with the step

@@ -223,11 +223,14 @@ impl ReaderEngine for FileReader {
         }
     }
 
-    fn next(&self, _held: &[Vec<u8>], wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
+    fn next(&self, _held: &[Vec<u8>], into: &mut Vec<u8>, wait: &Wait) -> Result<bool, NextError> {
         let mut follower = self
             .follower()
             .map_err(|fault| fault.at(self.place.clone()))?;
-        follower.next(&self.place, wait)
+        let next = follower.next(&self.place, wait)?;
+        let is_there = next.is_some();
+        *into = next.unwrap_or_default();
+        Ok(is_there)
     }
 
     fn load(&self, announcement: &[u8]) -> Result<StepMeta, NextError> {

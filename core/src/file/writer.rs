@@ -189,12 +189,14 @@ impl WriterEngine for FileWriter {
         &mut self,
         head: &StepHead,
         puts: &[PutBlock<'_>],
+        into: &mut Captured,
         wait: &Wait,
-    ) -> Result<Captured, PutError> {
-        let place = self.place.clone().at_step(head.step);
-        self.segment
-            .capture(head, puts, &self.spans, (&self.copies, wait))
-            .map_err(|fault| fault.at(place).into())
+    ) -> Result<(), PutError> {
+        let captured = self
+            .segment
+            .capture(head, puts, &self.spans, (&self.copies, wait));
+        *into = captured.map_err(|fault| fault.at(self.place.clone().at_step(head.step)))?;
+        Ok(())
     }
 
     fn seal(&mut self, sealing: &Sealing<'_>, _wait: &Wait) -> Result<(), EndError> {

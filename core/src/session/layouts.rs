@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::group::At;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder, digest};
 use crate::engine::Sealing;
@@ -75,7 +77,7 @@ pub(super) struct EndPart {
     /// The list, if the root does not remember it, with the bytes of its byte form.
     boxes: Option<(Boxes, usize)>,
     /// What each box carries.
-    payloads: Vec<Payload>,
+    payloads: SmallVec<[Payload; 2]>,
     /// The engine's own part.
     contribution: Vec<u8>,
 }
@@ -210,6 +212,8 @@ pub(super) struct Layouts {
     /// By a digest of what `last` holds.
     laid: Recent<Laid>,
     record: StepRecord,
+    /// The contribution of a rank that is alone, of the step before; kept for its memory.
+    sole: [Vec<u8>; 1],
 }
 
 impl Default for Layouts {
@@ -225,11 +229,19 @@ impl Default for Layouts {
                 layout_digest: 0,
                 payloads: Vec::new(),
             },
+            sole: [Vec::new()],
         }
     }
 }
 
 impl Layouts {
+    /// Memory for the next contribution of this rank.
+    pub(super) fn take_spare(&mut self) -> Vec<u8> {
+        let mut spare = std::mem::take(&mut self.sole[0]);
+        spare.clear();
+        spare
+    }
+
     /// Makes a step of the ranks' parts and gives it to `seal`; how many bytes of
     /// metadata it adds to what was sealed before.
     pub(super) fn seal(
@@ -257,12 +269,11 @@ impl Layouts {
                 std::mem::replace(theirs, Payload::Array(None))
             }));
         }
-        let sole: [Vec<u8>; 1];
         let several: Vec<Vec<u8>>;
         let contributions: &[Vec<u8>] = match parts {
             [part] => {
-                sole = [std::mem::take(&mut part.contribution)];
-                &sole
+                self.sole = [std::mem::take(&mut part.contribution)];
+                &self.sole
             }
             parts => {
                 let taken = parts

@@ -45,6 +45,8 @@ pub struct Reader {
     group: RefCell<Group>,
     shared: Arc<Shared>,
     announced_bytes: u64,
+    /// What was told of the step at hand; kept for its memory.
+    announcement: Vec<u8>,
     ended: bool,
     closed: bool,
 }
@@ -111,6 +113,7 @@ impl Reader {
             group: RefCell::new(group),
             shared: Arc::new(shared),
             announced_bytes: 0,
+            announcement: Vec::new(),
             ended: false,
             closed: false,
         })
@@ -137,7 +140,11 @@ impl Reader {
         let group = self.group.get_mut();
         let engine = &self.shared.engine;
         let wait = Wait::new(at_most, &group.interrupt);
-        let ask = |held: &[Vec<u8>]| Ok(Announcement(engine.next(held, &wait)?));
+        let mut told = std::mem::take(&mut self.announcement);
+        let mut ask = |held: &[Vec<u8>]| {
+            let is_there = engine.next(held, &mut told, &wait)?;
+            Ok(Announcement(is_there.then(|| std::mem::take(&mut told))))
+        };
         let usual = std::mem::replace(&mut group.deadline, at_most.max(self.shared.deadline));
         let told = match engine.held() {
             Some(held) => group.agree(Ok(Plain(held)), |held, _| {
@@ -155,7 +162,9 @@ impl Reader {
             return Ok(None);
         };
         self.announced_bytes += announcement.len() as u64;
-        let meta = engine.load(&announcement)?;
+        let meta = engine.load(&announcement);
+        self.announcement = announcement;
+        let meta = meta?;
         Ok(Some(Step {
             meta,
             shared: Arc::clone(&self.shared),

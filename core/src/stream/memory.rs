@@ -9,7 +9,6 @@
 //! header of freed memory is wiped before the memory is used again; memory of
 //! a retired step is never used again.
 
-use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -21,6 +20,10 @@ use super::slot::{HEADER_BYTES, STAMP_BYTES, Share, Spot, Stamp, checksums_at, r
 use super::spill::{Kept, Spill, Stored};
 use crate::engine::{PutBlock, Source, SpanId};
 use crate::model::{Schema, Stats, StatsBuilder, StepHead};
+use crate::ordered::Ordered;
+
+/// Lists of extents kept for slots to come, at most.
+const MAX_SPARE: usize = 64;
 
 /// Memory of a step on this rank.
 #[derive(Default)]
@@ -47,7 +50,9 @@ struct Lent {
 pub(super) struct Memory {
     arena: Arena,
     rank: u32,
-    steps: BTreeMap<u64, Slot>,
+    steps: Ordered<u64, Slot>,
+    /// Lists of extents of slots that are gone, for slots to come.
+    spare: Vec<Vec<Extent>>,
     lent: Vec<Lent>,
     captured: Option<Slot>,
     /// Checksums of the block that is being captured.
@@ -96,10 +101,20 @@ fn put_small(to: &mut [u8], from: &[u8]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
 }
 
-fn wipe(mut slot: Slot) {
+fn wipe(slot: &mut Slot) {
     for extent in &mut slot.extents {
         bytes_of(extent, 0, STAMP_BYTES as u64).fill(0);
     }
+}
+
+/// Places of puts in the order in which they were put; `None` where they lie so.
+fn order_of(puts: &[PutBlock<'_>]) -> Option<Vec<usize>> {
+    if puts.is_sorted_by_key(|put| put.order) {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..puts.len()).collect();
+    order.sort_unstable_by_key(|at| puts[*at].order);
+    Some(order)
 }
 
 impl Memory {
@@ -107,7 +122,8 @@ impl Memory {
         Self {
             arena,
             rank,
-            steps: BTreeMap::new(),
+            steps: Ordered::default(),
+            spare: Vec::new(),
             lent: Vec::new(),
             captured: None,
             crcs: Vec::new(),
@@ -116,7 +132,7 @@ impl Memory {
 
     /// Steps that are held.
     pub(super) fn steps(&self) -> impl Iterator<Item = u64> + '_ {
-        self.steps.keys().copied()
+        self.steps.keys()
     }
 
     fn allocate(&self, bytes: u64) -> Result<Extent, RegionError> {
@@ -155,20 +171,19 @@ impl Memory {
         }
     }
 
-    /// Takes the blocks in. What an earlier try left is taken back. With a schema,
-    /// the step can be [spilled](Self::spill).
+    /// Takes the blocks in; `stats` become theirs. What an earlier try left is taken
+    /// back. With a schema, the step can be [spilled](Self::spill).
     pub(super) fn capture(
         &mut self,
         head: &StepHead,
         puts: &[PutBlock<'_>],
+        stats: &mut Vec<Option<Stats>>,
         schema: Option<&Arc<Schema>>,
         copies: &CopyCounter,
-    ) -> Result<(Share, Vec<Option<Stats>>), Uncaptured> {
-        let mut stats = vec![None; puts.len()];
-        let mut in_order: Vec<usize> = (0..puts.len()).collect();
-        if !puts.is_sorted_by_key(|put| put.order) {
-            in_order.sort_unstable_by_key(|at| puts[*at].order);
-        }
+    ) -> Result<Share, Uncaptured> {
+        stats.clear();
+        stats.resize(puts.len(), None);
+        let order = order_of(puts);
         let main_bytes = Self::main_bytes(puts);
         let mut main = match main_bytes {
             0 => None,
@@ -186,7 +201,8 @@ impl Memory {
         };
         let mut next = HEADER_BYTES;
         let mut blocks = Vec::new();
-        for at in in_order {
+        for place in 0..puts.len() {
+            let at = order.as_ref().map_or(place, |order| order[place]);
             let put = &puts[at];
             let mut builder = StatsBuilder::new(put.definition.dtype);
             let visit = &mut |tile: &[u8]| builder.add(tile);
@@ -223,12 +239,12 @@ impl Memory {
             put_small(bytes_of(main, 0, HEADER_BYTES), &stamp);
         }
         let mut slot = Slot {
+            extents: self.spare.pop().unwrap_or_default(),
             kept: schema.map(|schema| KeptStep {
                 head: *head,
                 schema: Arc::clone(schema),
                 blocks,
             }),
-            ..Slot::default()
         };
         let lent = self.lent.drain(..).map(|lent| lent.extent);
         slot.extents.extend(main.into_iter().chain(lent));
@@ -237,8 +253,10 @@ impl Memory {
             .iter()
             .map(|extent| extent.bytes() as u64)
             .sum();
-        self.captured = Some(slot);
-        Ok((share, stats))
+        if let Some(earlier) = self.captured.replace(slot) {
+            self.take_back(earlier);
+        }
+        Ok(share)
     }
 
     /// The step that was captured is sealed and stays, or is given up.
@@ -249,21 +267,30 @@ impl Memory {
             Some(slot) if sealed => {
                 self.steps.insert(step, slot);
             }
-            Some(slot) => wipe(slot),
+            Some(slot) => self.take_back(slot),
             None => {}
         }
     }
 
     /// A step is needed no more.
     pub(super) fn free(&mut self, step: u64) {
-        if let Some(slot) = self.steps.remove(&step) {
-            wipe(slot);
+        if let Some(slot) = self.steps.remove(step) {
+            self.take_back(slot);
+        }
+    }
+
+    /// Gives the memory of a slot back, wiped.
+    fn take_back(&mut self, mut slot: Slot) {
+        wipe(&mut slot);
+        slot.extents.clear();
+        if self.spare.len() < MAX_SPARE {
+            self.spare.push(slot.extents);
         }
     }
 
     /// Writes a step to the spill file, and frees it.
     pub(super) fn spill(&mut self, step: u64, to: &mut Spill, wait: &Wait) {
-        let Some(mut slot) = self.steps.remove(&step) else {
+        let Some(mut slot) = self.steps.remove(step) else {
             return;
         };
         if let Some(kept) = slot.kept.take() {
@@ -273,12 +300,12 @@ impl Memory {
                 .collect();
             to.write(&kept.head, &kept.schema, &stored, wait);
         }
-        wipe(slot);
+        self.take_back(slot);
     }
 
     /// A step is needed no more, but somebody may still look at it.
     pub(super) fn retire(&mut self, step: u64) {
-        if let Some(slot) = self.steps.remove(&step) {
+        if let Some(slot) = self.steps.remove(step) {
             for extent in &slot.extents {
                 self.arena.retire(extent.region());
             }

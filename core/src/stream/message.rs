@@ -4,12 +4,12 @@
 //! ```text
 //! greeting   kind | ranks | stream | Join
 //! announced  WriterMessage | announcement        writer root to reader root
-//! told       life? | skipped ones | announcement     reader root to its ranks
+//! told       announced, or 0 | life? | skipped ones | announced     reader root to its ranks
 //! ```
 //! Announcements are made and taken in by [`crate::announce`], once for each
 //! group: the reader root hands on what it heard.
 
-use super::machine::Join;
+use super::machine::{Join, WriterMessage};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 
 /// The most ranks of a group.
@@ -96,11 +96,9 @@ pub(super) struct Own<'a> {
 }
 
 impl<'a> Own<'a> {
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut encoder = Encoder::default();
-        encoder.bytes(self.reach).bytes(self.shares);
-        encoder.text(self.spilled);
-        encoder.finish()
+    pub(super) fn encode(&self, into: &mut Encoder) {
+        into.bytes(self.reach).bytes(self.shares);
+        into.text(self.spilled);
     }
 
     pub(super) fn from_bytes(bytes: &'a [u8]) -> Result<Self, DecodeError> {
@@ -122,22 +120,34 @@ fn path(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|_| "a path is not UTF-8".into())
 }
 
-/// What a reader root tells its ranks of a step: `life` is empty unless the
-/// writer's is another than before (its key, and how the root of the group is
-/// reached); `skipped` are announcements that nobody is given, but that later
-/// ones refer to.
-pub(super) fn relay(life: &[u8], skipped: &[Vec<u8>], announcement: &[u8]) -> Vec<u8> {
+/// What a reader root tells its ranks of a step besides `announced`, which is the
+/// writer's message as it came, and mostly all there is to tell: `life` is empty unless
+/// the writer's is another than before (its key, and how the root of the group is
+/// reached); `skipped` are messages that nobody is given, but that later ones refer to.
+pub(super) fn relay(life: &[u8], skipped: &[Vec<u8>], announced: &[u8]) -> Vec<u8> {
     let length = skipped.iter().map(|it| it.len() + 4).sum::<usize>();
-    let mut into = Encoder::with_capacity(8 + life.len() + length + announcement.len());
-    into.bytes(life).length(skipped.len());
+    let mut into = Encoder::with_capacity(9 + life.len() + length + announced.len());
+    into.u8(WITH_MORE).bytes(life).length(skipped.len());
     for skipped in skipped {
         into.bytes(skipped);
     }
-    into.raw(announcement);
+    into.raw(announced);
     into.finish()
 }
 
-/// What [`relay`] made, taken apart.
+/// Where a relayed message begins that is more than the writer's own.
+const WITH_MORE: u8 = 0;
+
+/// What follows the writer's word that a step was announced.
+fn announcement_of(message: &[u8]) -> Result<&[u8], DecodeError> {
+    let mut from = Decoder::new(message);
+    match WriterMessage::decode(&mut from)? {
+        WriterMessage::Announced { .. } => Ok(from.rest()),
+        _ => Err(from.error("no step is announced")),
+    }
+}
+
+/// What a reader root tells its ranks, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Relayed<'a> {
     pub(super) life: &'a [u8],
@@ -147,13 +157,20 @@ pub(super) struct Relayed<'a> {
 
 impl<'a> Relayed<'a> {
     pub(super) fn from_bytes(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut from = Decoder::new(bytes);
+        if bytes.first() != Some(&WITH_MORE) {
+            return Ok(Self {
+                life: &[],
+                skipped: Vec::new(),
+                announcement: announcement_of(bytes)?,
+            });
+        }
+        let mut from = Decoder::new(&bytes[1..]);
         Ok(Self {
             life: from.bytes()?,
             skipped: (0..from.count(4)?)
-                .map(|_| from.bytes())
+                .map(|_| announcement_of(from.bytes()?))
                 .collect::<Result<_, DecodeError>>()?,
-            announcement: from.rest(),
+            announcement: announcement_of(from.rest())?,
         })
     }
 }
@@ -161,6 +178,7 @@ impl<'a> Relayed<'a> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::machine::Position;
     use super::*;
 
     #[test]
@@ -170,12 +188,30 @@ mod tests {
             shares: &[3],
             spilled: "spilled/run42",
         };
-        let announcement = own.to_bytes();
-        let skipped = [vec![5, 6], Vec::new()];
-        let bytes = relay(&[4], &skipped, &announcement);
+        let announced = |own: &[u8]| {
+            let at = Position { epoch: 1, step: 5 };
+            let mut message = Encoder::default();
+            WriterMessage::Announced { at, newest: 6 }.encode(&mut message);
+            message.raw(own);
+            message.finish()
+        };
+        let mut encoded = Encoder::default();
+        own.encode(&mut encoded);
+        let announcement = encoded.finish();
+        let plain = announced(&announcement);
+        assert_eq!(
+            Relayed::from_bytes(&plain).unwrap(),
+            Relayed {
+                life: &[],
+                skipped: Vec::new(),
+                announcement: &announcement,
+            }
+        );
+        let skipped = [announced(&[5, 6]), announced(&[])];
+        let bytes = relay(&[4], &skipped, &plain);
         let relayed = Relayed::from_bytes(&bytes).unwrap();
         assert_eq!(relayed.life, [4]);
-        assert_eq!(relayed.skipped, skipped);
+        assert_eq!(relayed.skipped, [&[5, 6][..], &[]]);
         assert_eq!(relayed.announcement, announcement);
         assert_eq!(Own::from_bytes(relayed.announcement).unwrap(), own);
         for end in 0..bytes.len() - announcement.len() {

@@ -12,6 +12,8 @@
 //! The header names the step. It is wiped before the memory is used again:
 //! whoever reads it after the bytes knows that they were the step's.
 
+use smallvec::SmallVec;
+
 use super::spill::Written;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 
@@ -90,33 +92,32 @@ pub(super) struct Share {
     /// The main extent, if anything was copied.
     pub(super) main: Option<Spot>,
     /// The extents of spans, by ascending order of their puts.
-    pub(super) spans: Vec<(u32, Spot)>,
+    pub(super) spans: SmallVec<[(u32, Spot); 1]>,
 }
 
 impl Share {
     /// Where the blocks of this rank are, given each array block's order and bytes, in order.
-    pub(super) fn places(&self, blocks: &[(u32, u64)]) -> Vec<Option<Spot>> {
+    pub(super) fn places(
+        &self,
+        blocks: impl Iterator<Item = (u32, u64)>,
+    ) -> impl Iterator<Item = Option<Spot>> {
         let mut next = self.main.map(|main| main.on(HEADER_BYTES));
         let mut spans = self.spans.iter().peekable();
-        let place = |(order, bytes): &(u32, u64)| {
-            while spans.next_if(|(other, _)| other < order).is_some() {}
-            if let Some((_, spot)) = spans.next_if(|(other, _)| other == order) {
+        blocks.map(move |(order, bytes)| {
+            while spans.next_if(|(other, _)| *other < order).is_some() {}
+            if let Some((_, spot)) = spans.next_if(|(other, _)| *other == order) {
                 return Some(spot.on(HEADER_BYTES));
             }
             let here = next;
-            next = next.map(|spot| spot.on(room_of(*bytes)));
+            next = next.map(|spot| spot.on(room_of(bytes)));
             here
-        };
-        blocks.iter().map(place).collect()
+        })
     }
 
-    /// The header that tells whether the block of this order is still there.
-    pub(super) fn header_of(&self, order: u32) -> Option<Spot> {
+    /// The extent of the span of this order.
+    pub(super) fn span(&self, order: u32) -> Option<Spot> {
         let found = self.spans.binary_search_by_key(&order, |(order, _)| *order);
-        match found {
-            Ok(at) => Some(self.spans[at].1),
-            Err(_) => self.main,
-        }
+        found.ok().map(|at| self.spans[at].1)
     }
 }
 
@@ -214,6 +215,7 @@ impl Coded for Contribution {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use smallvec::smallvec;
 
     fn spot(region: u32, offset: u64) -> Spot {
         Spot { region, offset }
@@ -224,7 +226,7 @@ mod tests {
         let share = Share {
             bytes: 0,
             main: Some(spot(1, 4096)),
-            spans: vec![(1, spot(2, 0)), (4, spot(1, 64))],
+            spans: smallvec![(1, spot(2, 0)), (4, spot(1, 64))],
         };
         let blocks = [(0, 100), (1, 8192), (3, 0), (4, 8), (7, 4097)];
         let main = spot(1, 4096 + 64);
@@ -235,9 +237,9 @@ mod tests {
             Some(spot(1, 128)),
             Some(main.on(128 + 64)),
         ];
-        assert_eq!(share.places(&blocks), expected);
-        assert_eq!(share.header_of(4), Some(spot(1, 64)));
-        assert_eq!(share.header_of(3), share.main);
+        assert!(share.places(blocks.into_iter()).eq(expected));
+        assert_eq!(share.span(4), Some(spot(1, 64)));
+        assert_eq!(share.span(3), None);
         assert_eq!(room_of(4097), 4160 + 64);
     }
 
@@ -247,7 +249,7 @@ mod tests {
             share: Share {
                 bytes: 1 << 40,
                 main: Some(spot(3, 1 << 39)),
-                spans: Vec::new(),
+                spans: SmallVec::new(),
             },
             ticket: None,
             spilled: Vec::new(),
@@ -255,7 +257,7 @@ mod tests {
         assert_eq!(whole.to_bytes().len(), 29);
         let first = Contribution {
             share: Share {
-                spans: vec![(0, spot(1, 2)), (9, spot(2, 1))],
+                spans: smallvec![(0, spot(1, 2)), (9, spot(2, 1))],
                 ..Share::default()
             },
             ticket: Some(vec![5; 40]),

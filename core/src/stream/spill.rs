@@ -25,8 +25,8 @@ use super::contact::path_of;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::config::{Engine, Options, Target};
 use crate::engine::{
-    EngineFactory, OpenArguments, PreparedWriter, PutBlock, Read, ReaderEngine, Resume, Sealing,
-    Source, Start, WriterEngine,
+    Captured, EngineFactory, OpenArguments, PreparedWriter, PutBlock, Read, ReaderEngine, Resume,
+    Sealing, Source, Start, WriterEngine,
 };
 use crate::error::{Failure, Fault, GetError, NextError, OpenError, Place};
 use crate::file::FileEngine;
@@ -225,8 +225,9 @@ impl Spill {
         }
         let begun = self.file.begin(head, schema, &[]);
         begun.map_err(|error| error.to_string())?;
-        let captured = self.file.capture(head, &puts, wait);
-        let captured = captured.map_err(|error| error.to_string())?;
+        let mut captured = Captured::default();
+        let done = self.file.capture(head, &puts, &mut captured, wait);
+        done.map_err(|error| error.to_string())?;
         // The segment grows by it; what no commit record names does not exist.
         self.file.finish(head, true);
         Ok(captured.contribution)
@@ -345,9 +346,12 @@ impl Spilled {
         };
         let open = open.as_mut().ok_or_else(lost)?;
         while open.last.as_ref().is_none_or(|last| last.head.step < step) {
-            let next = open.reader.next(&[], wait);
-            let next = next.map_err(|error| self.failed(path, &error))?;
-            let meta = open.reader.load(&next.ok_or_else(lost)?);
+            let mut announcement = Vec::new();
+            let next = open.reader.next(&[], &mut announcement, wait);
+            if !next.map_err(|error| self.failed(path, &error))? {
+                return Err(lost());
+            }
+            let meta = open.reader.load(&announcement);
             open.last = Some(meta.map_err(|error| self.failed(path, &error))?);
         }
         match &open.last {

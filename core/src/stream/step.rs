@@ -1,11 +1,13 @@
 //! What a reader rank keeps of a step: where its blocks are, and that it is held.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use smallvec::SmallVec;
 
 use super::machine::Position;
 use super::peers::Peers;
-use super::slot::{Share, Spot};
+use super::slot::{HEADER_BYTES, Share, Spot, room_of};
 use crate::codec::{Coded, DecodeError, Decoder};
 use crate::model::StepMeta;
 use crate::plan::BlockIndex;
@@ -14,12 +16,20 @@ use crate::plan::BlockIndex;
 #[derive(Default)]
 pub(super) struct LayoutPlan {
     indexes: OnceLock<Vec<OnceLock<BlockIndex>>>,
-    /// Of each rank, order and bytes of its blocks, in order.
-    blocks: OnceLock<BTreeMap<u32, Vec<(u32, u64)>>>,
+    blocks: OnceLock<BTreeMap<u32, Vec<Planned>>>,
 }
 
-/// Of one rank: the order of each block, where it is, and where its header is.
-type Places = Vec<(u32, Spot, Spot)>;
+/// A block of one rank; these lie by ascending order.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    order: u32,
+    bytes: u64,
+    /// Where it is among the rank's blocks, if all of them were copied.
+    offset: u64,
+}
+
+/// Of one rank: the order of each block, and where it is.
+type Places = Vec<(u32, Spot)>;
 
 /// Told when nobody on this rank needs a step any more.
 pub(super) trait LetGo: Send + Sync {
@@ -33,8 +43,8 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    pub(super) fn new(at: Position, told: Arc<dyn LetGo>) -> Arc<Self> {
-        Arc::new(Self { at, told })
+    pub(super) fn new(at: Position, told: Arc<dyn LetGo>) -> Self {
+        Self { at, told }
     }
 }
 
@@ -44,15 +54,16 @@ impl Drop for Hold {
     }
 }
 
-/// See the module.
+/// See the module. The step is held as long as this lives.
 pub(super) struct StreamStep {
     pub(super) peers: Arc<Peers>,
-    shares: Vec<Share>,
+    shares: SmallVec<[Share; 1]>,
     plan: Arc<LayoutPlan>,
-    places: Vec<OnceLock<Places>>,
+    /// By rank, where some blocks were copied and others computed in place.
+    mixed: OnceLock<Vec<OnceLock<Places>>>,
     /// The dataset that the step lies in instead.
     pub(super) spilled: Option<String>,
-    hold: Mutex<Option<Arc<Hold>>>,
+    _hold: Hold,
 }
 
 impl StreamStep {
@@ -60,37 +71,21 @@ impl StreamStep {
         (shares, spilled): (&[u8], Option<String>),
         peers: Arc<Peers>,
         plan: Arc<LayoutPlan>,
-        hold: Arc<Hold>,
+        hold: Hold,
     ) -> Result<Self, DecodeError> {
         let mut from = Decoder::new(shares);
         let shares = (0..from.count(9)?)
             .map(|_| Share::decode(&mut from))
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<_, _>>()?;
         from.finish()?;
         Ok(Self {
             peers,
-            places: shares.iter().map(|_| OnceLock::new()).collect(),
             shares,
             plan,
+            mixed: OnceLock::new(),
             spilled,
-            hold: Mutex::new(Some(hold)),
+            _hold: hold,
         })
-    }
-
-    /// Keeps the step; `None` once it was let go.
-    pub(super) fn hold(&self) -> Option<Arc<Hold>> {
-        let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-        hold.clone()
-    }
-
-    /// Lets go, but for those who hold it too.
-    pub(super) fn release(&self) {
-        let held = self
-            .hold
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(held);
     }
 
     /// Where the blocks of an entry are in the array.
@@ -107,39 +102,58 @@ impl StreamStep {
 
     /// Where a block and its header are; `None` if its rank said nothing of it.
     pub(super) fn place(&self, meta: &StepMeta, rank: u32, order: u32) -> Option<(Spot, Spot)> {
-        let places = self.places.get(rank as usize)?;
-        let places = places.get_or_init(|| self.places_of(meta, rank));
-        let at = places.binary_search_by_key(&order, |(order, ..)| *order);
-        at.ok().map(|at| (places[at].1, places[at].2))
-    }
-
-    fn places_of(&self, meta: &StepMeta, rank: u32) -> Places {
+        let share = self.shares.get(rank as usize)?;
         let blocks = self.plan.blocks.get_or_init(|| blocks_by_rank(meta));
-        let (Some(blocks), Some(share)) = (blocks.get(&rank), self.shares.get(rank as usize))
-        else {
-            return Places::new();
-        };
-        let places = share.places(blocks).into_iter().zip(blocks);
-        places
-            .filter_map(|(spot, (order, _))| Some((*order, spot?, share.header_of(*order)?)))
-            .collect()
+        let blocks = blocks.get(&rank)?;
+        let at = blocks.binary_search_by_key(&order, |block| block.order);
+        let block = blocks[at.ok()?];
+        if let Some(span) = share.span(order) {
+            return Some((span.on(HEADER_BYTES), span));
+        }
+        let main = share.main?;
+        if share.spans.is_empty() {
+            return Some((main.on(HEADER_BYTES).on(block.offset), main));
+        }
+        let mixed = self.mixed.get_or_init(|| {
+            let ranks = self.shares.iter();
+            ranks.map(|_| OnceLock::new()).collect()
+        });
+        let places = mixed[rank as usize].get_or_init(|| places_of(share, blocks));
+        let at = places.binary_search_by_key(&order, |(order, _)| *order);
+        at.ok().map(|at| (places[at].1, main))
     }
 }
 
-fn blocks_by_rank(meta: &StepMeta) -> BTreeMap<u32, Vec<(u32, u64)>> {
-    let mut ranks: BTreeMap<u32, Vec<(u32, u64)>> = BTreeMap::new();
+fn places_of(share: &Share, blocks: &[Planned]) -> Places {
+    let places = share.places(blocks.iter().map(|block| (block.order, block.bytes)));
+    let places = places.zip(blocks);
+    places
+        .filter_map(|(spot, block)| Some((block.order, spot?)))
+        .collect()
+}
+
+fn blocks_by_rank(meta: &StepMeta) -> BTreeMap<u32, Vec<Planned>> {
+    let mut ranks: BTreeMap<u32, Vec<Planned>> = BTreeMap::new();
     for entry in &meta.entries {
         if entry.definition.kind.is_value() {
             continue;
         }
         for put in &entry.blocks {
             let bytes = entry.definition.byte_size(&put.block.count).unwrap_or(0);
-            let of_rank = ranks.entry(put.block.rank).or_default();
-            of_rank.push((put.block.order, bytes));
+            ranks.entry(put.block.rank).or_default().push(Planned {
+                order: put.block.order,
+                bytes,
+                offset: 0,
+            });
         }
     }
     for blocks in ranks.values_mut() {
-        blocks.sort_unstable();
+        blocks.sort_unstable_by_key(|block| block.order);
+        let mut offset = 0_u64;
+        for block in blocks {
+            block.offset = offset;
+            offset = offset.saturating_add(room_of(block.bytes));
+        }
     }
     ranks
 }

@@ -165,8 +165,9 @@ impl WriterEngine for MemoryWriter {
         &mut self,
         head: &StepHead,
         puts: &[PutBlock<'_>],
+        into: &mut Captured,
         _wait: &Wait,
-    ) -> Result<Captured, PutError> {
+    ) -> Result<(), PutError> {
         let mut state = lock(&self.state);
         for put in puts {
             if let Source::Memory(bytes) = put.source {
@@ -177,10 +178,8 @@ impl WriterEngine for MemoryWriter {
                 data.insert((self.rank, put.order), kept);
             }
         }
-        Ok(Captured {
-            stats: vec![None; puts.len()],
-            contribution: Vec::new(),
-        })
+        into.stats.resize(puts.len(), None);
+        Ok(())
     }
 
     fn seal(&mut self, sealing: &Sealing<'_>, _wait: &Wait) -> Result<(), EndError> {
@@ -238,17 +237,17 @@ impl ReaderEngine for MemoryReader {
         })
     }
 
-    fn next(&self, held: &[Vec<u8>], wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
+    fn next(&self, held: &[Vec<u8>], into: &mut Vec<u8>, wait: &Wait) -> Result<bool, NextError> {
         let mut state = lock(&self.state);
         state.held = held.to_vec();
         match state.sealed.pop_front() {
             Some(step) => {
-                let packed = self
+                *into = self
                     .packer
                     .pack(&step.record, &step.schema, &step.layout, &[]);
-                Ok(Some(packed))
+                Ok(true)
             }
-            None if state.closed => Ok(None),
+            None if state.closed => Ok(false),
             None => Err(NextError::NotReady {
                 stream: self.stream.clone(),
                 after: wait.deadline().length(),

@@ -211,7 +211,7 @@ impl ReaderEngine for StagingReader {
         }
     }
 
-    fn next(&self, _held: &[Vec<u8>], wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
+    fn next(&self, _held: &[Vec<u8>], into: &mut Vec<u8>, wait: &Wait) -> Result<bool, NextError> {
         let Some(control) = &self.control else {
             let fault = Fault::Refused {
                 peer: "this engine".into(),
@@ -251,9 +251,10 @@ impl ReaderEngine for StagingReader {
         };
         match answer {
             Answer::Next(NextAnswer::Step(step)) => {
-                self.announce(&step, driver.machine()).map(Some)
+                *into = self.announce(&step, driver.machine())?;
+                Ok(true)
             }
-            Answer::Next(NextAnswer::Closed) => Ok(None),
+            Answer::Next(NextAnswer::Closed) => Ok(false),
             Answer::Next(NextAnswer::NotYet { .. }) => Err(NextError::NotReady { stream, after }),
             Answer::Next(NextAnswer::WriterLost { last_sealed }) => Err(NextError::WriterLost {
                 stream,

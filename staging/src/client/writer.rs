@@ -398,13 +398,13 @@ impl WriterEngine for StagingWriter {
         &mut self,
         head: &StepHead,
         puts: &[PutBlock<'_>],
+        into: &mut Captured,
         wait: &Wait,
-    ) -> Result<Captured, PutError> {
+    ) -> Result<(), PutError> {
         let place = self.place(head.step).on_rank(self.rank as usize);
         let mut spans = std::mem::take(&mut self.state.spans);
         let mut putter = std::mem::take(&mut self.state.putter);
-        let mut captured = Captured::default();
-        let result = self.put_all(head, puts, &spans, &mut putter, &mut captured, wait);
+        let result = self.put_all(head, puts, &spans, &mut putter, into, wait);
         spans.end();
         self.state.spans = spans;
         self.state.putter = putter;
@@ -415,7 +415,7 @@ impl WriterEngine for StagingWriter {
             };
             return Err(fault.at(place).into());
         }
-        Ok(captured)
+        Ok(())
     }
 
     fn seal(&mut self, sealing: &Sealing<'_>, wait: &Wait) -> Result<(), EndError> {

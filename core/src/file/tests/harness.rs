@@ -12,8 +12,8 @@ use panta_transports::time::{Interrupt, Wait};
 use crate::codec::{Coded, digest};
 use crate::config::{Engine, Options, Target};
 use crate::engine::{
-    Admission, EngineFactory, OpenArguments, PutBlock, Read, ReaderEngine, Resume, Sealing, Source,
-    SpanId, Start, Wanted, WriterEngine,
+    Admission, Captured, EngineFactory, OpenArguments, PutBlock, Read, ReaderEngine, Resume,
+    Sealing, Source, SpanId, Start, Wanted, WriterEngine,
 };
 use crate::error::{EndError, GetError, NextError, OpenError, PutError};
 use crate::file::{FileEngine, FileReader};
@@ -233,7 +233,8 @@ impl Writers {
                     },
                 })
                 .collect();
-            let captured = engine.capture(&head, &given, &soon())?;
+            let mut captured = Captured::default();
+            engine.capture(&head, &given, &mut captured, &soon())?;
             for ((order, put), stats) in mine.iter().enumerate().zip(captured.stats) {
                 let block = Block {
                     rank: rank as u32,
@@ -326,9 +327,10 @@ fn view(put: &Put) -> StridedRef<'_> {
 
 /// The next step of a reader, as its session sees it.
 pub(super) fn next(reader: &FileReader, wait: &Wait) -> Result<Option<StepMeta>, NextError> {
-    match reader.next(&[], wait)? {
-        Some(announcement) => reader.load(&announcement).map(Some),
-        None => Ok(None),
+    let mut announcement = Vec::new();
+    match reader.next(&[], &mut announcement, wait)? {
+        true => reader.load(&announcement).map(Some),
+        false => Ok(None),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::super::group::{Nothing, failed};
 use super::super::layouts::{EndPart, PutBox};
 use super::put::Put;
@@ -105,7 +107,7 @@ impl Writer {
     }
 
     fn capture(&mut self, open: &mut Open, puts: &[Put<'_>]) -> Result<EndPart, EndError> {
-        let blocks: Vec<PutBlock<'_>> = puts
+        let blocks: SmallVec<[PutBlock<'_>; 2]> = puts
             .iter()
             .map(|put| PutBlock {
                 variable: self.agreed[put.variable],
@@ -118,14 +120,17 @@ impl Writer {
             .collect();
         let wait = self.group.wait();
         let engine = self.engine.get_mut();
-        let captured = engine.capture(&open.head, &blocks, &wait);
+        let mut captured = std::mem::take(&mut self.captured);
+        captured.stats.clear();
+        captured.contribution = self.layouts.take_spare();
+        let done = engine.capture(&open.head, &blocks, &mut captured, &wait);
         drop(blocks);
-        let captured = captured.map_err(|error| self.own_failure(open, error.to_string()))?;
+        done.map_err(|error| self.own_failure(open, error.to_string()))?;
         if captured.stats.len() != puts.len() {
             let what = "the engine gave statistics of other puts".to_owned();
             return Err(self.own_failure(open, what));
         }
-        for (put, stats) in puts.iter().zip(captured.stats) {
+        for (put, stats) in puts.iter().zip(captured.stats.drain(..)) {
             let put = PutBox {
                 variable: self.agreed[put.variable],
                 order: put.order,
@@ -143,6 +148,8 @@ impl Writer {
             };
             self.boxes.add(put, Payload::Value(bytes));
         }
-        Ok(self.boxes.say(captured.contribution))
+        let part = self.boxes.say(std::mem::take(&mut captured.contribution));
+        self.captured = captured;
+        Ok(part)
     }
 }

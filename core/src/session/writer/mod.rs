@@ -25,7 +25,9 @@ use super::merge::{BeginPart, Definitions, digest_of};
 use super::nearest;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::comm::Comm;
-use crate::engine::{Admission, EngineFactory, EngineInfo, PreparedWriter, Resume, WriterEngine};
+use crate::engine::{
+    Admission, Captured, EngineFactory, EngineInfo, PreparedWriter, Resume, WriterEngine,
+};
 use crate::error::{BeginError, CloseError, DefineError, Fault, OpenError, Place};
 use crate::model::{Attribute, AttributeKey, Definition, Schema, ShapeKind, StepHead, StepTime};
 use crate::tree::TreeCounters;
@@ -75,6 +77,8 @@ pub struct Writer {
     layouts: Layouts,
     reserved: Vec<u64>,
     boxes: OwnBoxes,
+    /// What the engine says of a step; kept for its memory.
+    captured: Captured,
     /// Bytes of metadata that the root has sealed.
     told_bytes: u64,
     frozen: bool,
@@ -158,6 +162,7 @@ impl Writer {
             layouts: Layouts::default(),
             reserved: Vec::new(),
             boxes: OwnBoxes::default(),
+            captured: Captured::default(),
             told_bytes: 0,
             frozen: false,
             epoch: prepared.epoch,

@@ -7,11 +7,11 @@
 //! Whoever calls drives: nothing happens between two calls but heartbeats. When
 //! the link ends, another life of the writer is looked for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use panta_transports::coupling::{CouplingError, Lost, Peer, TransportName, Urgency};
-use panta_transports::time::{Time, Wait, WaitError};
+use panta_transports::time::{Interrupt, Time, Wait, WaitError};
 
 use super::super::machine::{
     Position, ReaderMessage, RefusedWhy, Subscriber, SubscriberAction, SubscriberEvent,
@@ -20,10 +20,18 @@ use super::super::machine::{
 use super::super::message::relay;
 use super::find::{Finder, Joined};
 use super::{Released, locked};
-use crate::codec::{Coded, Decoder};
+use crate::codec::{Coded, Decoder, Encoder};
 use crate::engine::EngineInfo;
 use crate::error::{Failure, Fault, NextError, Place};
 use crate::model::StepHead;
+use crate::ordered::Ordered;
+
+/// The subscriber is not asked to show life, which the link does by itself: it asks for
+/// no tick, and no clock is looked at for it.
+const NO_TIME: Time = Time(0);
+
+/// Memory of messages kept for those to come, at most.
+const MAX_SPARE: usize = 4;
 
 /// The longest a word to the writer may take, where nobody waits for it.
 const SAY_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -46,13 +54,19 @@ pub(super) struct Link {
     ended: bool,
     /// Whether the ranks know of the life that was joined.
     life_told: bool,
-    /// Steps that were announced and not delivered.
-    announced: BTreeMap<Position, Vec<u8>>,
-    /// Announcements that will not be delivered, but that later ones refer to.
+    /// Of steps that were announced and not delivered, the message.
+    announced: Ordered<Position, Vec<u8>>,
+    /// Messages that will not be delivered, but that later ones refer to.
     skipped: Vec<Vec<u8>>,
     /// Answers to the application that nobody has taken.
     answers: VecDeque<SubscriberAction>,
+    /// What is being heard, and said; kept for their memory.
     buffer: Vec<u8>,
+    saying: Encoder,
+    /// Memory of messages that are dealt with, for those to come.
+    spare: Vec<Vec<u8>>,
+    /// What is said without anybody waiting is not interrupted.
+    never: Interrupt,
 }
 
 impl Link {
@@ -72,9 +86,12 @@ impl Link {
             ended: false,
             life_told: false,
             skipped: Vec::new(),
-            announced: BTreeMap::new(),
+            announced: Ordered::default(),
             answers: VecDeque::new(),
             buffer: Vec::new(),
+            saying: Encoder::default(),
+            spare: Vec::new(),
+            never: Interrupt::default(),
         }
     }
 
@@ -97,12 +114,7 @@ impl Link {
     }
 
     fn feed(&mut self, event: SubscriberEvent<'_>) {
-        let now = Time::now();
-        self.subscriber.handle(event, now, &mut self.actions);
-        if self.subscriber.next_tick().is_some_and(|tick| tick <= now) {
-            let tick = SubscriberEvent::Tick;
-            self.subscriber.handle(tick, now, &mut self.actions);
-        }
+        self.subscriber.handle(event, NO_TIME, &mut self.actions);
         if self.actions.is_empty() {
             return;
         }
@@ -119,19 +131,22 @@ impl Link {
         match action {
             SubscriberAction::Send(message) => {
                 if !self.ended {
-                    let wait = Wait::for_at_most(SAY_LIMIT);
-                    let bytes = message.to_bytes();
+                    let wait = Wait::new(SAY_LIMIT, &self.never);
+                    message.encode(self.saying.restart());
                     let urgency = match message {
                         // A writer that needs the room looks by itself.
                         ReaderMessage::Release { .. } => Urgency::WhenPolled,
                         _ => Urgency::Now,
                     };
                     // That the link has ended shows when it is listened to.
-                    let _ = self.joined.peer.send(&[&bytes], urgency, &wait);
+                    let _ = self
+                        .joined
+                        .peer
+                        .send(&[self.saying.so_far()], urgency, &wait);
                 }
             }
             SubscriberAction::Forget { at } => {
-                self.skipped.extend(self.announced.remove(&at));
+                self.skipped.extend(self.announced.remove(at));
             }
             SubscriberAction::Misbehaved { what } => {
                 tracing::warn!(stream = %self.place.stream, what, "the writer broke the protocol");
@@ -161,18 +176,26 @@ impl Link {
 
     /// Takes one message in, waiting for it.
     fn listen(&mut self, wait: &Wait) -> Result<(), WaitError> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let received = self.joined.peer.receive(&mut buffer, wait);
-        self.buffer = buffer;
+        let received = self.joined.peer.receive(&mut self.buffer, wait);
+        self.received(received.map(|()| true)).map(|_| ())
+    }
+
+    /// Takes in a message that is there already.
+    fn listen_at_once(&mut self) -> Result<bool, WaitError> {
+        let received = self.joined.peer.try_receive(&mut self.buffer);
+        self.received(received)
+    }
+
+    /// Whether anything has come: a message, or the end of the link.
+    fn received(&mut self, received: Result<bool, CouplingError>) -> Result<bool, WaitError> {
         match received {
-            Ok(()) => {
-                let message = std::mem::take(&mut self.buffer);
-                if let Err(problem) = self.hear(&message) {
+            Ok(false) => Ok(false),
+            Ok(true) => {
+                if let Err(problem) = self.hear() {
                     tracing::warn!(stream = %self.place.stream, %problem, "the writer's message");
                     self.lose(false);
                 }
-                self.buffer = message;
-                Ok(())
+                Ok(true)
             }
             Err(CouplingError::NotReady { source, .. }) => Err(source),
             Err(error) => {
@@ -186,17 +209,19 @@ impl Link {
                 );
                 let shared = self.joined.peer.info().transport == TransportName::Shm;
                 self.lose(shared && !silent);
-                Ok(())
+                Ok(true)
             }
         }
     }
 
-    fn hear(&mut self, bytes: &[u8]) -> Result<(), crate::codec::DecodeError> {
-        let mut from = Decoder::new(bytes);
+    /// Takes in what has come.
+    fn hear(&mut self) -> Result<(), crate::codec::DecodeError> {
+        let mut from = Decoder::new(&self.buffer);
         let message = WriterMessage::decode(&mut from)?;
         if let WriterMessage::Announced { at, .. } = &message {
-            let announcement = from.rest().to_vec();
-            self.announced.insert(*at, announcement);
+            let spare = self.spare.pop().unwrap_or_default();
+            let announced = std::mem::replace(&mut self.buffer, spare);
+            self.announced.insert(*at, announced);
         } else {
             from.finish()?;
         }
@@ -204,12 +229,13 @@ impl Link {
         Ok(())
     }
 
-    /// The next step's announcement for this group's ranks.
+    /// The next step's announcement for this group's ranks, into `into`; false at the end.
     pub(super) fn next(
         &mut self,
         held: Option<&[u64]>,
+        into: &mut Vec<u8>,
         wait: &Wait,
-    ) -> Result<Option<Vec<u8>>, NextError> {
+    ) -> Result<bool, NextError> {
         self.answers.clear();
         self.tell_released();
         if let Some(steps) = held {
@@ -230,17 +256,14 @@ impl Link {
                             last_sealed,
                         });
                     }
-                    answer => return self.answered(answer, wait),
+                    answer => return self.answered(answer, into, wait),
                 }
             }
+            if self.listen_at_once() == Ok(true) {
+                continue;
+            }
             self.tell_released();
-            let until = match self.subscriber.next_tick() {
-                Some(tick) => tick.since(Time::now()).min(LISTEN_LIMIT),
-                None => LISTEN_LIMIT,
-            };
-            let until = wait.at_most(until);
-            if let Err(error) = self.listen(&until) {
-                self.feed(SubscriberEvent::Tick);
+            if let Err(error) = self.listen(&wait.at_most(LISTEN_LIMIT)) {
                 let over = wait.slice().err();
                 if self.answers.is_empty()
                     && let Some(over) = over
@@ -273,38 +296,54 @@ impl Link {
     fn answered(
         &mut self,
         answer: SubscriberAction,
+        into: &mut Vec<u8>,
         wait: &Wait,
-    ) -> Result<Option<Vec<u8>>, NextError> {
-        let stream = self.place.stream.clone();
+    ) -> Result<bool, NextError> {
+        let stream = || self.place.stream.clone();
         let refused = |why: String| -> NextError {
             let peer = "the writer".into();
             Fault::Refused { peer, why }.at(self.place.clone()).into()
         };
         match answer {
             SubscriberAction::Deliver { at } => {
-                let announcement = self.announced.remove(&at);
-                let announcement = announcement.ok_or_else(|| {
+                let announced = self.announced.remove(at);
+                let mut announced = announced.ok_or_else(|| {
                     refused(format!("step {} came without its metadata", at.step))
                 })?;
-                let life = match std::mem::replace(&mut self.life_told, true) {
-                    true => Vec::new(),
-                    false => self.joined.life(),
-                };
-                let skipped = std::mem::take(&mut self.skipped);
-                Ok(Some(relay(&life, &skipped, &announcement)))
+                let is_told = std::mem::replace(&mut self.life_told, true);
+                if is_told && self.skipped.is_empty() {
+                    std::mem::swap(into, &mut announced);
+                } else {
+                    let life = match is_told {
+                        true => Vec::new(),
+                        false => self.joined.life(),
+                    };
+                    let skipped = std::mem::take(&mut self.skipped);
+                    *into = relay(&life, &skipped, &announced);
+                }
+                if self.spare.len() < MAX_SPARE {
+                    self.spare.push(announced);
+                }
+                Ok(true)
             }
-            SubscriberAction::Ended => Ok(None),
+            SubscriberAction::Ended => Ok(false),
             SubscriberAction::NotReady => Err(NextError::NotReady {
-                stream,
+                stream: stream(),
                 after: wait.deadline().length(),
             }),
-            SubscriberAction::Trimmed { oldest } => Err(NextError::Trimmed { stream, oldest }),
-            SubscriberAction::RolledBack { to } => Err(NextError::RolledBack { stream, to }),
+            SubscriberAction::Trimmed { oldest } => Err(NextError::Trimmed {
+                stream: stream(),
+                oldest,
+            }),
+            SubscriberAction::RolledBack { to } => Err(NextError::RolledBack {
+                stream: stream(),
+                to,
+            }),
             SubscriberAction::WouldDeadlock {
                 held_bytes,
                 limit_bytes,
             } => Err(NextError::WouldDeadlock {
-                stream,
+                stream: stream(),
                 held_bytes,
                 limit_bytes,
             }),

@@ -12,7 +12,6 @@ mod link;
 mod ranks;
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use panta_transports::channel::Key;
@@ -36,6 +35,7 @@ use crate::config::Verify;
 use crate::engine::{EngineInfo, OpenArguments, Pinned, Read, ReaderEngine, Start};
 use crate::error::{Failure, Fault, GetError, NextError, OpenError, Place};
 use crate::model::{BlockId, StepHead, StepMeta};
+use crate::ordered::Ordered;
 
 /// Brings steps to one rank.
 pub(super) struct StreamReader {
@@ -69,7 +69,7 @@ struct Heard {
 /// Steps that this rank holds.
 struct Holding {
     /// How many times each was delivered.
-    steps: Mutex<BTreeMap<Position, u32>>,
+    steps: Mutex<Ordered<Position, u32>>,
     manner: PeerOptions,
     told: Told,
 }
@@ -95,14 +95,14 @@ fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl LetGo for Holding {
     fn let_go(&self, at: Position) {
         let mut steps = locked(&self.steps);
-        let Some(times) = steps.get_mut(&at) else {
+        let Some(times) = steps.get_mut(at) else {
             return;
         };
         *times -= 1;
         if *times > 0 {
             return;
         }
-        steps.remove(&at);
+        steps.remove(at);
         drop(steps);
         match &self.told {
             Told::Counter(counter) => counter.count(at),
@@ -112,6 +112,14 @@ impl LetGo for Holding {
 }
 
 impl Holding {
+    fn take_in(&self, at: Position) {
+        let mut steps = locked(&self.steps);
+        match steps.get_mut(at) {
+            Some(times) => *times += 1,
+            None => steps.insert(at, 1),
+        }
+    }
+
     fn numbers(&self) -> Vec<u64> {
         locked(&self.steps).keys().map(|at| at.step).collect()
     }
@@ -206,7 +214,7 @@ impl StreamReader {
         for skipped in &relayed.skipped {
             // Taken in and let go: later announcements refer to it.
             let nothing = |_: &Announced, own: &[u8]| {
-                self.reached(own)?;
+                self.reached(Own::from_bytes(own)?.reach)?;
                 Ok(Arc::new(()) as Arc<dyn Any + Send + Sync>)
             };
             self.announced.unpack(skipped, nothing)?;
@@ -236,8 +244,7 @@ impl StreamReader {
     }
 
     /// The ranks of the writer, as this announcement or one before says.
-    fn reached(&self, own: &[u8]) -> Result<Arc<Peers>, DecodeError> {
-        let reach = Own::from_bytes(own)?.reach;
+    fn reached(&self, reach: &[u8]) -> Result<Arc<Peers>, DecodeError> {
         let mut heard = locked(&self.heard);
         if !reach.is_empty()
             && let Some(key) = &heard.key
@@ -255,7 +262,8 @@ impl StreamReader {
     }
 
     fn step(&self, announced: &Announced, own: &[u8]) -> Result<StreamStep, DecodeError> {
-        let peers = self.reached(own)?;
+        let own = Own::from_bytes(own)?;
+        let peers = self.reached(own.reach)?;
         let names = (announced.schema_digest, announced.layout_digest);
         let mut heard = locked(&self.heard);
         let plan = match &heard.plan {
@@ -272,9 +280,8 @@ impl StreamReader {
             step: announced.head.step,
         };
         let told: Arc<dyn LetGo> = Arc::clone(&self.holding) as Arc<dyn LetGo>;
-        *locked(&self.holding.steps).entry(at).or_insert(0) += 1;
+        self.holding.take_in(at);
         let hold = Hold::new(at, told);
-        let own = Own::from_bytes(own)?;
         let spilled = (!own.spilled.is_empty()).then(|| own.spilled.to_owned());
         StreamStep::new((own.shares, spilled), peers, plan, hold)
     }
@@ -304,7 +311,7 @@ impl StreamReader {
 /// What a pinned block keeps: its memory, and its step.
 struct Kept {
     _mapped: Mapped,
-    _hold: Option<Arc<Hold>>,
+    _step: Arc<dyn Any + Send + Sync>,
 }
 
 impl ReaderEngine for StreamReader {
@@ -331,7 +338,7 @@ impl ReaderEngine for StreamReader {
         Some(encoder.finish())
     }
 
-    fn next(&self, held: &[Vec<u8>], wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
+    fn next(&self, held: &[Vec<u8>], into: &mut Vec<u8>, wait: &Wait) -> Result<bool, NextError> {
         let mut all = Vec::new();
         for (rank, held) in held.iter().enumerate() {
             let numbers = Decoder::new(held).u64s().map_err(|error| {
@@ -343,7 +350,7 @@ impl ReaderEngine for StreamReader {
         all.sort_unstable();
         all.dedup();
         let all = (!self.alone).then_some(&all[..]);
-        self.root()?.next(all, wait)
+        self.root()?.next(all, into, wait)
     }
 
     fn load(&self, announcement: &[u8]) -> Result<StepMeta, NextError> {
@@ -436,15 +443,13 @@ impl ReaderEngine for StreamReader {
             bytes: bytes.len(),
             keep: Arc::new(Kept {
                 _mapped: mapped,
-                _hold: own.hold(),
+                _step: Arc::clone(&step.engine),
             }),
         })
     }
 
-    fn release(&self, step: &StepMeta) {
-        if let Some(own) = step.engine.downcast_ref::<StreamStep>() {
-            own.release();
-        }
+    fn release(&self, _step: &StepMeta) {
+        // It is held as long as what was loaded, or a block in place, is kept.
     }
 
     fn commit(&self, step: &StepHead, cursor: &str, wait: &Wait) -> Result<(), Failure> {

@@ -5,7 +5,6 @@
 //! says it at once too, over a link to an endpoint of its root. The root lets
 //! go when all have.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use panta_transports::channel::Key;
@@ -21,6 +20,7 @@ use super::super::machine::Position;
 use super::super::message::Greeting;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::config::Options;
+use crate::ordered::Ordered;
 
 /// The longest a rank waits to be heard.
 const SAY_LIMIT: std::time::Duration = std::time::Duration::from_millis(500);
@@ -34,7 +34,7 @@ pub(super) type Done = Box<dyn Fn(Position) + Send + Sync>;
 /// Counts, for each step, the ranks that let go of it.
 pub(super) struct Counter {
     ranks: u32,
-    open: Mutex<BTreeMap<Position, u32>>,
+    open: Mutex<Ordered<Position, u32>>,
     done: Done,
 }
 
@@ -50,13 +50,14 @@ impl Counter {
     /// One rank more has let go.
     pub(super) fn count(&self, at: Position) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = open.entry(at).or_insert(0);
-        *counted += 1;
-        if *counted >= self.ranks {
-            open.remove(&at);
+        let counted = open.remove(at).unwrap_or(0) + 1;
+        if counted >= self.ranks {
             drop(open);
             (self.done)(at);
-        } else if open.len() > MAX_OPEN {
+            return;
+        }
+        open.insert(at, counted);
+        if open.len() > MAX_OPEN {
             open.pop_first();
         }
     }

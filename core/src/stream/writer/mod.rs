@@ -23,20 +23,23 @@ use panta_transports::region::RegionError;
 use panta_transports::time::{Interrupt, Time, Wait};
 
 use self::open::Told;
-use self::root::{Described, Fate, Outcome, Root};
+use self::root::{Described, Fate, Forms, Outcome, Root};
 use super::contact::ContactFile;
 use super::memory::{Memory, Uncaptured};
 use super::slot::Contribution;
 use super::spill::Spill;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::engine::{Admission, Captured, EngineInfo, PutBlock, Sealing, SpanId, WriterEngine};
-use crate::error::{BeginError, CloseError, EndError, Fault, Place, PutError};
-use crate::model::{Schema, StepHead};
+use crate::error::{BeginError, CloseError, EndError, Failure, Fault, Place, PutError};
+use crate::model::{Schema, StepHead, StepRecord};
 
 /// How often the next step's number is noted in the contact file, at most.
 const NOTE_EVERY: Duration = Duration::from_millis(1);
 /// How often the contact file is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Bytes of an admission, as a rule: what becomes of a few steps.
+const ADMISSION_BYTES: usize = 64;
 
 /// Carries the steps of one rank.
 pub(super) struct StreamWriter {
@@ -77,6 +80,10 @@ struct RootSide {
     successor: Option<u64>,
     /// Every reader group had its steps, and the stream is closed.
     drained: bool,
+    /// Of the step that is being sealed, the ranks' shares in byte form, and the bytes
+    /// of each; kept for their memory.
+    shares: Encoder,
+    bytes: Vec<u64>,
     /// What ranks wrote of steps that are being spilled.
     written: BTreeMap<u64, Vec<Option<Vec<u8>>>>,
 }
@@ -84,7 +91,7 @@ struct RootSide {
 impl RootSide {
     /// Finds out whether another writer has taken the stream over.
     fn check_fence(&mut self) -> Result<(), Fault> {
-        let now = Time::now();
+        let now = Time::roughly();
         if self.successor.is_none() && now.since(self.looked) >= LOOK_EVERY {
             self.looked = now;
             self.successor = self.contact.as_ref().and_then(ContactFile::successor);
@@ -96,7 +103,7 @@ impl RootSide {
     }
 
     fn note(&mut self, next_step: u64) {
-        let now = Time::now();
+        let now = Time::roughly();
         if now.since(self.noted) >= NOTE_EVERY {
             self.noted = now;
             if let Some(contact) = &self.contact {
@@ -106,15 +113,14 @@ impl RootSide {
     }
 
     /// Puts the ranks' shares together, and their bytes.
-    fn take_in(&mut self, contributions: &[Vec<u8>]) -> Result<(Vec<u8>, Vec<u64>), DecodeError> {
-        let mut shares = Encoder::default();
-        shares.length(contributions.len());
-        let mut bytes = Vec::with_capacity(contributions.len());
+    fn take_in(&mut self, contributions: &[Vec<u8>]) -> Result<(), DecodeError> {
+        self.shares.restart().length(contributions.len());
+        self.bytes.clear();
         self.tickets.resize(contributions.len(), Vec::new());
         for (rank, contribution) in contributions.iter().enumerate() {
             let contribution = Contribution::from_bytes(contribution)?;
-            contribution.share.encode(&mut shares);
-            bytes.push(contribution.share.bytes);
+            contribution.share.encode(&mut self.shares);
+            self.bytes.push(contribution.share.bytes);
             for (step, written) in contribution.spilled {
                 self.written.entry(step).or_default().push(written);
             }
@@ -125,7 +131,7 @@ impl RootSide {
                 self.reach = None;
             }
         }
-        Ok((shares.finish(), bytes))
+        Ok(())
     }
 
     /// Seals the spilled steps of which all `ranks` have said what they wrote.
@@ -141,10 +147,7 @@ impl RootSide {
             let contributions: Option<Vec<Vec<u8>>> = written.into_iter().collect();
             let described = self.root.spilling(step);
             let sealed = match (described, contributions) {
-                (Some(step), Some(parts)) => {
-                    let described = (&step.record, &step.schema, &step.layout);
-                    spill.seal(described, &parts, wait).map_err(Some)
-                }
+                (Some(step), Some(parts)) => spill_described(spill, &step, &parts, wait),
                 _ => Err(None),
             };
             if let Err(Some(failure)) = &sealed {
@@ -169,14 +172,20 @@ impl RootSide {
     }
 }
 
-impl StreamWriter {
-    fn root(&mut self) -> Result<&mut RootSide, Fault> {
-        self.root.as_mut().ok_or_else(|| Fault::Refused {
-            peer: "the stream engine".into(),
-            why: "only the root rank admits, seals and closes".into(),
-        })
-    }
+/// Seals a spilled step; the error, unless there is nothing to say of it.
+fn spill_described(
+    spill: &mut Spill,
+    step: &Described,
+    parts: &[Vec<u8>],
+    wait: &Wait,
+) -> Result<(), Option<Failure>> {
+    let record = StepRecord::from_bytes(&step.record).map_err(|_| None)?;
+    let forms = step.forms.as_ref().ok_or(None)?;
+    let described = (&record, &forms.schema, &forms.layout);
+    spill.seal(described, parts, wait).map_err(Some)
+}
 
+impl StreamWriter {
     fn too_large(&self, bytes: u64) -> PutError {
         PutError::StepTooLarge {
             place: self.place.clone(),
@@ -251,6 +260,13 @@ impl StreamWriter {
     }
 }
 
+fn not_root() -> Fault {
+    Fault::Refused {
+        peer: "the stream engine".into(),
+        why: "only the root rank admits, seals and closes".into(),
+    }
+}
+
 /// The root itself waits for readers to let go.
 fn wait_for_freed(
     root: &Root,
@@ -281,15 +297,14 @@ impl WriterEngine for StreamWriter {
         reserve_bytes: &[u64],
         wait: &Wait,
     ) -> Result<Admission, BeginError> {
-        let place = self.place.clone().at_step(head.step);
-        let endpoint = Arc::clone(&self.endpoint);
-        let side = self.root().map_err(|fault| fault.at(place.clone()))?;
-        side.check_fence()
-            .map_err(|fault| fault.at(place.clone()))?;
+        let stream = &self.place;
+        let place = || stream.clone().at_step(head.step);
+        let side = self.root.as_mut().ok_or_else(|| not_root().at(place()))?;
+        side.check_fence().map_err(|fault| fault.at(place()))?;
         let outcome = side
             .root
-            .admit(&endpoint, head.step, reserve_bytes, wait)
-            .map_err(|(error, whom)| Fault::wait(error, whom).at(place.clone()))?;
+            .admit(&self.endpoint, head.step, reserve_bytes, wait)
+            .map_err(|(error, whom)| Fault::wait(error, whom).at(place()))?;
         match outcome {
             Outcome::Discarded => return Ok(Admission::Discard),
             Outcome::TooLarge {
@@ -298,25 +313,19 @@ impl WriterEngine for StreamWriter {
                 limit_bytes,
             } => {
                 return Err(BeginError::StepTooLarge {
-                    place: place.on_rank(rank),
+                    place: place().on_rank(rank),
                     bytes,
                     limit_bytes,
                 });
             }
             Outcome::Admitted => side.open = Some(head.step),
         }
-        let mut admission = Encoder::default();
-        let ticket = match side.ticket_told {
-            true => Vec::new(),
-            false => endpoint.ticket().to_bytes(),
+        let mut admission = Encoder::with_capacity(ADMISSION_BYTES);
+        match std::mem::replace(&mut side.ticket_told, true) {
+            true => admission.bytes(&[]),
+            false => admission.bytes(&self.endpoint.ticket().to_bytes()),
         };
-        side.ticket_told = true;
-        admission.bytes(&ticket);
-        let fates = side.root.take_fates();
-        admission.length(fates.len());
-        for (step, fate) in fates {
-            admission.u64(step).u8(fate.number());
-        }
+        side.root.say_fates(&mut admission);
         Ok(Admission::Write(admission.finish()))
     }
 
@@ -351,17 +360,21 @@ impl WriterEngine for StreamWriter {
         &mut self,
         head: &StepHead,
         puts: &[PutBlock<'_>],
+        into: &mut Captured,
         wait: &Wait,
-    ) -> Result<Captured, PutError> {
-        let place = self.place.clone().at_step(head.step);
-        let (share, stats) = loop {
+    ) -> Result<(), PutError> {
+        let share = loop {
             let schema = self.spill.is_some().then_some(&self.schema);
-            match self.memory.capture(head, puts, schema, &self.copies) {
+            let (stats, copies) = (&mut into.stats, &self.copies);
+            match self.memory.capture(head, puts, stats, schema, copies) {
                 Ok(captured) => break captured,
                 Err(Uncaptured::Memory(error)) => {
                     self.make_room(Memory::main_bytes(puts), &error, wait)?;
                 }
-                Err(Uncaptured::Put(problem)) => return Err(PutError::Shape { place, problem }),
+                Err(Uncaptured::Put(problem)) => {
+                    let place = self.place.clone().at_step(head.step);
+                    return Err(PutError::Shape { place, problem });
+                }
             }
         };
         let ticket = (!self.ticket_told).then(|| self.endpoint.ticket().to_bytes());
@@ -371,32 +384,30 @@ impl WriterEngine for StreamWriter {
             ticket,
             spilled: spilled.unwrap_or_default(),
         };
-        Ok(Captured {
-            stats,
-            contribution: contribution.to_bytes(),
-        })
+        let mut encoder = Encoder::from(std::mem::take(&mut into.contribution));
+        contribution.encode(encoder.restart());
+        into.contribution = encoder.finish();
+        Ok(())
     }
 
     fn seal(&mut self, sealing: &Sealing<'_>, wait: &Wait) -> Result<(), EndError> {
-        let head = &sealing.record.head;
-        let place = self.place.clone().at_step(head.step);
-        let side = self.root().map_err(|fault| fault.at(place.clone()))?;
-        side.check_fence()
-            .map_err(|fault| fault.at(place.clone()))?;
-        let (shares, bytes) = side
-            .take_in(sealing.contributions)
-            .map_err(|error| Fault::corrupt("what a rank said of its blocks", &error).at(place))?;
-        let described = Described {
-            record: sealing.record.clone(),
+        let step = sealing.record.head.step;
+        let stream = &self.place;
+        let place = || stream.clone().at_step(step);
+        let side = self.root.as_mut().ok_or_else(|| not_root().at(place()))?;
+        side.check_fence().map_err(|fault| fault.at(place()))?;
+        side.take_in(sealing.contributions).map_err(|error| {
+            Fault::corrupt("what a rank said of its blocks", &error).at(place())
+        })?;
+        let forms = Forms {
             schema: Arc::clone(sealing.schema_bytes),
             layout: Arc::clone(sealing.layout_bytes),
             reach: side.reach(),
-            shares,
-            spilled: String::new(),
         };
         side.open = None;
-        side.root.seal(head.step, head.time.sim, &bytes, described);
-        side.note(head.step.saturating_add(1));
+        let (bytes, shares) = (&side.bytes, side.shares.so_far());
+        side.root.seal(sealing.record, forms, bytes, shares);
+        side.note(step.saturating_add(1));
         if let (Some(spill), Some(side)) = (&mut self.spill, &mut self.root) {
             side.seal_spilled(spill, sealing.contributions.len(), wait);
         }
@@ -416,9 +427,9 @@ impl WriterEngine for StreamWriter {
 
     fn close_root(&mut self, wait: &Wait) -> Result<(), CloseError> {
         let place = self.place.clone();
-        let endpoint = Arc::clone(&self.endpoint);
-        let side = self.root().map_err(|fault| fault.at(place.clone()))?;
-        let closed = side.root.close(&endpoint, wait);
+        let side = self.root.as_mut();
+        let side = side.ok_or_else(|| not_root().at(place.clone()))?;
+        let closed = side.root.close(&self.endpoint, wait);
         side.drained = closed.is_ok();
         side.contact = None;
         closed.map_err(|(error, whom)| Fault::wait(error, whom).at(place).into())

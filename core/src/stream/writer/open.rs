@@ -383,6 +383,8 @@ impl StreamWriter {
                 noted: Time::default(),
                 looked: Time::now(),
                 successor: None,
+                shares: Encoder::default(),
+                bytes: Vec::new(),
                 written: BTreeMap::new(),
                 drained: false,
             });

@@ -18,9 +18,17 @@ use super::super::machine::{
     ReaderMessage, WriterMessage,
 };
 use super::super::message::{Greeting, Own};
-use crate::announce::Announcer;
+use crate::announce::{Announcer, Recorded};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::model::StepRecord;
+use crate::ordered::Ordered;
+
+/// The publisher is opened without a lease, since the endpoint notices silence: it asks
+/// for no tick, and no clock is looked at for it.
+const NO_TIME: Time = Time(0);
+
+/// Descriptions kept for steps to come, at most: as many as come and go meanwhile.
+const MAX_SPARE: usize = 64;
 
 /// What became of a step that was to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,18 +71,41 @@ impl Fate {
     }
 }
 
-/// What is known of a sealed step but its bytes.
+/// The byte forms that many steps have in common.
 #[derive(Clone, Debug)]
-pub(super) struct Described {
-    pub(super) record: StepRecord,
+pub(super) struct Forms {
     pub(super) schema: Arc<[u8]>,
     pub(super) layout: Arc<[u8]>,
     /// How each writer rank is reached.
     pub(super) reach: Arc<[u8]>,
+}
+
+/// What is known of a sealed step but its bytes. Those of steps that are gone are
+/// used again for their memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Described {
+    /// The byte form of its record, and the digests in it of schema and layout.
+    pub(super) record: Vec<u8>,
+    pub(super) digests: (u64, u64),
+    /// There while the step is.
+    pub(super) forms: Option<Forms>,
     /// The [`Share`](super::super::slot::Share) of each writer rank.
     pub(super) shares: Vec<u8>,
     /// The dataset that it lies in, if it is in memory no more.
     pub(super) spilled: String,
+}
+
+impl Described {
+    fn take_in(&mut self, record: &StepRecord, forms: Forms, shares: &[u8]) {
+        let mut encoder = Encoder::from(std::mem::take(&mut self.record));
+        record.encode(encoder.restart());
+        self.record = encoder.finish();
+        self.digests = (record.schema_digest, record.layout_digest);
+        self.forms = Some(forms);
+        self.shares.clear();
+        self.shares.extend_from_slice(shares);
+        self.spilled.clear();
+    }
 }
 
 /// A reader group that has joined.
@@ -87,25 +118,29 @@ struct Group {
 }
 
 impl Group {
-    fn announcement(&mut self, step: &Described) -> Vec<u8> {
+    /// Appends the announcement of a step.
+    fn announce(&mut self, step: &Described, into: &mut Encoder) {
+        let Some(forms) = &step.forms else {
+            return;
+        };
         let known = self.reach.as_ref();
-        let known = known.is_some_and(|told| Arc::ptr_eq(told, &step.reach));
+        let known = known.is_some_and(|told| Arc::ptr_eq(told, &forms.reach));
         let own = Own {
-            reach: if known { &[] } else { &step.reach },
+            reach: if known { &[] } else { &forms.reach },
             shares: &step.shares,
             spilled: &step.spilled,
         };
-        let own = own.to_bytes();
+        let recorded = Recorded {
+            record: &step.record,
+            digests: step.digests,
+            schema: &forms.schema,
+            layout: &forms.layout,
+        };
+        self.announcer
+            .pack_recorded(&recorded, |into| own.encode(into), into);
         if !known {
-            self.reach = Some(Arc::clone(&step.reach));
+            self.reach = Some(Arc::clone(&forms.reach));
         }
-        let Described {
-            record,
-            schema,
-            layout,
-            ..
-        } = step;
-        self.announcer.pack(record, schema, layout, &own)
     }
 }
 
@@ -115,7 +150,11 @@ struct State {
     publisher: Publisher,
     actions: Vec<PublisherAction>,
     groups: BTreeMap<PeerId, Group>,
-    steps: BTreeMap<u64, Described>,
+    steps: Ordered<u64, Described>,
+    /// Descriptions of steps that are gone, for steps to come.
+    spare: Vec<Described>,
+    /// What is being said; kept for its memory.
+    saying: Encoder,
     /// Steps that ranks are to write to the spill file, until it has them.
     spilling: BTreeSet<u64>,
     /// No step follows that ranks could hear with.
@@ -144,7 +183,9 @@ impl Root {
                 publisher: Publisher::new(options),
                 actions: Vec::new(),
                 groups: BTreeMap::new(),
-                steps: BTreeMap::new(),
+                steps: Ordered::default(),
+                spare: Vec::new(),
+                saying: Encoder::default(),
                 spilling: BTreeSet::new(),
                 closing: false,
                 outcome: None,
@@ -172,13 +213,7 @@ impl Root {
     }
 
     fn feed(&self, state: &mut State, event: PublisherEvent<'_>) {
-        let now = Time::now();
-        state.publisher.handle(event, now, &mut state.actions);
-        if state.publisher.next_tick().is_some_and(|tick| tick <= now) {
-            state
-                .publisher
-                .handle(PublisherEvent::Tick, now, &mut state.actions);
-        }
+        state.publisher.handle(event, NO_TIME, &mut state.actions);
         if !state.actions.is_empty() {
             state.carry_out(self.endpoint().as_deref());
         }
@@ -206,11 +241,9 @@ impl Root {
             if let Some(outcome) = state.outcome.take() {
                 return Ok(outcome);
             }
-            let until = self.until_tick(&state, wait);
             drop(state);
-            let driven = endpoint.drive(&until);
+            let driven = endpoint.drive(wait);
             state = self.lock();
-            self.feed(&mut state, PublisherEvent::Tick);
             if driven.is_err()
                 && state.outcome.is_none()
                 && let Err(error) = wait.slice()
@@ -219,13 +252,6 @@ impl Root {
                 self.feed(&mut state, PublisherEvent::GiveUp);
                 return Err((error, whom));
             }
-        }
-    }
-
-    fn until_tick(&self, state: &State, wait: &Wait) -> Wait {
-        match state.publisher.next_tick() {
-            Some(tick) => wait.at_most(tick.since(Time::now())),
-            None => wait.clone(),
         }
     }
 
@@ -250,9 +276,12 @@ impl Root {
         state.reserved = reserved;
     }
 
-    /// A step is whole: tells whoever is to be told.
-    pub(super) fn seal(&self, step: u64, time: Option<f64>, bytes: &[u64], described: Described) {
+    /// A step is whole: tells whoever is to be told. `bytes` and `shares` are of each rank.
+    pub(super) fn seal(&self, record: &StepRecord, forms: Forms, bytes: &[u64], shares: &[u8]) {
+        let (step, time) = (record.head.step, record.head.time.sim);
         let mut state = self.lock();
+        let mut described = state.spare.pop().unwrap_or_default();
+        described.take_in(record, forms, shares);
         state.steps.insert(step, described);
         self.feed(&mut state, PublisherEvent::Sealed { step, time, bytes });
     }
@@ -261,7 +290,7 @@ impl Root {
     pub(super) fn spilling(&self, step: u64) -> Option<Described> {
         let state = self.lock();
         let known = state.spilling.contains(&step);
-        known.then(|| state.steps.get(&step).cloned()).flatten()
+        known.then(|| state.steps.get(step).cloned()).flatten()
     }
 
     /// A step lies in the dataset at `path`; `None`: it is lost.
@@ -274,7 +303,7 @@ impl Root {
             Some(_) => PublisherEvent::Spilled { step },
             None => PublisherEvent::SpillFailed { step },
         };
-        if let Some(described) = state.steps.get_mut(&step) {
+        if let Some(described) = state.steps.get_mut(step) {
             described.spilled = path.unwrap_or_default();
             described.shares = no_shares();
         }
@@ -297,9 +326,13 @@ impl Root {
         self.feed(&mut state, PublisherEvent::Aborted { step });
     }
 
-    /// What ranks have to hear of their memory since this was last asked.
-    pub(super) fn take_fates(&self) -> Vec<(u64, Fate)> {
-        std::mem::take(&mut self.lock().fates)
+    /// Appends what ranks have to hear of their memory since this was last asked.
+    pub(super) fn say_fates(&self, into: &mut Encoder) {
+        let mut state = self.lock();
+        into.length(state.fates.len());
+        for (step, fate) in state.fates.drain(..) {
+            into.u64(step).u8(fate.number());
+        }
     }
 
     /// Which of these steps are in memory no more.
@@ -319,11 +352,9 @@ impl Root {
         self.feed(&mut state, PublisherEvent::Closing);
         self.give_up_spilling(&mut state);
         while !state.drained {
-            let until = self.until_tick(&state, wait);
             drop(state);
-            let driven = endpoint.drive(&until);
+            let driven = endpoint.drive(wait);
             state = self.lock();
-            self.feed(&mut state, PublisherEvent::Tick);
             if driven.is_err()
                 && !state.drained
                 && let Err(error) = wait.slice()
@@ -433,15 +464,16 @@ impl State {
                     freed = true;
                 }
                 PublisherAction::Free { step } => {
-                    self.steps.remove(&step);
+                    self.let_go(step);
                     self.fates.push((step, Fate::Free));
                     freed = true;
                 }
                 PublisherAction::Announce {
                     group, at, newest, ..
-                } => self.announce(endpoint, group, WriterMessage::Announced { at, newest }),
+                } => self.announce(endpoint, group, &WriterMessage::Announced { at, newest }),
                 PublisherAction::Send { group, message } => {
-                    say(endpoint, group, &[&message.to_bytes()]);
+                    message.encode(self.saying.restart());
+                    say(endpoint, group, self.saying.so_far());
                 }
                 PublisherAction::Fence { group, .. } => {
                     let peer = PeerId(group.0);
@@ -461,21 +493,27 @@ impl State {
         }
     }
 
-    fn announce(&mut self, endpoint: Option<&Endpoint>, group: GroupId, message: WriterMessage) {
-        let WriterMessage::Announced { at, .. } = &message else {
+    /// Forgets a step, but not the memory of its description.
+    fn let_go(&mut self, step: u64) {
+        if let Some(mut described) = self.steps.remove(step)
+            && self.spare.len() < MAX_SPARE
+        {
+            described.forms = None;
+            self.spare.push(described);
+        }
+    }
+
+    fn announce(&mut self, endpoint: Option<&Endpoint>, group: GroupId, message: &WriterMessage) {
+        let WriterMessage::Announced { at, .. } = message else {
             return;
         };
         let told = self.groups.get_mut(&PeerId(group.0));
-        let (Some(told), Some(step)) = (told, self.steps.get(&at.step)) else {
+        let (Some(told), Some(step)) = (told, self.steps.get(at.step)) else {
             return;
         };
-        let mut encoder = Encoder::default();
-        message.encode(&mut encoder);
-        say(
-            endpoint,
-            group,
-            &[&encoder.finish(), &told.announcement(step)],
-        );
+        message.encode(self.saying.restart());
+        told.announce(step, &mut self.saying);
+        say(endpoint, group, self.saying.so_far());
     }
 }
 
@@ -486,12 +524,12 @@ fn no_shares() -> Vec<u8> {
     encoder.finish()
 }
 
-fn say(endpoint: Option<&Endpoint>, group: GroupId, message: &[&[u8]]) {
+fn say(endpoint: Option<&Endpoint>, group: GroupId, message: &[u8]) {
     let Some(endpoint) = endpoint else {
         return;
     };
     let peer = PeerId(group.0);
-    if let Err(error) = endpoint.send(peer, message) {
+    if let Err(error) = endpoint.send(peer, &[message]) {
         // Its loss is told to the handler.
         endpoint.drop_peer(peer, &error.to_string());
     }

@@ -100,6 +100,21 @@ impl Peer {
         }
     }
 
+    /// Receives a message that lies in this process's reach already, so that it takes
+    /// no system call; false where none does, which is always so over sockets.
+    ///
+    /// # Errors
+    /// As [`Peer::receive`], but for [`CouplingError::NotReady`].
+    pub fn try_receive(&self, into: &mut Vec<u8>) -> Result<bool, CouplingError> {
+        let Some(messages) = &self.messages else {
+            return Ok(false);
+        };
+        self.core.check_process()?;
+        let received = messages.try_receive(into)?;
+        self.core.counts.messages_received.add(u64::from(received));
+        Ok(received)
+    }
+
     /// Receives the next message, whole; what `into` held before is gone.
     ///
     /// # Errors

@@ -70,7 +70,7 @@ impl ShmData {
 }
 
 fn tidy(remote: &ShmRemote, tidied: &AtomicU64) {
-    let now = Time::now();
+    let now = Time::roughly();
     if now.since(Time(tidied.load(Ordering::Relaxed))) >= TIDY_EVERY {
         tidied.store(now.0, Ordering::Relaxed);
         // An end is seen by whoever needs more than is mapped.
@@ -158,6 +158,17 @@ impl RingMessages {
         }
     }
 
+    /// Receives what lies there; no system call, and no exact look at a clock.
+    fn take(&self, reader: &mut RingReader, into: &mut Vec<u8>) -> Result<bool, CouplingError> {
+        let taken = reader.try_receive(into);
+        let taken = taken.map_err(|error| self.failed("receive", error))?;
+        if taken {
+            // Its loss is told once there is no message any more.
+            let _ = self.look_after(false);
+        }
+        Ok(taken)
+    }
+
     fn failed(&self, during: &'static str, error: RingError) -> CouplingError {
         match error {
             RingError::Wait {
@@ -187,7 +198,7 @@ impl RingMessages {
 
     /// Looks after the link, where it is time.
     fn look_after(&self, is_due: bool) -> Result<(), CouplingError> {
-        let now = Time::now();
+        let now = Time::roughly();
         let looked = Time(self.looked.load(Ordering::Relaxed));
         if is_due || now.since(looked) >= self.look_every() {
             self.looked.store(now.0, Ordering::Relaxed);
@@ -211,10 +222,20 @@ impl Messages for RingMessages {
         sent.map_err(|error| self.failed("send", error))
     }
 
+    fn try_receive(&self, into: &mut Vec<u8>) -> Result<bool, CouplingError> {
+        let Some(_turn) = self.receiving.try_take() else {
+            return Ok(false);
+        };
+        self.take(&mut lock(&self.reader), into)
+    }
+
     fn receive(&self, into: &mut Vec<u8>, wait: &Wait) -> Result<(), CouplingError> {
         let turn = self.receiving.take(wait);
         let _turn = turn.map_err(|source| self.core.not_ready("receive", source))?;
         let mut reader = lock(&self.reader);
+        if self.take(&mut reader, into)? {
+            return Ok(());
+        }
         let mut spin = self.core.options.spin;
         loop {
             let slice = wait.at_most(self.look_every());

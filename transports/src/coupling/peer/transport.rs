@@ -9,6 +9,9 @@ pub(super) trait Messages: Send + Sync {
     /// See [`Peer::send`](super::Peer::send).
     fn send(&self, parts: &[&[u8]], urgency: Urgency, wait: &Wait) -> Result<(), CouplingError>;
 
+    /// See [`Peer::try_receive`](super::Peer::try_receive).
+    fn try_receive(&self, into: &mut Vec<u8>) -> Result<bool, CouplingError>;
+
     /// See [`Peer::receive`](super::Peer::receive).
     fn receive(&self, into: &mut Vec<u8>, wait: &Wait) -> Result<(), CouplingError>;
 }

@@ -35,6 +35,13 @@ impl Turn {
         state.is_taken = true;
         Ok(TurnGuard(self))
     }
+
+    /// The turn, unless somebody has it.
+    pub(super) fn try_take(&self) -> Option<TurnGuard<'_>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = !std::mem::replace(&mut state.is_taken, true);
+        is_free.then(|| TurnGuard(self))
+    }
 }
 
 impl Drop for TurnGuard<'_> {
