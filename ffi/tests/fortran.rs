@@ -128,6 +128,60 @@ fn a_library_older_than_the_module_is_refused_by_its_version() {
     assert!(said.contains("77.1.0"), "{said}");
 }
 
+/// MPI's modules are of the compiler it was built with; its integers are of any.
+#[test]
+fn integers_stand_for_communicators_where_an_mpi_is_of_another_compiler() {
+    let shop = Workshop::new();
+    let source = here().join("tests/programs/integers.f90");
+    let Some(built) = FLANG.compile_integers(&shop, &source) else {
+        return;
+    };
+    let mut command = shop.command("mpirun.mpich");
+    command
+        .args(["-n", "2"])
+        .arg(built)
+        .arg(shop.url("run.panta"));
+    check(
+        &command.stdin(std::process::Stdio::null()).output().unwrap(),
+        "integers.f90",
+    );
+}
+
+/// A simulation in one language and its analysis in the other, live, each under mpirun.
+#[test]
+fn c_and_fortran_are_coupled_under_mpi_in_both_directions() {
+    let shop = Workshop::new();
+    let programs = |name: &str| here().join("tests/programs").join(name);
+    let Some(fortran) = GFORTRAN.compile_mpi(&shop, "openmpi", &programs("coupled.f90")) else {
+        return;
+    };
+    let c99 = ["-std=c99", "-x", "c"];
+    let Some(c) = shop.compile("mpicc.openmpi", &c99, &programs("mpi.c")) else {
+        return;
+    };
+    for (transport, writer, reader) in [("shm", &c, &fortran), ("tcp", &fortran, &c)] {
+        let contact = shop.path(&format!("{transport}.contact"));
+        let url = format!(
+            "stream:live?transport={transport}&contact={}",
+            contact.display()
+        );
+        let launch = |program: &std::path::Path, side: &str| {
+            let mut command = shop.command("mpirun.openmpi");
+            command
+                .args(["--oversubscribe", "--allow-run-as-root", "-n", "2"])
+                .arg(program)
+                .args([&url, side])
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped());
+            command.spawn().unwrap()
+        };
+        let (reading, writing) = (launch(reader, "read"), launch(writer, "write"));
+        check(&writing.wait_with_output().unwrap(), "the writer");
+        check(&reading.wait_with_output().unwrap(), "the reader");
+    }
+}
+
 #[test]
 fn ranks_of_either_mpi_write_and_read_together_from_fortran() {
     let shop = Workshop::new();

@@ -160,6 +160,50 @@ impl Compiler {
         Some(directory.join("mpi"))
     }
 
+    /// Compiles a program that has communicators as integers: with this compiler and
+    /// not with an MPI's wrapper, which calls the one that the MPI was built with.
+    pub(crate) fn compile_integers(&self, shop: &Workshop, source: &Path) -> Option<PathBuf> {
+        if !(has(self.name) && has("mpicc.mpich") && has("mpirun.mpich")) {
+            return None;
+        }
+        let include = here().join("../include");
+        let directory = shop.path(&format!("integers-{}", self.name));
+        std::fs::create_dir_all(&directory).unwrap();
+        let objects = self.module(&directory, &include)?;
+        let mut c = Command::new("mpicc.mpich");
+        c.arg("-I").arg(&include);
+        if let Some(headers) = self.headers() {
+            c.arg("-I").arg(headers);
+        }
+        c.arg("-c").arg(include.join("panta_fortran_mpi.c"));
+        check(
+            &c.current_dir(&directory).output().unwrap(),
+            "panta_fortran_mpi.c",
+        );
+        let shown = Command::new("mpifort.mpich").arg("-show").output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        let places = shown.split_whitespace().filter(|word| {
+            ["-I", "-L", "-l"]
+                .iter()
+                .any(|start| word.starts_with(start))
+        });
+        let program = directory.join("integers");
+        let mut fortran = Command::new(self.name);
+        fortran
+            .args(["-DPANTA_NO_MPI_F08", "-I", "."])
+            .args([include.join("panta_mpi.F90"), source.to_owned()])
+            .args(objects)
+            .args(["panta_fortran_mpi.o", "-o"])
+            .arg(&program)
+            .args(places)
+            .arg("-L")
+            .arg(shop.path("."))
+            .arg("-lpanta")
+            .current_dir(&directory);
+        check(&fortran.output().unwrap(), "compiling for integers");
+        Some(program)
+    }
+
     /// Compiles one of the test programs and runs it to its end.
     pub(crate) fn runs(&self, shop: &Workshop, program: &str, arguments: &[&str]) {
         let source = here().join("tests/programs").join(program);
