@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Reads and checks Panta datasets with nothing but Python and numpy.
+"""Reads and checks Panta datasets with nothing but Python and numpy; and zstd, where blocks
+are compressed (of Python 3.14, or the module zstandard).
 
 Written from docs/format.md alone, so that files outlive the library.
 
@@ -20,7 +21,9 @@ import sys
 import numpy as np
 
 PAGE = TILE = 4096
+FRAME = 262144
 VERSION = 1
+COMPRESSED = 2
 OPEN, STEP, CLOSE = 1, 2, 3
 ROLES = {"commits": 1, "meta": 2, "data": 3, "index": 4}
 DTYPES = {
@@ -147,6 +150,26 @@ class Fields:
             self.fail(f"{len(self.data) - self.at} bytes too many")
 
 
+def unpack(packed, size, number):
+    """The bytes that a frame of numbers of `number` bytes stands for."""
+    if len(packed) == size:
+        return packed
+    try:
+        try:
+            from compression import zstd
+            planes = zstd.decompress(packed)
+        except ImportError:
+            import zstandard
+            planes = zstandard.ZstdDecompressor().decompress(packed, max_output_size=size)
+    except ImportError:
+        raise Damaged("blocks are compressed: install the module zstandard") from None
+    except Exception as error:
+        raise Damaged(f"no zstd frame: {error}") from error
+    if len(planes) != size:
+        raise Damaged(f"{len(planes)} bytes come out, not {size}")
+    return np.frombuffer(planes, np.uint8).reshape(number, -1).T.tobytes()
+
+
 def definition(f):
     d = {"name": f.text(), "dtype": f.u8(), "kind": f.u8(), "axis": f.u8(), "shape": f.list(f.u64),
          "dims": f.list(f.text), "unit": f.text(), "coordinates": f.list(f.text),
@@ -217,7 +240,8 @@ class File:
             raise Damaged(f"{name}: {error.strerror}") from error
         self.length = os.fstat(self.file.fileno()).st_size
         page = self.read(0, PAGE, "the first page")
-        check_page(page, b"PANTAFIL", f"{name}, first page")
+        newest = COMPRESSED if role in (ROLES["data"], ROLES["index"]) else VERSION
+        self.version = check_page(page, b"PANTAFIL", f"{name}, first page", newest)
         (found_role, self.instance, found_epoch, found_rank, mark, tile, page_bytes) = struct.unpack_from(
             "<I16sQIIII", page, 12)
         if (mark, tile, page_bytes) != (0x0A0B0C0D, TILE, PAGE):
@@ -233,15 +257,16 @@ class File:
         return self.file.read(length)
 
 
-def check_page(page, magic, where):
+def check_page(page, magic, where, newest=VERSION):
     crc, stored = crc32c(page[:PAGE - 4]), struct.unpack_from("<I", page, PAGE - 4)[0]
     if crc != stored:
         raise Damaged(f"{where}: checksum {crc:#010x}, stored is {stored:#010x}")
     if page[:8] != magic:
         raise Damaged(f"{where}: begins with {page[:8]!r}, not {magic!r}")
     version = struct.unpack_from("<I", page, 8)[0]
-    if version != VERSION:
-        raise Damaged(f"{where}: format version {version}, this program reads {VERSION}")
+    if not VERSION <= version <= newest:
+        raise Damaged(f"{where}: format version {version}, this program reads {VERSION} to {newest}")
+    return version
 
 
 def parse_commit(page, where):
@@ -379,7 +404,8 @@ class Dataset:
         return self.files[key]
 
     def section(self, commit, segment):
-        """One rank's index section of one step: {order: (variable, offset, bytes, crcs)}."""
+        """One rank's index section of one step: {order: (variable, offset, bytes, crcs, bytes in
+        the file, (bytes, crc) of each frame or None)}."""
         rank, crc, offset, length, data_offset, data_length = segment
         key = (commit["epoch"], commit["step"], rank)
         if key in self.sections:
@@ -392,25 +418,35 @@ class Dataset:
             raise Damaged(f"{where}: checksum {found:#010x}, the commit record says {crc:#010x}")
         f = Fields(data[:-4], where)
         head = (f.take(8), f.take(16), f.u64(), f.u64(), f.u32())
-        if head != (b"PANTAIDX", self.instance, commit["epoch"], commit["step"], rank):
+        compressed = file.version == COMPRESSED
+        if head != (b"PANTAIDZ" if compressed else b"PANTAIDX", self.instance, commit["epoch"], commit["step"], rank):
             raise Damaged(f"{where}: the section is not the one that was named")
         count = f.u32()
         if (f.u64(), f.u64()) != (data_offset, data_length):
             raise Damaged(f"{where}: section and commit record differ in where the blocks are")
-        entries = [struct.unpack("<IIQQQ", f.take(32)) for _ in range(count)]
+        entries = [struct.unpack("<IIQQQ", f.take(32)) + ((f.u64(),) if compressed else (None,))
+                   for _ in range(count)]
         tiles = sum(-(-entry[3] // TILE) for entry in entries)
         crcs = np.frombuffer(f.take(4 * tiles), "<u4")
+        frame_count = sum(-(-entry[3] // FRAME) for entry in entries) if compressed else 0
+        listed = [struct.unpack("<II", f.take(8)) for _ in range(frame_count)]
         if tiles % 2 == 0 and f.u32() != 0:
             raise Damaged(f"{where}: the padding is not zero")
         f.end()
         blocks, first, last_order = {}, 0, -1
-        for variable, order, at, size, first_tile in entries:
+        for variable, order, at, size, first_tile, stored in entries:
             if first_tile != first or order <= last_order:
                 raise Damaged(f"{where}: its blocks are out of order")
-            if at < data_offset or at + size > data_offset + data_length:
+            frames = None
+            if compressed:
+                frames, listed = listed[:-(-size // FRAME)], listed[-(-size // FRAME):]
+                if sum(length for length, _ in frames) != stored:
+                    raise Damaged(f"{where}: the frames of a block are not as long as it is")
+            stored = size if stored is None else stored
+            if at < data_offset or at + stored > data_offset + data_length:
                 raise Damaged(f"{where}: a block lies outside the step's bytes")
             first, last_order = first + -(-size // TILE), order
-            blocks[order] = (variable, at, size, crcs[first_tile:first])
+            blocks[order] = (variable, at, size, crcs[first_tile:first], stored, frames)
         self.sections[key] = blocks
         return blocks
 
@@ -425,13 +461,29 @@ class Dataset:
         if found is None or found[2] != size:
             raise Damaged(f"step {commit['step']}, `{variable['name']}`: the index has no such block")
         file = self.file("data", commit["epoch"], place["rank"])
-        _, offset, _, crcs = found
-        data = file.read(offset, size, f"a block of `{variable['name']}`")
+        _, offset, _, crcs, stored, frames = found
+        data = file.read(offset, stored, f"a block of `{variable['name']}`")
+        if frames is not None:
+            data = self.unpacked(data, frames, size, dtype, f"{file.name} at byte {offset}")
         wrong = np.flatnonzero(tile_crcs(data) != crcs)
         if wrong.size:
             raise Damaged(f"{file.name} at byte {offset + int(wrong[0]) * TILE}: tile {wrong[0]} of a block of "
                           f"`{variable['name']}`, step {commit['step']}, does not fit its checksum")
         return np.frombuffer(data, dtype).reshape(place["count"])
+
+    def unpacked(self, data, frames, size, dtype, where):
+        """A block's bytes out of its frames."""
+        parts, at = [], 0
+        for place, (length, crc) in enumerate(frames):
+            try:
+                if crc32c(data[at:at + length]) != crc:
+                    raise Damaged("it does not fit its checksum")
+                parts.append(unpack(data[at:at + length], min(FRAME, size - place * FRAME),
+                                    dtype.itemsize // (2 if dtype.kind == "c" else 1)))
+            except Damaged as problem:
+                raise Damaged(f"{where}, frame {place} at byte {at} of it: {problem}") from None
+            at += length
+        return b"".join(parts)
 
     # ---- what users ask for
 
@@ -528,7 +580,7 @@ class Dataset:
                 raise Damaged(f"step {commit['step']}: index and layout of rank {rank} differ")
             data = self.file("data", epoch, rank)
             at = data_offset
-            extents = sorted((found[1], found[1] + found[2]) for found in blocks.values())
+            extents = sorted((found[1], found[1] + found[4]) for found in blocks.values())
             for begin, end in [*extents, (data_offset + data_length,) * 2]:
                 gap = data.read(at, max(begin - at, 0), "padding")
                 if gap.strip(b"\0"):

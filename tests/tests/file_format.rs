@@ -19,21 +19,22 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A Python with numpy; `None` if there is none, and that is allowed.
+/// A Python with numpy and zstandard; `None` if there is none, and that is allowed.
 fn python() -> Option<PathBuf> {
     let ours = root().join(".venv/bin/python");
     let candidates = [ours, PathBuf::from("python3")];
     let has_numpy = |python: &&PathBuf| {
-        let output = Command::new(python).args(["-c", "import numpy"]).output();
+        let wanted = "import numpy, zstandard";
+        let output = Command::new(python).args(["-c", wanted]).output();
         output.is_ok_and(|output| output.status.success())
     };
     let found = candidates.iter().find(has_numpy).cloned();
     if found.is_none() {
         assert!(
             std::env::var_os("PANTA_CI").is_none(),
-            "no Python with numpy: run `make setup`"
+            "no Python with numpy and zstandard: run `make setup`"
         );
-        eprintln!("skipped: no Python with numpy; run `make setup`");
+        eprintln!("skipped: no Python with numpy and zstandard; run `make setup`");
     }
     found
 }
@@ -226,6 +227,15 @@ fn datasets_of_other_ranks_and_lives_hold_the_same_and_one_value_more_is_seen() 
             parameters: "?sync=close",
             ..ALONE
         },
+        Manner {
+            ranks: 2,
+            parameters: "?compress=zstd",
+            go_back: true,
+        },
+        Manner {
+            parameters: "?compress=zstd:9&direct=true",
+            ..ALONE
+        },
     ];
     for (at, manner) in others.into_iter().enumerate() {
         let other = write(place.path(), &format!("other{at}"), manner);
@@ -285,6 +295,15 @@ print(flips)
 
 #[test]
 fn one_changed_byte_anywhere_is_noticed_with_a_reason() {
+    changed_bytes_are_noticed("");
+}
+
+#[test]
+fn one_changed_byte_of_compressed_blocks_is_noticed_with_a_reason() {
+    changed_bytes_are_noticed("?compress=zstd");
+}
+
+fn changed_bytes_are_noticed(parameters: &'static str) {
     let Some(python) = python() else { return };
     let place = tempfile::tempdir().unwrap();
     let path = write(
@@ -292,8 +311,8 @@ fn one_changed_byte_anywhere_is_noticed_with_a_reason() {
         "run",
         Manner {
             ranks: 2,
+            parameters,
             go_back: true,
-            ..ALONE
         },
     );
     let mut inp = panta::Reader::open(&format!("file:{path}"), Solo, Start::Oldest).unwrap();

@@ -11,8 +11,8 @@
 
 use panta_tests::matrix::{Cell, ENGINES, Row, page};
 use panta_tests::scenario::{
-    arrays, blocks, death, disk, groups, languages, late, layouts, many, replay, servers, sharing,
-    wrong,
+    arrays, blocks, death, disk, groups, languages, late, layouts, many, packed, replay, servers,
+    sharing, wrong,
 };
 use panta_tests::stage::{Engine, Stage};
 
@@ -22,7 +22,9 @@ fn play(engine: Engine, scenario: impl FnOnce(&mut Stage)) {
     scenario(&mut Stage::new(engine, PROGRAM));
 }
 
-const NO_OPERATORS: &str = "there are no operators";
+const FILES_ONLY: &str =
+    "only `file:` compresses; asked for elsewhere, it is an error that says so";
+const NOT_LOSSY: &str = "nothing here reduces data with a loss";
 const NOT_PRECIOUS: &str = "only `stream:` has a precious step";
 const ONLY_NEWEST: &str = "only `stream:` has `latest_only`";
 const ALL_TO_ALL: &str = "every reader group gets every step; there is no other distribution";
@@ -162,8 +164,10 @@ matrix! {
         test test test test test
     languages: "C, Fortran, Rust and Python read each other; dimensions reversed where the language does", languages::languages;
         test test test test test
-    compression: "exact, or within the bound that was asked for", nothing;
-        (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_OPERATORS) (not_yet NO_OPERATORS)
+    compression: "without loss: every cell exact, whole and in part, in fewer bytes", packed::compression;
+        test (not_yet FILES_ONLY) (not_yet FILES_ONLY) (not_yet FILES_ONLY) (not_yet FILES_ONLY)
+    lossy_compression: "within the bound that was asked for", nothing;
+        (not_yet NOT_LOSSY) (not_yet NOT_LOSSY) (not_yet NOT_LOSSY) (not_yet NOT_LOSSY) (not_yet NOT_LOSSY)
     delayed_reader: "a reader that comes after half of the steps", late::delayed_reader;
         test test test test test
     delayed_writer: "a writer that comes after its reader", late::delayed_writer;

@@ -31,8 +31,8 @@ pub use resolve::{Target, environment_variable, process_environment, resolve};
 pub use table::{Engine, Options, PARAMETERS, Parameter, render_markdown};
 pub use url::{StreamUrl, parse_url};
 pub use value::{
-    Acknowledge, ByteSize, ChunkShape, Count, Distribution, Interface, Interfaces, Policy, Servers,
-    Sync, TransportChoice, Value, Verify,
+    Acknowledge, ByteSize, ChunkShape, Compression, Count, Distribution, Interface, Interfaces,
+    Policy, Servers, Sync, TransportChoice, Value, Verify,
 };
 
 /// The candidate that a misspelt word most likely meant: at most one edit in

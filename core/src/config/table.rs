@@ -5,8 +5,8 @@
 //! a parameter, add a row.
 
 use super::value::{
-    Acknowledge, ByteSize, ChunkShape, Count, Distribution, Interfaces, Policy, Servers, Sync,
-    TransportChoice, Value, Verify,
+    Acknowledge, ByteSize, ChunkShape, Compression, Count, Distribution, Interfaces, Policy,
+    Servers, Sync, TransportChoice, Value, Verify,
 };
 use std::fmt;
 use std::path::PathBuf;
@@ -191,6 +191,8 @@ parameters! {
     ack: Acknowledge = Acknowledge::Memory, for [Staging];
     /// Elements of a chunk, the unit that servers index, per dimension; chosen from the variable's shape if not given.
     chunk: Option<ChunkShape> = None, for [Staging];
+    /// How blocks are compressed, without loss: not, or with zstd, at a level from 1 (`zstd` alone), the fastest, to 19.
+    compress: Compression = Compression::None, for [File];
     /// Whether data segments are written with O_DIRECT, past the page cache.
     direct: bool = false, for [File];
     /// The name under which the servers, or the writers, keep this reader group's position.

@@ -366,3 +366,47 @@ proptest! {
         }
     }
 }
+
+/// What stands on the page is what one may write.
+#[test]
+fn the_configuration_of_the_page_is_one() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/parameters.md");
+    let page = fs::read_to_string(page).unwrap();
+    let toml = page.split("```toml\n").nth(1).unwrap();
+    let setting = Setting::new(toml.split("```").next().unwrap());
+    let run42 = setting.resolve("run42").unwrap();
+    assert_eq!(run42.engine, Engine::Staging);
+    assert_eq!(run42.options.ack, Acknowledge::Disk);
+    assert_eq!(run42.options.servers.0, ["node7:7400", "node8:7400"]);
+    assert_eq!(run42.options.limit, ByteSize(2 << 30));
+    let other = setting.resolve("run43").unwrap();
+    assert_eq!(other.options.deadline, Duration::from_secs(300));
+}
+
+#[test]
+fn compression_is_named_with_its_level_and_only_for_files() {
+    let setting = Setting::new("");
+    let of = |query: &str| setting.resolve(&format!("file:x?compress={query}"));
+    assert_eq!(of("none").unwrap().options.compress, Compression::None);
+    assert_eq!(of("zstd").unwrap().options.compress, Compression::Zstd(1));
+    assert_eq!(
+        of("zstd:19").unwrap().options.compress,
+        Compression::Zstd(19)
+    );
+    for wrong in [
+        "zstd:0", "zstd:20", "zstd:", "zstd:-1", "none:1", "lz4", "ZSTD", "",
+    ] {
+        let error = of(wrong).unwrap_err().to_string();
+        assert!(
+            error.contains("`compress`") || error.contains("compress="),
+            "{wrong}: {error}"
+        );
+    }
+    for engine in ["stream:x", "staging:x@a:1", "null:"] {
+        let error = setting.error(&format!("{engine}?compress=zstd"));
+        assert!(
+            error.contains("compress") && error.contains("file:"),
+            "{error}"
+        );
+    }
+}

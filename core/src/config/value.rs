@@ -300,6 +300,43 @@ impl Value for ChunkShape {
     }
 }
 
+/// How blocks are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// With zstd, at this level.
+    Zstd(u8),
+}
+
+/// The levels of zstd that need no more memory than a step's writer should take.
+const ZSTD_LEVELS: std::ops::RangeInclusive<u8> = 1..=19;
+
+impl Value for Compression {
+    fn expected() -> String {
+        "`none`, `zstd`, `zstd:LEVEL`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':').unwrap_or((text, "1")) {
+            ("none", "1") if text == "none" => Ok(Self::None),
+            ("zstd", level) => match level.parse() {
+                Ok(level) if ZSTD_LEVELS.contains(&level) => Ok(Self::Zstd(level)),
+                _ => Err("a level of zstd is from 1 to 19".to_owned()),
+            },
+            _ => Err(String::new()),
+        }
+    }
+
+    fn print(&self) -> String {
+        match self {
+            Self::None => "none".to_owned(),
+            Self::Zstd(level) => format!("zstd:{level}"),
+        }
+    }
+}
+
 /// Servers, each `host:port`, in the order given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Servers(pub Vec<String>);

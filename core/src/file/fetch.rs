@@ -7,6 +7,7 @@
 //! Sections are read when a rank first needs a block of theirs, and kept with
 //! the step. Segments stay open, a bounded number of them.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -212,12 +213,12 @@ impl One<'_> {
     ) -> Result<(), Trouble> {
         let block = &self.entry.blocks[piece.block].block;
         let (section, index_path) = self.section(block.rank)?;
-        let Some((stored, crcs)) = section.find(block.order) else {
+        let Some(found) = section.find(block.order) else {
             let problem = format!("the section has no block of order {}", block.order);
             return Err(damaged(&index_path, 0, problem).into());
         };
         let expected = self.entry.definition.byte_size(&block.count);
-        if stored.variable != self.entry.variable || Some(stored.bytes) != expected {
+        if found.entry.variable != self.entry.variable || Some(found.entry.bytes) != expected {
             let problem = format!(
                 "the block of order {} is of another variable or size than its step says",
                 block.order
@@ -228,11 +229,11 @@ impl One<'_> {
         let source = Stored {
             reader: self.reader,
             data: &data,
-            stored,
-            crcs,
+            found,
             count: &block.count,
-            element: self.entry.definition.dtype.size_bytes(),
+            dtype: self.entry.definition.dtype,
             wait: self.wait,
+            unpacker: RefCell::new(None),
         };
         let mut into = into.sub_box(&piece.into, &piece.count)?;
         source.fetch(&piece.from, step, &mut into)

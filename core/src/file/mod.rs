@@ -26,6 +26,7 @@
 mod cursor;
 mod dataset;
 mod fetch;
+mod frames;
 mod lock;
 mod log;
 mod pages;
@@ -42,7 +43,7 @@ mod writer;
 
 pub use pages::{Commit, CommitKind, PartReference, SegmentReference, parse_page};
 pub use reader::{FileReader, ReadCounts};
-pub use sections::{PartKind, Section, SectionEntry, parse_part, parse_section};
+pub use sections::{Found, Frame, PartKind, Section, SectionEntry, parse_part, parse_section};
 
 use std::sync::Arc;
 

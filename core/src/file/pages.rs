@@ -10,6 +10,8 @@ use crate::codec::{DecodeError, Decoder, Encoder};
 pub(super) const PAGE_BYTES: u64 = 4096;
 /// The version of the format that this code writes and reads.
 pub(super) const VERSION: u32 = 1;
+/// That of segments whose blocks are compressed.
+pub(super) const COMPRESSED_VERSION: u32 = 2;
 /// The most pages of one commit record: some six million segments.
 pub(super) const MAX_RECORD_PAGES: u32 = 65_536;
 /// Segments that one page names.
@@ -41,6 +43,8 @@ pub(super) struct FilePage {
     /// Of segments; 0 for `commits` and `meta`.
     pub(super) rank: u32,
     pub(super) created_ns: u64,
+    /// Of segments: whether their blocks are compressed.
+    pub(super) compressed: bool,
 }
 
 /// Pads to a page and closes it with its checksum.
@@ -52,8 +56,13 @@ fn seal_page(encoder: Encoder) -> Vec<u8> {
     page
 }
 
-/// Checks length, magic and checksum; returns the fields and the checksum.
-fn open_page<'a>(page: &'a [u8], magic: &[u8; 8]) -> Result<(Decoder<'a>, u32), DecodeError> {
+/// Checks length, magic and checksum; returns the fields, the version, which is at most
+/// `newest`, and the checksum.
+fn open_page<'a>(
+    page: &'a [u8],
+    magic: &[u8; 8],
+    newest: u32,
+) -> Result<(Decoder<'a>, u32, u32), DecodeError> {
     let at = |offset, problem: String| DecodeError { offset, problem };
     let Some((body, stored)) = page
         .split_last_chunk::<4>()
@@ -73,13 +82,16 @@ fn open_page<'a>(page: &'a [u8], magic: &[u8; 8]) -> Result<(Decoder<'a>, u32), 
         return Err(at(0, "another kind of page stands here".into()));
     }
     let version = from.u32()?;
-    if version != VERSION {
+    if !(VERSION..=newest).contains(&version) {
         return Err(at(
             8,
-            format!("format version {version}, this program reads {VERSION}"),
+            match newest {
+                VERSION => format!("format version {version}, this program reads {VERSION}"),
+                _ => format!("format version {version}, this program reads {VERSION} to {newest}"),
+            },
         ));
     }
-    Ok((from, stored))
+    Ok((from, version, stored))
 }
 
 fn instance(from: &mut Decoder<'_>) -> Result<[u8; 16], DecodeError> {
@@ -92,7 +104,11 @@ impl FilePage {
         FILE_MAGIC.iter().for_each(|byte| {
             encoder.u8(*byte);
         });
-        encoder.u32(VERSION).u32(self.role as u32);
+        let version = match self.compressed {
+            true => COMPRESSED_VERSION,
+            false => VERSION,
+        };
+        encoder.u32(version).u32(self.role as u32);
         self.instance.iter().for_each(|byte| {
             encoder.u8(*byte);
         });
@@ -105,7 +121,7 @@ impl FilePage {
     }
 
     pub(super) fn parse(page: &[u8]) -> Result<Self, DecodeError> {
-        let (mut from, _) = open_page(page, FILE_MAGIC)?;
+        let (mut from, version, _) = open_page(page, FILE_MAGIC, COMPRESSED_VERSION)?;
         let role = match from.u32()? {
             1 => Role::Commits,
             2 => Role::Meta,
@@ -113,6 +129,12 @@ impl FilePage {
             4 => Role::Index,
             other => return Err(from.error(format!("no file has role {other}"))),
         };
+        let compressed = version == COMPRESSED_VERSION;
+        if compressed && !matches!(role, Role::Data | Role::Index) {
+            return Err(from.error(format!(
+                "format version {version}, this program reads {VERSION} but in segments"
+            )));
+        }
         let instance = instance(&mut from)?;
         let (epoch, rank, mark) = (from.u64()?, from.u32()?, from.u32()?);
         let sizes = (from.u32()?, from.u32()?);
@@ -125,6 +147,7 @@ impl FilePage {
             epoch,
             rank,
             created_ns: from.u64()?,
+            compressed,
         })
     }
 }
@@ -287,7 +310,7 @@ impl Commit {
 /// # Errors
 /// [`DecodeError`] if it is not a whole page of this format.
 pub fn parse_page(page: &[u8]) -> Result<(Commit, Link), DecodeError> {
-    let (mut from, crc) = open_page(page, COMMIT_MAGIC)?;
+    let (mut from, _, crc) = open_page(page, COMMIT_MAGIC, VERSION)?;
     let kind = match from.u32()? {
         1 => CommitKind::Open,
         2 => CommitKind::Step,

@@ -249,6 +249,7 @@ fn replace(dataset: &Dataset, ticket: &Ticket) -> Result<Taken, Fault> {
         epoch: 0,
         rank: 0,
         created_ns: wall_clock_ns(),
+        compressed: false,
     };
     let meta = Named::create(dataset.meta(), false)?;
     meta.write_at(&page(Role::Meta).encode(), 0)?;

@@ -5,11 +5,14 @@
 
 use panta_transports::copy::{checksum, tile_count};
 
+use super::frames::{FRAME_BYTES, frame_count};
 use crate::codec::{DecodeError, Decoder, Encoder};
 
 const SECTION_MAGIC: &[u8; 8] = b"PANTAIDX";
+/// Of a section whose blocks are compressed.
+const COMPRESSED_MAGIC: &[u8; 8] = b"PANTAIDZ";
 const PART_MAGIC: &[u8; 8] = b"PANTAPRT";
-/// Bytes of a block's entry in a section.
+/// The fewest bytes of a block's entry in a section.
 const ENTRY_BYTES: usize = 32;
 
 /// Where one block lies.
@@ -21,10 +24,23 @@ pub struct SectionEntry {
     pub order: u32,
     /// First byte in `data.E.R`.
     pub offset: u64,
-    /// Bytes.
+    /// Bytes of its cells.
     pub bytes: u64,
     /// The place of its first tile in the table of checksums.
     pub first_tile: u64,
+    /// Bytes in `data.E.R`: as many, or those of its frames.
+    pub stored: u64,
+    /// The place of its first frame in the table of frames; not in the file.
+    pub first_frame: u64,
+}
+
+/// A part of a block that is compressed by itself, as it lies in `data.E.R`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Bytes.
+    pub bytes: u32,
+    /// CRC32C of them.
+    pub crc: u32,
 }
 
 /// What one rank wrote for one step: the blocks, and the CRC32C of each tile.
@@ -46,13 +62,30 @@ pub struct Section {
     pub entries: Vec<SectionEntry>,
     /// CRC32C of every tile, block after block.
     pub crcs: Vec<u32>,
+    /// Every frame, block after block, where blocks are compressed.
+    pub frames: Option<Vec<Frame>>,
+}
+
+/// A block in its section.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'s> {
+    /// Where it lies.
+    pub entry: &'s SectionEntry,
+    /// The checksums of its tiles.
+    pub crcs: &'s [u32],
+    /// Its frames, if it is compressed.
+    pub frames: Option<&'s [Frame]>,
 }
 
 impl Section {
     /// The section's bytes, and the checksum that ends them.
     pub(super) fn encode(&self) -> (Vec<u8>, u32) {
         let mut encoder = Encoder::default();
-        SECTION_MAGIC.iter().chain(&self.instance).for_each(|byte| {
+        let magic = match self.frames {
+            Some(_) => COMPRESSED_MAGIC,
+            None => SECTION_MAGIC,
+        };
+        magic.iter().chain(&self.instance).for_each(|byte| {
             encoder.u8(*byte);
         });
         encoder.u64(self.epoch).u64(self.step).u32(self.rank);
@@ -62,10 +95,16 @@ impl Section {
             encoder.u32(entry.variable).u32(entry.order);
             encoder.u64(entry.offset).u64(entry.bytes);
             encoder.u64(entry.first_tile);
+            if self.frames.is_some() {
+                encoder.u64(entry.stored);
+            }
         }
         self.crcs.iter().for_each(|crc| {
             encoder.u32(*crc);
         });
+        for frame in self.frames.iter().flatten() {
+            encoder.u32(frame.bytes).u32(frame.crc);
+        }
         if self.crcs.len().is_multiple_of(2) {
             encoder.u32(0);
         }
@@ -75,9 +114,9 @@ impl Section {
         (bytes, crc)
     }
 
-    /// Where the block of this order lies, and the checksums of its tiles.
+    /// The block of this order.
     #[must_use]
-    pub fn find(&self, order: u32) -> Option<(&SectionEntry, &[u32])> {
+    pub fn find(&self, order: u32) -> Option<Found<'_>> {
         let at = self
             .entries
             .binary_search_by_key(&order, |entry| entry.order)
@@ -85,7 +124,19 @@ impl Section {
         let entry = &self.entries[at];
         let first = usize::try_from(entry.first_tile).ok()?;
         let tiles = usize::try_from(tile_count(entry.bytes)).ok()?;
-        Some((entry, self.crcs.get(first..first.checked_add(tiles)?)?))
+        let frames = match &self.frames {
+            None => None,
+            Some(frames) => {
+                let first = usize::try_from(entry.first_frame).ok()?;
+                let count = usize::try_from(frame_count(entry.bytes)).ok()?;
+                Some(frames.get(first..first.checked_add(count)?)?)
+            }
+        };
+        Some(Found {
+            entry,
+            crcs: self.crcs.get(first..first.checked_add(tiles)?)?,
+            frames,
+        })
     }
 }
 
@@ -106,7 +157,9 @@ pub fn parse_section(bytes: &[u8]) -> Result<(Section, u32), DecodeError> {
         ));
     }
     let mut from = Decoder::new(body);
-    if from.take(8)? != SECTION_MAGIC {
+    let magic = from.take(8)?;
+    let compressed = magic == COMPRESSED_MAGIC;
+    if magic != SECTION_MAGIC && !compressed {
         return Err(at(0, "no index section begins here".into()));
     }
     let instance = from.take(16)?.try_into().unwrap_or_default();
@@ -117,15 +170,23 @@ pub fn parse_section(bytes: &[u8]) -> Result<(Section, u32), DecodeError> {
         return Err(from.error(format!("{count} blocks announced in {} bytes", body.len())));
     }
     let mut entries: Vec<SectionEntry> = Vec::with_capacity(count);
-    let mut tiles = 0_u64;
+    let (mut tiles, mut frame_total) = (0_u64, 0_u64);
     for _ in 0..count {
-        let entry = SectionEntry {
+        let mut entry = SectionEntry {
             variable: from.u32()?,
             order: from.u32()?,
             offset: from.u64()?,
             bytes: from.u64()?,
             first_tile: from.u64()?,
+            stored: 0,
+            first_frame: 0,
         };
+        entry.stored = entry.bytes;
+        if compressed {
+            entry.stored = from.u64()?;
+            entry.first_frame = frame_total;
+            frame_total = frame_total.saturating_add(frame_count(entry.bytes));
+        }
         check_entry(&entry, entries.last(), tiles, (data_offset, data_length))
             .map_err(|problem| from.error(problem))?;
         tiles = tiles.saturating_add(tile_count(entry.bytes));
@@ -135,6 +196,10 @@ pub fn parse_section(bytes: &[u8]) -> Result<(Section, u32), DecodeError> {
         return Err(from.error(format!("{tiles} tiles announced in {} bytes", body.len())));
     }
     let crcs: Vec<u32> = (0..tiles).map(|_| from.u32()).collect::<Result<_, _>>()?;
+    let frames = match compressed {
+        true => Some(frames(&mut from, &entries, frame_total)?),
+        false => None,
+    };
     if tiles.is_multiple_of(2) && from.u32()? != 0 {
         return Err(from.error("the padding is not zero"));
     }
@@ -148,8 +213,44 @@ pub fn parse_section(bytes: &[u8]) -> Result<(Section, u32), DecodeError> {
         data_length,
         entries,
         crcs,
+        frames,
     };
     Ok((section, stored))
+}
+
+/// Reads what is said of all frames: fewer than there are tiles, which have been read.
+fn frames(
+    from: &mut Decoder<'_>,
+    entries: &[SectionEntry],
+    count: u64,
+) -> Result<Vec<Frame>, DecodeError> {
+    let mut frame = || -> Result<Frame, DecodeError> {
+        Ok(Frame {
+            bytes: from.u32()?,
+            crc: from.u32()?,
+        })
+    };
+    let frames: Vec<Frame> = (0..count).map(|_| frame()).collect::<Result<_, _>>()?;
+    let mut rest = frames.iter();
+    for entry in entries {
+        let mut left = entry.bytes;
+        let mut stored = 0;
+        while left > 0 {
+            let cells = left.min(FRAME_BYTES as u64);
+            match rest.next().map(|frame| u64::from(frame.bytes)) {
+                Some(frame) if (1..=cells).contains(&frame) => stored += frame,
+                _ => return Err(from.error(format!("no frame of {cells} bytes has that length"))),
+            }
+            left -= cells;
+        }
+        if stored != entry.stored {
+            return Err(from.error(format!(
+                "a block of {} bytes in the file has frames of {stored}",
+                entry.stored
+            )));
+        }
+    }
+    Ok(frames)
 }
 
 fn check_entry(
@@ -170,7 +271,7 @@ fn check_entry(
     let end = data_offset.checked_add(data_length);
     let fits = entry
         .offset
-        .checked_add(entry.bytes)
+        .checked_add(entry.stored)
         .zip(end)
         .is_some_and(|(entry_end, end)| data_offset <= entry.offset && entry_end <= end);
     if fits {
@@ -178,7 +279,7 @@ fn check_entry(
     } else {
         Err(format!(
             "{} bytes at {} lie outside the step's {data_length} at {data_offset}",
-            entry.bytes, entry.offset
+            entry.stored, entry.offset
         ))
     }
 }

@@ -8,10 +8,12 @@ use panta_transports::copy::{CopyCounter, StridedRef};
 use panta_transports::time::{Wait, wall_clock_ns};
 
 use super::dataset::{Dataset, Instance, Named, sync_directory};
+use super::frames::{Packer, number_bytes};
 use super::pages::{FilePage, PAGE_BYTES, Role, SegmentReference};
 use super::sections::{Section, SectionEntry};
 use super::sink::{Bounce, Sink};
 use crate::codec::Encoder;
+use crate::config::Compression;
 use crate::engine::{Captured, PutBlock, Source};
 use crate::error::Fault;
 use crate::model::{StatsBuilder, StepHead};
@@ -25,6 +27,7 @@ pub(super) struct Manner {
     pub(super) epoch: u64,
     pub(super) rank: u32,
     pub(super) direct: bool,
+    pub(super) compression: Compression,
     /// Force each step to disk before it is sealed.
     pub(super) sync_steps: bool,
 }
@@ -52,6 +55,8 @@ pub(super) struct Segment {
     /// Behind the step that was captured and whose fate is not known.
     captured: Option<Ends>,
     bounce: Bounce,
+    /// Made with the files, where blocks are compressed.
+    packer: Option<Packer>,
 }
 
 impl Segment {
@@ -65,6 +70,7 @@ impl Segment {
             },
             captured: None,
             bounce: Bounce::default(),
+            packer: None,
         }
     }
 
@@ -123,6 +129,9 @@ impl Segment {
             None => self.create()?,
         };
         let files = self.files.insert(files);
+        if let (Compression::Zstd(level), None) = (self.manner.compression, &self.packer) {
+            self.packer = Some(Packer::new(level.into())?);
+        }
         let mut stats = Vec::with_capacity(puts.len());
         let mut section = Section {
             instance: self.manner.instance,
@@ -133,6 +142,7 @@ impl Segment {
             data_length: 0,
             entries: Vec::with_capacity(puts.len()),
             crcs: Vec::new(),
+            frames: self.packer.is_some().then(Vec::new),
         };
         let mut sink = Sink::new(
             (&files.data.file, &files.data.path),
@@ -149,7 +159,16 @@ impl Segment {
             let source = source_of(put, spans)?;
             let mut builder = StatsBuilder::new(put.definition.dtype);
             let first_tile = section.crcs.len() as u64;
-            let offset = sink.block(&source, &mut section.crcs, &mut |tile| builder.add(tile))?;
+            let first_frame = section.frames.as_ref().map_or(0, Vec::len) as u64;
+            let crcs = &mut section.crcs;
+            let visit = &mut |tile: &[u8]| builder.add(tile);
+            let (offset, stored) = match (&mut self.packer, &mut section.frames) {
+                (Some(packer), Some(frames)) => {
+                    let number_bytes = number_bytes(put.definition.dtype);
+                    sink.compressed(&source, (packer, number_bytes), (crcs, frames), visit)?
+                }
+                _ => (sink.block(&source, crcs, visit)?, source.bytes()),
+            };
             stats[at] = builder.finish();
             section.entries.push(SectionEntry {
                 variable: put.variable,
@@ -157,6 +176,8 @@ impl Segment {
                 offset,
                 bytes: source.bytes(),
                 first_tile,
+                stored,
+                first_frame,
             });
         }
         let data_end = sink.finish()?;
@@ -198,6 +219,7 @@ impl Segment {
                 epoch: manner.epoch,
                 rank: manner.rank,
                 created_ns: wall_clock_ns(),
+                compressed: manner.compression != Compression::None,
             };
             // O_DIRECT wants memory that begins on a page.
             let mut memory = pages(PAGE_BYTES as usize);

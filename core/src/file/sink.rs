@@ -3,6 +3,7 @@
 //! ```text
 //! contiguous block ── checksum each tile ──> pwritev from the caller's memory      0 copies
 //! strided block ── gather + checksum ──> bounce buffer ──> pwrite                  1 copy
+//! compressed block ── checksum each tile, pack ──> frame ── bounce buffer ──> pwrite  1 copy
 //! any block, O_DIRECT ── copy or gather + checksum ──> aligned bounce ──> pwrite   1 copy
 //! ```
 //! With O_DIRECT, what begins on a page in memory as well goes without the copy.
@@ -15,12 +16,15 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use panta_transports::copy::{
-    CopyCounter, CopyError, StridedRef, TILE_BYTES, TileGather, checksum_tiles, copy_bytes,
+    CopyCounter, CopyError, StridedRef, TILE_BYTES, TileGather, checksum, checksum_tiles,
+    copy_bytes,
 };
 use panta_transports::time::{Wait, WaitError};
 
 use super::dataset::io as io_fault;
+use super::frames::{FRAME_BYTES, Packer};
 use super::pages::PAGE_BYTES;
+use super::sections::Frame;
 use crate::error::Fault;
 use crate::spans::{Page, pages};
 
@@ -115,6 +119,58 @@ impl<'s> Sink<'s> {
             None => self.strided(source, crcs, visit)?,
         }
         Ok(begin)
+    }
+
+    /// Appends one block as frames, which `frames` lists; returns where
+    /// it begins and how many bytes they are.
+    pub(super) fn compressed(
+        &mut self,
+        source: &StridedRef<'s>,
+        (packer, number_bytes): (&mut Packer, usize),
+        (crcs, frames): (&mut Vec<u32>, &mut Vec<Frame>),
+        visit: &mut dyn FnMut(&[u8]),
+    ) -> Result<(u64, u64), Fault> {
+        self.pad_to(SMALL_ALIGNMENT)?;
+        let begin = self.offset;
+        if let Some(bytes) = source.as_slice() {
+            for cells in bytes.chunks(FRAME_BYTES) {
+                checksum_tiles(cells, crcs, visit);
+                let frame = packer.pack(cells, number_bytes).unwrap_or(cells);
+                frames.push(listed(frame));
+                self.append(frame)?;
+            }
+        } else {
+            let mut gather = TileGather::new(source).map_err(|error| self.cannot_copy(&error))?;
+            while gather.left() > 0 {
+                let count = gather.fill(&mut packer.cells, crcs, visit, self.copies);
+                let frame = packer.pack_own(count, number_bytes);
+                frames.push(listed(frame));
+                self.append(frame)?;
+            }
+        }
+        Ok((begin, self.offset - begin))
+    }
+
+    /// Appends bytes through the buffer, which goes to the system only when it is full:
+    /// O_DIRECT writes whole pages.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if !self.slices.is_empty() {
+            self.flush()?;
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let held = self.held;
+            let count = rest.len().min(self.capacity() - held);
+            if count == 0 {
+                self.flush()?;
+                continue;
+            }
+            let room = &mut self.bounce.bytes()[held..held + count];
+            copy_bytes(room, &rest[..count], self.copies);
+            self.advance(count);
+            rest = &rest[count..];
+        }
+        Ok(())
     }
 
     /// Pads to a page and hands everything to the system; returns the end.
@@ -300,5 +356,13 @@ impl<'s> Sink<'s> {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+/// What the index says of a frame, which is at most [`FRAME_BYTES`] long.
+fn listed(frame: &[u8]) -> Frame {
+    Frame {
+        bytes: frame.len() as u32,
+        crc: checksum(frame),
     }
 }

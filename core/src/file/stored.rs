@@ -3,24 +3,28 @@
 //! ```text
 //! piece contiguous in block and result ── pread into the user's array, verify there     0 copies
 //! any other ── pread the touched tiles, verify ── copy the cells                        1 copy
+//! compressed ── pread and unpack the touched frames ── copy ── as above           1 copy more
 //! ```
 //! Buffers are bounded whatever a block's size: a block is walked in slabs of
 //! at most [`BUFFER_BYTES`].
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use panta_transports::copy::{
-    CopyError, LayoutError, StridedMut, StridedRef, TILE_BYTES, TileMismatch, copy, tiles_of_box,
-    verify_tiles,
+    CopyError, LayoutError, StridedMut, StridedRef, TILE_BYTES, TileMismatch, checksum, copy,
+    copy_bytes_uninit, tiles_of_box, verify_tiles,
 };
 use panta_transports::time::{Wait, WaitError};
 
-use super::dataset::Named;
+use super::dataset::{Named, damaged};
+use super::frames::{FRAME_BYTES, Unpacker, number_bytes};
 use super::reader::FileReader;
-use super::sections::SectionEntry;
+use super::sections::{Found, Frame};
 use crate::error::Fault;
+use crate::model::DType;
 
 /// Bytes of a buffer that tiles are read into: few enough to stay in cache.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -74,11 +78,12 @@ impl From<LayoutError> for Trouble {
 pub(super) struct Stored<'a> {
     pub(super) reader: &'a FileReader,
     pub(super) data: &'a Named,
-    pub(super) stored: &'a SectionEntry,
-    pub(super) crcs: &'a [u32],
+    pub(super) found: Found<'a>,
     pub(super) count: &'a [u64],
-    pub(super) element: usize,
+    pub(super) dtype: DType,
     pub(super) wait: &'a Wait,
+    /// Where frames are taken apart; made with the first of them.
+    pub(super) unpacker: RefCell<Option<Unpacker>>,
 }
 
 impl Stored<'_> {
@@ -100,7 +105,11 @@ impl Stored<'_> {
     /// Bytes of all cells of one index of `dimension`.
     fn stride(&self, dimension: usize) -> u64 {
         let inner = self.count[dimension + 1..].iter().product::<u64>();
-        inner * self.element as u64
+        inner * self.element() as u64
+    }
+
+    fn element(&self) -> usize {
+        self.dtype.size_bytes()
     }
 
     /// Where the cells begin, if they are one run of bytes of the block.
@@ -124,7 +133,7 @@ impl Stored<'_> {
         let tile = TILE_BYTES as u64;
         // Without checks, no tile needs to be whole.
         let (first, last) = if self.reader.verify {
-            let last = if end == self.stored.bytes {
+            let last = if end == self.found.entry.bytes {
                 end
             } else {
                 end / tile * tile
@@ -164,7 +173,7 @@ impl Stored<'_> {
     ) -> Result<(), Trouble> {
         let tile = TILE_BYTES as u64;
         let first = edge.start / tile * tile;
-        let end = edge.end.next_multiple_of(tile).min(self.stored.bytes);
+        let end = edge.end.next_multiple_of(tile).min(self.found.entry.bytes);
         self.reader.buffers.with(|buffer| {
             buffer.resize(buffer.len().max((end - first) as usize), 0);
             let tiles = &mut buffer[..(end - first) as usize];
@@ -257,19 +266,19 @@ impl Stored<'_> {
         if let Some(rows) = rows.get_mut(split) {
             *rows = (part[split] - 1) * step[split] + 1;
         }
-        let bytes = rows.iter().product::<u64>() * self.element as u64;
+        let bytes = rows.iter().product::<u64>() * self.element() as u64;
         let origin = begin / tile * tile;
         self.reader.buffers.with(|buffer| {
             let needed = (begin - origin + bytes).next_multiple_of(tile) as usize;
             buffer.resize(buffer.len().max(needed), 0);
-            for tiles in tiles_of_box(self.count, self.element, from, &part, step)? {
+            for tiles in tiles_of_box(self.count, self.element(), from, &part, step)? {
                 let first = tiles.start * tile;
-                let end = (tiles.end * tile).min(self.stored.bytes);
+                let end = (tiles.end * tile).min(self.found.entry.bytes);
                 let there = &mut buffer[(first - origin) as usize..(end - origin) as usize];
                 self.read_verified(as_uninit(there), first)?;
             }
             let rows_bytes = &buffer[(begin - origin) as usize..][..bytes as usize];
-            let block = StridedRef::contiguous(rows_bytes, self.element, &rows)?;
+            let block = StridedRef::contiguous(rows_bytes, self.element(), &rows)?;
             let cells = block.sub_strided(&within, &part, step)?;
             Ok(copy(into, &cells, &self.reader.copies)?)
         })
@@ -282,16 +291,20 @@ impl Stored<'_> {
             let awaiting = format!("the disk under {}", self.data.path.display());
             return Err(Fault::wait(WaitError::Interrupted, awaiting).into());
         }
-        let offset = self.stored.offset + at;
+        let offset = self.found.entry.offset + at;
         let length = into.len();
-        let bytes = self.read_all(into, offset)?;
-        self.reader
-            .data_bytes
-            .fetch_add(length as u64, Ordering::Relaxed);
+        let bytes = match self.found.frames {
+            None => self.read_all(into, offset)?,
+            Some(frames) => self.unpack(into, at, frames)?,
+        };
         if self.reader.verify {
             let first = (at / TILE_BYTES as u64) as usize;
             let tiles = length.div_ceil(TILE_BYTES);
-            let crcs = self.crcs.get(first..first + tiles).unwrap_or_default();
+            let crcs = self
+                .found
+                .crcs
+                .get(first..first + tiles)
+                .unwrap_or_default();
             verify_tiles(bytes, crcs).map_err(|mut mismatch| {
                 let within = mismatch.tile_index * TILE_BYTES as u64;
                 mismatch.tile_index += first as u64;
@@ -302,6 +315,68 @@ impl Stored<'_> {
                 .fetch_add(tiles as u64, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Bytes of the block from `at` on, out of its frames.
+    fn unpack<'b>(
+        &self,
+        into: &'b mut [MaybeUninit<u8>],
+        at: u64,
+        frames: &[Frame],
+    ) -> Result<&'b [u8], Fault> {
+        let mut unpacker = self.unpacker.borrow_mut();
+        let unpacker = match unpacker.as_mut() {
+            Some(unpacker) => unpacker,
+            None => unpacker.insert(Unpacker::new()?),
+        };
+        let mut done = 0;
+        while done < into.len() {
+            let place = at + done as u64;
+            let frame = (place / FRAME_BYTES as u64) as usize;
+            if unpacker.holds != Some(frame) {
+                self.read_frame(unpacker, frame, frames)?;
+            }
+            let within = (place % FRAME_BYTES as u64) as usize;
+            let cells = unpacker.cells.get(within..).unwrap_or_default();
+            let count = cells.len().min(into.len() - done);
+            if count == 0 {
+                let problem = format!("a block of {} bytes ends", self.found.entry.bytes);
+                return Err(damaged(&self.data.path, self.found.entry.offset, problem));
+            }
+            let there = &mut into[done..done + count];
+            copy_bytes_uninit(there, &cells[..count], &self.reader.copies);
+            done += count;
+        }
+        // SAFETY: each turn has written `count` bytes from `done` on, until all were.
+        Ok(unsafe { std::slice::from_raw_parts(into.as_ptr().cast(), into.len()) })
+    }
+
+    fn read_frame(
+        &self,
+        unpacker: &mut Unpacker,
+        frame: usize,
+        frames: &[Frame],
+    ) -> Result<(), Fault> {
+        let entry = self.found.entry;
+        let before = frames.iter().take(frame).map(|it| u64::from(it.bytes));
+        let offset = entry.offset + before.sum::<u64>();
+        let begin = frame as u64 * FRAME_BYTES as u64;
+        let count = entry.bytes.saturating_sub(begin).min(FRAME_BYTES as u64) as usize;
+        let wrong = |problem: String| damaged(&self.data.path, offset, problem);
+        let listed = frames.get(frame).filter(|_| count > 0);
+        let listed = listed.ok_or_else(|| wrong(format!("the block has no frame {frame}")))?;
+        unpacker.packed.resize(listed.bytes as usize, 0);
+        self.read_all(as_uninit(&mut unpacker.packed), offset)?;
+        let crc = checksum(&unpacker.packed);
+        if self.reader.verify && crc != listed.crc {
+            return Err(wrong(format!(
+                "the frame has checksum {crc:#010x}, the index says {:#010x}",
+                listed.crc
+            )));
+        }
+        unpacker
+            .unpack(frame, count, number_bytes(self.dtype))
+            .map_err(wrong)
     }
 
     fn read_all<'b>(
@@ -325,6 +400,9 @@ impl Stored<'_> {
                 }
             }
         }
+        self.reader
+            .data_bytes
+            .fetch_add(length as u64, Ordering::Relaxed);
         // SAFETY: `pread` has written all `length` bytes.
         Ok(unsafe { std::slice::from_raw_parts(into.as_ptr().cast(), length) })
     }

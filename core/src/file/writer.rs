@@ -19,7 +19,7 @@ use super::resume::{self, Ticket};
 use super::sections::{PartKind, encode_part};
 use super::segment::{Manner, Segment};
 use crate::codec::{Coded, Decoder, digest};
-use crate::config::Sync;
+use crate::config::{Sync, Value};
 use crate::engine::{
     Admission, Captured, EngineInfo, OpenArguments, PreparedWriter, PutBlock, Resume, Sealing,
     SpanId, WriterEngine,
@@ -117,8 +117,9 @@ impl FileWriter {
                 engine: "file",
                 transport: transport.into(),
                 why: format!(
-                    "`file:` was asked for, with direct={}; {}",
+                    "`file:` was asked for, with direct={}, compress={}; {}",
                     options.direct,
+                    options.compress.print(),
                     dataset.directory().display()
                 ),
             },
@@ -132,6 +133,7 @@ impl FileWriter {
                 epoch: ticket.epoch,
                 rank: u32::try_from(arguments.rank).unwrap_or(u32::MAX),
                 direct: options.direct,
+                compression: options.compress,
                 sync_steps: options.sync == Sync::Step,
             }),
             root,

@@ -191,9 +191,10 @@ fn file_commit(bytes: &[u8]) {
 fn file_index(bytes: &[u8]) {
     if let Some((section, _)) = with_checksum(bytes, parse_section) {
         for entry in &section.entries {
-            let (found, crcs) = section.find(entry.order).expect("an entry is found");
-            assert_eq!(found, entry);
-            assert!(crcs.len() as u64 >= entry.bytes / (1 << 20));
+            let found = section.find(entry.order).expect("an entry is found");
+            assert_eq!(found.entry, entry);
+            assert!(found.crcs.len() as u64 >= entry.bytes / (1 << 20));
+            assert_eq!(found.frames.is_some(), section.frames.is_some());
         }
     }
 }

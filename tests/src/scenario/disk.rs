@@ -114,8 +114,12 @@ pub fn read_only(stage: &mut Stage) {
 
 const STEPS: u64 = 6;
 
-fn written(stage: &Stage, name: &str) -> (String, PathBuf) {
-    let url = stage.url_with(name, "deadline=300ms");
+/// With blocks as they are, and compressed.
+const MANNERS: [&str; 2] = ["none", "zstd"];
+
+fn written(stage: &Stage, name: &str, compress: &str) -> (String, PathBuf) {
+    let name = &format!("{name}-{compress}");
+    let url = stage.url_with(name, &format!("deadline=300ms&compress={compress}"));
     let mut out = Writer::open(&url, Solo).unwrap();
     let u = out.define::<f64>("u", Shape::global(SHAPE)).unwrap();
     for number in 0..STEPS {
@@ -145,7 +149,12 @@ fn files(path: &Path) -> Vec<PathBuf> {
 /// Each file is cut at many places: the steps sealed before read right, then
 /// comes an error or the end, never wrong data.
 pub fn torn_tail(stage: &mut Stage) {
-    let (url, path) = written(stage, "torn");
+    for compress in MANNERS {
+        cut_short(written(stage, "torn", compress));
+    }
+}
+
+fn cut_short((url, path): (String, PathBuf)) {
     assert_eq!(read_all(&url), (STEPS, None));
     for file in files(&path) {
         let whole = fs::read(&file).unwrap();
@@ -170,8 +179,13 @@ pub fn torn_tail(stage: &mut Stage) {
 /// A bit is flipped in each region of each file: right data or an error, never
 /// wrong data; and damage to data is found and named.
 pub fn flipped_bit(stage: &mut Stage) {
+    for compress in MANNERS {
+        flip(written(stage, "flipped", compress));
+    }
+}
+
+fn flip((url, path): (String, PathBuf)) {
     const PLACES: usize = 40;
-    let (url, path) = written(stage, "flipped");
     let mut found = 0;
     for file in files(&path) {
         let whole = fs::read(&file).unwrap();

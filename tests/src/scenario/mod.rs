@@ -13,6 +13,7 @@ pub mod languages;
 pub mod late;
 pub mod layouts;
 pub mod many;
+pub mod packed;
 pub mod replay;
 pub mod servers;
 pub mod sharing;
@@ -49,6 +50,7 @@ roles! {
     wrong: failing_writer failing_reader;
     replay: recorded_writer replay_reader trimmed_reader fenced_reader;
     many: churn;
+    packed: writer reader;
     sharing: sharing_reader precious_reader paced_writer newest_reader;
     apart: asked_writer asked_reader refused_reader refused_writer;
     servers: serve keeping_reader silent_writer span_writer large_writer crawling_reader;
