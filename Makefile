@@ -1,5 +1,6 @@
 # The short names of what one does here; the work is in scripts/ and cargo.
 PREFIX ?= /usr/local
+PROFILE ?= release
 
 .PHONY: help setup build install demo test soak bench clean
 
@@ -20,7 +21,7 @@ build:
 	cargo build --release -p gray-scott -p analysis
 
 install:
-	@scripts/install '$(DESTDIR)$(PREFIX)'
+	@scripts/install '$(DESTDIR)$(PREFIX)' --profile '$(PROFILE)'
 
 demo: setup
 	@scripts/demo
