@@ -10,10 +10,13 @@
 
 Variables come with the names of their dimensions, their coordinates, `units` and attributes.
 Nothing is read until it is asked for; with `chunks={}` dask's chunks are the blocks that the
-writers put, or of the largest one's size where they are of several. Arrays can be sent to other processes, which open the stream by its URL and the
-step's number: the step must then still be held, as a file holds all of them.
+writers put, of whatever lengths these have along each dimension. Blocks that do not make a grid
+give chunks of the largest one's size. Arrays can be sent to other processes, which open the
+stream by its URL and the step's number: the step must then still be held, as a file holds all
+of them.
 """
 
+import bisect
 import collections
 import os
 import threading
@@ -119,26 +122,32 @@ class _LazyArray(BackendArray):
 
 
 def _chunks(variable, dims):
-    """Sides of chunks that follow the blocks."""
-    blocks = variable.blocks
-    chunks = {}
-    pieces = 1
-    for axis, dim in enumerate(dims):
-        if variable.joined_axis == axis:
-            sides = [block.count[axis] for block in blocks if block.count[axis]]
-        else:
-            cuts = {0, variable.shape[axis]}
-            for block in blocks:
-                cuts |= {block.start[axis], block.start[axis] + block.count[axis]}
-            sides = list(np.diff(sorted(cuts)))
-        chunks[dim] = [int(side) for side in sides]
-        pieces *= max(1, len(sides))
-    # Blocks that lie like bricks would be cut to crumbs.
-    if pieces > 2 * max(1, len(blocks)):
+    """Sides of chunks that follow the blocks: of differing lengths where the blocks make a
+    grid, and else those of the largest block."""
+    blocks = [block for block in variable.blocks if all(block.count)]
+    if not blocks:
         return {dim: -1 for dim in dims}
-    # One size along each dimension, as zarr wants it: that of the largest block, which is
-    # that of all where they are cut alike.
-    return {dim: max(sides, default=0) or -1 for dim, sides in chunks.items()}
+    cuts = []
+    for axis, side in enumerate(variable.shape):
+        places = {0, side}
+        for block in blocks:
+            places |= {block.start[axis], block.start[axis] + block.count[axis]}
+        cuts.append(sorted(places))
+    # A block that a line of the grid cuts lies like a brick.
+    is_grid = all(
+        cut[bisect.bisect_left(cut, start) + 1] == start + count
+        for block in blocks for cut, start, count in zip(cuts, block.start, block.count))
+    chunks = {}
+    for axis, (dim, cut) in enumerate(zip(dims, cuts)):
+        sides = tuple(int(side) for side in np.diff(cut))
+        if not is_grid:
+            chunks[dim] = int(max(block.count[axis] for block in blocks))
+        elif all(side == sides[0] for side in sides[:-1]) and sides[-1] <= sides[0]:
+            # One size and the rest, as zarr wants it, and as a number is shorter.
+            chunks[dim] = sides[0]
+        else:
+            chunks[dim] = sides
+    return chunks
 
 
 def _dims(variable):

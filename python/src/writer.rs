@@ -317,6 +317,16 @@ impl PyWriter {
         })
     }
 
+    /// Promises that what is defined stays as it is: from now on the first definition of a
+    /// variable, another shape, or another attribute is a `RedefinedError`, and a step whose
+    /// blocks lie as before costs the same few bytes of metadata each time.
+    fn freeze_definitions(&self) -> PyResult<()> {
+        self.shared.with(|state| {
+            state.session.freeze_definitions();
+            Ok(())
+        })
+    }
+
     /// Begins a step; collective: every rank calls it, also with nothing to put. Waits or
     /// sheds here, by the stream's policy and by bytes: as many as the last step had are
     /// reserved, or `bytes` of this rank. `time` is simulation time; rank 0's counts.

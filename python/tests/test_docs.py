@@ -5,6 +5,7 @@ The program for MPI is run by the tests of the examples, which have one.
 
 import doctest
 import os
+import subprocess
 
 import pytest
 
@@ -38,6 +39,15 @@ def test_the_programs_of_the_page_run_coupled(page, script):
     script(program(page, "simulation.py")).ended()
     said = analysis.ended().splitlines()
     assert len(said) == 5 and said[-1] == LAST
+
+
+def test_the_command_that_couples_them_is_that_of_the_page(page, tmp_path):
+    (command,) = [text for kind, text in page if kind == "sh" and "analysis.py" in text]
+    for name in ("simulation.py", "analysis.py"):
+        (tmp_path / name).write_text(program(page, name))
+    ran = subprocess.run(["bash", "-euc", command], cwd=tmp_path, text=True, timeout=60,
+                         stdin=subprocess.DEVNULL, capture_output=True)
+    assert ran.returncode == 0 and LAST in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_the_sessions_of_the_page_say_what_it_says_they_do(page, script, tmp_path, monkeypatch):

@@ -57,6 +57,45 @@ def test_what_cannot_be_put_is_an_error_that_names_it(writer, value, error, says
         s.put("u", np.zeros((4, 6)))
 
 
+class RaisesArray:
+    def __array__(self, *_, **__):
+        raise ZeroDivisionError("on purpose")
+
+
+class RaisesDlpack:
+    def __dlpack_device__(self):
+        return (1, 0)
+
+    def __dlpack__(self, **_):
+        raise ZeroDivisionError("on purpose")
+
+
+@pytest.mark.parametrize("value", [RaisesArray(), RaisesDlpack()])
+def test_what_an_array_raises_is_the_cause_and_the_step_is_given_up(writer, url, value):
+    with pytest.raises(panta.ArgumentError, match="`array`.*on purpose") as error:
+        with writer.step() as s:
+            s.put("n", 1)
+            s.put("u", value)
+    assert isinstance(error.value.__cause__, ZeroDivisionError)
+    with writer.step() as s:
+        s.put("n", 2)
+    with panta.Reader(url) as r:
+        assert r.next_step()["n"].value == 2
+
+
+def test_what_belongs_to_a_closed_reader_says_so(writer, url):
+    with writer.step() as s:
+        s.put("u", np.zeros((4, 6)))
+    r = panta.Reader(url)
+    step = r.next_step()
+    u = step["u"]
+    r.close()
+    for use in (lambda: u[0, 0], lambda: step["u"], lambda: step.get("u"), lambda: u.view(),
+                lambda: step.get_many({"u": np.s_[0]})):
+        with pytest.raises(panta.ClosedError, match="let go"):
+            use()
+
+
 @pytest.mark.parametrize("start", [(0,), (0, 0, 0), (-1, 0), (0, 1), ("a", 0), 1.5, 0])
 def test_a_start_that_does_not_fit_is_an_error_with_its_place(writer, url, start):
     with pytest.raises(panta.ShapeError) as error, writer.step() as s:

@@ -300,3 +300,22 @@ def test_an_exception_gives_the_step_up_and_the_writer_goes_on(url):
         with w.step() as s:
             s["n"] = 3
     assert numbers(url) == [2, 3]
+
+
+def test_definitions_that_are_frozen_stay_as_they_are(url):
+    with panta.Writer(url) as w:
+        w.define("u", "i4", 6)
+        w.set_attribute("answer", 42)
+        w.freeze_definitions()
+        w.define("u", "i4", 6)
+        for act in (lambda: w.define("v", "i4", 6), lambda: w.set_shape("u", [7]),
+                    lambda: w.set_attribute("answer", 43)):
+            with pytest.raises(panta.RedefinedError, match="definitions are frozen"):
+                act()
+        for number in range(2):
+            with w.step() as s:
+                s.put("u", np.full(6, number, "i4"))
+    with pytest.raises(panta.ClosedError, match="was closed"):
+        w.freeze_definitions()
+    with panta.Reader(url) as r:
+        assert [step["u"][...].tolist() for step in r] == [[0] * 6, [1] * 6]

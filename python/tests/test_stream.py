@@ -129,19 +129,32 @@ def test_threads_of_one_program_are_coupled(stream):
     writes.join()
 
 
-@pytest.mark.parametrize("wait", [
-    "panta.Reader(url)", "w = panta.Writer(url); w.define('n', 'i8'); w.step()",
-], ids=["no writer", "no reader"])
-def test_ctrl_c_ends_the_waits_for_the_other_side(stream, script, wait):
+OPENED = """w = panta.Writer(url.replace("limit=1GiB", "limit=64KiB"))
+r = panta.Reader(url)
+w.define("u", "u1", 40_000)
+def write():
+    with w.step() as s:
+        s.put("u", np.zeros(40_000, "u1"))
+"""
+
+
+@pytest.mark.parametrize("before, wait", [
+    ("", "panta.Reader(url)"), ("w = panta.Writer(url); w.define('n', 'i8')", "w.step()"),
+    (OPENED + "write()", "write()"), (OPENED + "write(); kept = r.next_step()", "w.close()"),
+    (OPENED + "import panta.xarray; each = panta.xarray.iterate(url)", "next(each)"),
+], ids=["no writer", "no reader", "no room", "closing", "iterating"])
+def test_ctrl_c_ends_the_waits_for_the_other_side(stream, script, before, wait):
     waits = script(f"""
-import sys, time, panta
+import os, sys, time, numpy as np, panta
 url = sys.argv[1]
+{before}
 try:
     print("waits", flush=True)
     {wait}
 except KeyboardInterrupt:
     print("interrupted", time.monotonic_ns(), flush=True)
-    sys.exit(0)
+    # What is open may have somebody to wait for.
+    os._exit(0)
 """, stream)
     assert waits.line() == "waits"
     threading.Event().wait(0.2)

@@ -1,5 +1,6 @@
 """Waits let others run, and end with Ctrl-C."""
 
+import asyncio
 import signal
 import threading
 import time
@@ -103,3 +104,21 @@ def test_an_interrupt_ends_the_waits_until_it_is_taken_back(url):
         r.clear_interrupt()
         with pytest.raises(TimeoutError):
             r.next_step(deadline=0.01)
+
+
+def test_a_wait_in_a_thread_of_asyncio_is_ended_by_an_interrupt(url):
+    async def wait():
+        with panta.Writer(url) as w, panta.Reader(url) as r:
+            w.define("n", "i8")
+            waits = asyncio.create_task(asyncio.to_thread(r.next_step, deadline=60))
+            # The loop goes on meanwhile.
+            with w.step() as s:
+                s["n"] = 5
+            assert (await waits)["n"].value == 5
+            waits = asyncio.create_task(asyncio.to_thread(r.next_step, deadline=60))
+            await asyncio.sleep(0)
+            r.interrupt()
+            with pytest.raises(panta.InterruptedWait):
+                await waits
+
+    asyncio.run(wait())

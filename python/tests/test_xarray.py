@@ -163,14 +163,53 @@ def test_chunks_follow_the_blocks(stream):
     assert one.u.chunks == ((3, 3), (4,)) and one.p.chunks == ((2,), (3,))
 
 
-def test_chunks_of_blocks_that_do_not_make_a_grid_are_whole(url):
+def put_boxes(url, shape, boxes):
+    """One step, with a cell's number as its value."""
+    whole = np.arange(np.prod(shape), dtype="f8").reshape(shape)
     with panta.Writer(url) as w:
-        w.define("u", "i4", (8, 8), dims=("y", "x"))
+        w.define("u", "f8", shape, dims=("y", "x"))
+        with w.step(time=0.0) as s:
+            for rows, columns in boxes:
+                s.put("u", whole[slice(*rows), slice(*columns)], (rows[0], columns[0]))
+    return whole
+
+
+def pairs(cuts):
+    return list(zip(cuts, cuts[1:]))
+
+
+def test_chunks_are_as_unequal_as_the_blocks(url):
+    pytest.importorskip("dask")
+    boxes = [(rows, columns) for rows in pairs((0, 4, 5, 10)) for columns in pairs((0, 2, 9))]
+    whole = put_boxes(url, (10, 9), boxes)
+    one = xr.open_dataset(url, engine="panta", step=0, chunks={})
+    assert one.u.chunks == ((4, 1, 5), (2, 7))
+    np.testing.assert_array_equal(one.u, whole)
+    run = xr.open_dataset(url, engine="panta", chunks={})
+    assert run.u.chunks == ((1,), (4, 1, 5), (2, 7))
+    np.testing.assert_array_equal(run.u[0, 3:8, 1:], whole[3:8, 1:])
+
+
+def test_chunks_of_joined_rows_are_those_of_each_put(url):
+    pytest.importorskip("dask")
+    with panta.Writer(url) as w:
+        w.define("p", "f8", (None, 3), dims=("particle", "axis"))
         with w.step() as s:
-            for row in range(8):
-                for start, stop in ((0, row), (row, 8)):
-                    s.put("u", np.zeros((1, stop - start), "i4"), (row, start))
-    assert xr.open_dataset(url, engine="panta", step=0, chunks={}).u.chunks == ((8,), (8,))
+            for rows in (2, 5, 0, 1):
+                s.put("p", np.full((rows, 3), rows, "f8"))
+    one = xr.open_dataset(url, engine="panta", step=0, chunks={})
+    assert one.p.chunks == ((2, 5, 1), (3,))
+    assert one.p.sum() == 3 * (4 + 25 + 1)
+
+
+def test_blocks_that_do_not_make_a_grid_give_chunks_of_the_largest_size(url):
+    pytest.importorskip("dask")
+    bricks = [((row, row + 1), columns) for row in range(8)
+              for columns in pairs(sorted({0, row, 8})) if columns[0] < columns[1]]
+    whole = put_boxes(url, (8, 8), bricks)
+    one = xr.open_dataset(url, engine="panta", step=0, chunks={})
+    assert one.u.chunks == ((1,) * 8, (8,))
+    np.testing.assert_array_equal(one.u, whole)
 
 
 def total(dataset):
@@ -202,15 +241,16 @@ def test_a_run_is_stored_as_zarr(stream, tmp_path, chunks):
     xr.testing.assert_identical(run.load(), back.load())
 
 
-@pytest.mark.parametrize("chunks", [None, {}])
+@pytest.mark.parametrize("chunks", [None, {}, {"y": 5, "x": -1}])
 def test_blocks_of_unequal_sizes_are_stored_as_zarr(url, tmp_path, chunks):
     pytest.importorskip("zarr")
-    with panta.Writer(url) as w:
-        w.define("u", "f8", (10, 4), dims=("y", "x"))
-        with w.step(time=0.0) as s:
-            for start, stop in ((0, 4), (4, 7), (7, 10)):
-                s.put("u", np.arange(start * 4.0, stop * 4).reshape(-1, 4), (start, 0))
+    whole = put_boxes(url, (10, 4), [(rows, (0, 4)) for rows in pairs((0, 4, 7, 10))])
     run = xr.open_dataset(url, engine="panta", chunks=chunks)
+    if chunks == {}:
+        # Zarr has chunks of one size only, and says so.
+        with pytest.raises(ValueError, match="uniform chunk sizes"):
+            run.to_zarr(tmp_path / "none.zarr", consolidated=False)
+        run = run.chunk(y=4)
     run.to_zarr(tmp_path / "run.zarr", consolidated=False)
     back = xr.open_zarr(tmp_path / "run.zarr", consolidated=False)
-    np.testing.assert_array_equal(back.u[0], np.arange(40).reshape(10, 4))
+    np.testing.assert_array_equal(back.u[0], whole)
