@@ -13,6 +13,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The longest a wait sleeps before it looks at its interrupt flag again.
 pub const INTERRUPT_POLL: Duration = Duration::from_millis(50);
 
@@ -24,7 +26,7 @@ impl Time {
     /// The present.
     #[must_use]
     pub fn now() -> Self {
-        Self::by(libc::CLOCK_MONOTONIC)
+        Self::by(ClockId::Monotonic)
     }
 
     /// The present as of the system's last tick: some milliseconds ago at most, never
@@ -32,23 +34,19 @@ impl Time {
     /// for what is done now and then, which is asked of every step.
     #[must_use]
     pub fn roughly() -> Self {
-        Self::by(libc::CLOCK_MONOTONIC_COARSE)
+        Self::by(ClockId::MonotonicCoarse)
     }
 
-    fn by(clock: libc::clockid_t) -> Self {
+    fn by(clock: ClockId) -> Self {
         static START: OnceLock<u64> = OnceLock::new();
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
+        let nanoseconds = || {
+            let time = clock_gettime(clock);
+            // Monotonic time counts from the system's start: it is never negative, and
+            // lasts for centuries.
+            time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
         };
-        // By way of the C library, which finds the fast way also where a debugger has
-        // hidden it.
-        // SAFETY: the call writes to `time` alone. It fails only for clocks that are none.
-        unsafe { libc::clock_gettime(clock, &raw mut time) };
-        // Monotonic time counts from the system's start: it is never negative, and
-        // lasts for centuries.
-        let now = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
         // The rough one lies behind, also when it is the first that is asked.
+        let now = nanoseconds();
         Self(now.saturating_sub(*START.get_or_init(|| now)))
     }
 

@@ -11,8 +11,6 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::attribute::Attributes;
 use super::block::{Block, BlockId, BlockInfo, Dims, Stats};
 use super::variable::{Definition, ShapeKind};
@@ -119,8 +117,8 @@ pub struct Entry {
     pub definition: Arc<Definition>,
     /// Its place in the schema.
     pub variable: u32,
-    /// Its blocks in the order (rank, put order); one takes no memory of its own.
-    pub blocks: SmallVec<[EntryBlock; 1]>,
+    /// Its blocks in the order (rank, put order).
+    pub blocks: Vec<EntryBlock>,
 }
 
 impl Entry {

@@ -15,7 +15,6 @@ use panta_transports::copy::{
 };
 use panta_transports::shm::Mapped;
 use panta_transports::time::Wait;
-use smallvec::smallvec;
 
 use super::haul::{Haul, Load};
 use super::peers::Peers;
@@ -23,15 +22,14 @@ use super::slot::{self, Spot};
 use super::step::StreamStep;
 use crate::engine::{Read, Wanted};
 use crate::error::{Fault, GetError, Place};
-use crate::model::{Dims, Entry, StepMeta};
-use crate::plan::{self, Piece, Pieces, Wish};
+use crate::model::{Entry, StepMeta};
+use crate::plan::{self, Piece, Wish};
 
 /// Does the reads of one call.
 pub(super) struct Fetch<'a> {
     pub(super) step: &'a StepMeta,
     pub(super) own: &'a StreamStep,
-    /// The stream and the rank.
-    pub(super) stream: &'a Place,
+    pub(super) place: Place,
     pub(super) verify: bool,
     pub(super) copies: &'a CopyCounter,
     pub(super) wait: &'a Wait,
@@ -88,14 +86,8 @@ impl<'a> Fetch<'a> {
         &self.own.peers
     }
 
-    /// Where errors of a variable say they are.
-    pub(super) fn place(&self, entry: &Entry) -> Place {
-        self.place_of_step().of_variable(&entry.definition.name)
-    }
-
-    /// Where errors of the step say they are.
-    pub(super) fn place_of_step(&self) -> Place {
-        self.stream.clone().at_step(self.step.head.step)
+    fn place(&self, entry: &Entry) -> Place {
+        self.place.clone().of_variable(&entry.definition.name)
     }
 
     /// Does them all.
@@ -107,7 +99,7 @@ impl<'a> Fetch<'a> {
                     peer: "the stream engine".into(),
                     why: format!("the step has no entry {}", reads[at].entry),
                 };
-                return Err(fault.at(self.place_of_step()).into());
+                return Err(fault.at(self.place.clone()).into());
             };
             self.read(entry, at, reads, &mut loads)?;
         }
@@ -122,14 +114,14 @@ impl<'a> Fetch<'a> {
         loads: &mut Vec<Load<'a>>,
     ) -> Result<(), GetError> {
         let read = &mut reads[at];
-        let count = Dims::from_slice(read.into.count());
+        let count = read.into.count().to_vec();
         if count.contains(&0) {
             return Ok(());
         }
-        let (pieces, step): (Pieces, Dims) = match &read.wanted {
+        let (pieces, step): (_, Vec<u64>) = match &read.wanted {
             Wanted::Block { block, start, step } => {
                 let piece = self.whole(entry, block.0 as usize, start, count)?;
-                (smallvec![piece], Dims::from_slice(step))
+                (vec![piece], step.to_vec())
             }
             Wanted::Array { start, step } => {
                 let wish = Wish {
@@ -141,7 +133,7 @@ impl<'a> Fetch<'a> {
                 if let Some((start, count)) = plan::first_uncovered(&wish, &pieces) {
                     self.fill(entry, &mut read.into, start, count)?;
                 }
-                (pieces, Dims::from_slice(step))
+                (pieces, step.to_vec())
             }
         };
         let apart = plan::are_disjoint(&pieces);
@@ -179,7 +171,7 @@ impl<'a> Fetch<'a> {
         entry: &Entry,
         block: usize,
         start: &[u64],
-        count: Dims,
+        count: Vec<u64>,
     ) -> Result<Piece, GetError> {
         if block >= entry.blocks.len() {
             return Err(GetError::NoSuchBlock {
@@ -190,8 +182,8 @@ impl<'a> Fetch<'a> {
         }
         Ok(Piece {
             block,
-            from: Dims::from_slice(start),
-            into: Dims::from_elem(0, count.len()),
+            from: start.to_vec(),
+            into: vec![0; count.len()],
             count,
         })
     }

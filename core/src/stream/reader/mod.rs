@@ -369,7 +369,7 @@ impl ReaderEngine for StreamReader {
         let fetch = Fetch {
             step,
             own,
-            stream: &self.place,
+            place: self.place.clone().at_step(step.head.step),
             verify: self.verify != Verify::Never,
             copies: &self.copies,
             wait,
@@ -391,16 +391,17 @@ impl ReaderEngine for StreamReader {
         let fetch = Fetch {
             step,
             own,
-            stream: &self.place,
+            place: self.place.clone().at_step(step.head.step),
             verify: self.verify == Verify::Always,
             copies: &self.copies,
             wait: &wait,
         };
         let entry = &step.entries[entry];
+        let place = fetch.place.clone().of_variable(&entry.definition.name);
         let at = block.0 as usize;
         let Some(put) = entry.blocks.get(at) else {
             return Err(GetError::NoSuchBlock {
-                place: fetch.place(entry),
+                place,
                 block: block.0,
                 blocks: entry.blocks.len(),
             });
@@ -426,7 +427,7 @@ impl ReaderEngine for StreamReader {
                     "get the block into an array, or run both on one node with `transport = shm`"
                         .into(),
             };
-            return Err(fault.at(fetch.place(entry)).into());
+            return Err(fault.at(place).into());
         };
         let (bytes, crcs) = halves(&mapped, stored.bytes)
             .map_err(|fault| fetch.explain(entry, at, fault.into()))?;

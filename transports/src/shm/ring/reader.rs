@@ -140,8 +140,7 @@ impl RingReader {
     ///
     /// # Errors
     /// [`RingError::System`].
-    pub fn silence(&mut self) -> Result<(), RingError> {
-        self.ends.is_rung = false;
+    pub fn silence(&self) -> Result<(), RingError> {
         self.ends.rung_here.silence()
     }
 
@@ -159,7 +158,6 @@ impl RingReader {
         also: Option<BorrowedFd<'_>>,
     ) -> Result<(), RingError> {
         loop {
-            self.ends.silence_rung()?;
             self.set_attention(Attention::Asleep);
             if self.try_receive(into)? {
                 return Ok(());
@@ -233,16 +231,10 @@ impl RingReader {
         }
     }
 
-    /// Gives so much room back to the other side, and wakes it where it sleeps for some
-    /// and there is plenty.
+    /// Gives so much room back to the other side.
     fn release(&mut self, bytes: u64) -> Result<(), RingError> {
         self.tail += bytes;
         self.ends.own.store(TAIL, self.tail);
-        // To wake somebody for the room of one frame would cost more than to receive
-        // it. What is known to lie here gets less until nothing does: it comes to this.
-        if self.head - self.tail > self.capacity / 2 {
-            return Ok(());
-        }
         let waiting = Shared(&self.ends.theirs, WAITING);
         if self.ringer.must_ring(&waiting, Rouse::Sleeper) {
             self.ends.rung_there.ring()?;
