@@ -10,7 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use ndarray::Array1;
-use panta::{Reader, Shape, Solo, StepTime, Var, Writer};
+use panta::{Reader, Shape, Solo, Start, StepTime, Var, Writer};
 use panta_core::engine::EngineFactory;
 use panta_core::session;
 
@@ -83,6 +83,43 @@ fn a_written_step_costs_a_few_allocations() {
     let costs = steady(|| write(&mut writer, u, &values));
     // The list of puts, the blocks for the engine, its statistics, the payloads.
     assert!(costs.iter().all(|cost| *cost <= 4), "{costs:?}");
+}
+
+/// Of a stream over shared memory, on one thread, where nobody waits. What is done by the
+/// clock, as looking for another writer, is not in every step: the median counts.
+#[test]
+fn a_step_of_a_stream_costs_a_few_allocations_on_either_side() {
+    let directory = tempfile::tempdir().unwrap();
+    let contact = directory.path().join("contact");
+    let url = format!("stream:costs?contact={}&transport=shm", contact.display());
+    let mut writer = Writer::open(&url, Solo).unwrap();
+    let u = writer.define::<f64>("u", Shape::global([128])).unwrap();
+    let mut reader = Reader::open(&url, Solo, Start::Oldest).unwrap();
+    let mut into = Array1::from_elem(128, 0.0);
+    let (mut written, mut taken) = (Vec::new(), Vec::new());
+    for step in 0..200 {
+        let values = Array1::from_elem(128, f64::from(step));
+        written.push(allocations(|| write(&mut writer, u, &values)).0);
+        let (cost, ()) = allocations(|| {
+            let step = reader.next_step().unwrap().unwrap();
+            step.get_into("u", .., into.view_mut()).unwrap();
+        });
+        taken.push(cost);
+        assert_eq!(into, values);
+    }
+    let median = |mut costs: Vec<u64>| {
+        costs.sort_unstable();
+        costs[costs.len() / 2]
+    };
+    // The list of puts, and the admission.
+    let written = median(written);
+    assert!(written <= 2, "{written}");
+    // What is known of the step, and its entries.
+    let taken = median(taken);
+    assert!(taken <= 2, "{taken}");
+    // Who is alone has nobody to agree with.
+    assert_eq!(writer.session().tree_counters().bytes_sent(), 0);
+    assert_eq!(reader.session().tree_counters().bytes_sent(), 0);
 }
 
 #[test]

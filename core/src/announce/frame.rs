@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::codec::{Coded, DecodeError, Decoder};
 use crate::model::{
     Block, DType, Definition, Entry, EntryBlock, Layout, Payload, Schema, ShapeKind,
@@ -67,7 +69,11 @@ impl Frame {
                 self.entries.len()
             )));
         }
-        self.entries.iter().map(|entry| entry.read(from)).collect()
+        let mut entries = Vec::with_capacity(variables);
+        for entry in &self.entries {
+            entries.push(entry.read(from)?);
+        }
+        Ok(entries)
     }
 }
 
@@ -82,7 +88,7 @@ impl FrameEntry {
                 self.blocks.len()
             )));
         }
-        let mut blocks = Vec::with_capacity(payloads);
+        let mut blocks = SmallVec::with_capacity(payloads);
         for block in &self.blocks {
             let payload = Payload::decode(from)?;
             check_payload(definition, &payload)

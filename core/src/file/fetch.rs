@@ -22,8 +22,8 @@ use super::sections::{Section, parse_section};
 use super::stored::{Stored, Trouble};
 use crate::engine::{Read, Wanted};
 use crate::error::{Fault, GetError, Place};
-use crate::model::{Entry, StepMeta};
-use crate::plan::{self, BlockIndex, Piece, Wish};
+use crate::model::{Dims, Entry, StepMeta};
+use crate::plan::{self, BlockIndex, Piece, Pieces, Wish};
 
 /// Segments kept open.
 const MAX_OPEN_SEGMENTS: usize = 256;
@@ -90,7 +90,7 @@ struct One<'a> {
 
 impl One<'_> {
     fn read(&self, read: &mut Read<'_>) -> Result<(), GetError> {
-        let count = read.into.count().to_vec();
+        let count = Dims::from_slice(read.into.count());
         if count.contains(&0) {
             return Ok(());
         }
@@ -106,8 +106,8 @@ impl One<'_> {
                 }
                 let piece = Piece {
                     block: at,
-                    from: start.to_vec(),
-                    into: vec![0; count.len()],
+                    from: start.clone(),
+                    into: Dims::from_elem(0, count.len()),
                     count,
                 };
                 self.fetch(&piece, step, &mut read.into)
@@ -130,7 +130,7 @@ impl One<'_> {
         }
     }
 
-    fn pieces(&self, wish: &Wish<'_>, entry: usize) -> Vec<Piece> {
+    fn pieces(&self, wish: &Wish<'_>, entry: usize) -> Pieces {
         let blocks = || {
             let blocks = self.entry.blocks.iter();
             BlockIndex::new(blocks.map(|it| (&it.block.start[..], &it.block.count[..])))

@@ -11,6 +11,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::attribute::Attributes;
 use super::block::{Block, BlockId, BlockInfo, Dims, Stats};
 use super::variable::{Definition, ShapeKind};
@@ -117,8 +119,8 @@ pub struct Entry {
     pub definition: Arc<Definition>,
     /// Its place in the schema.
     pub variable: u32,
-    /// Its blocks in the order (rank, put order).
-    pub blocks: Vec<EntryBlock>,
+    /// Its blocks in the order (rank, put order); one takes no memory of its own.
+    pub blocks: SmallVec<[EntryBlock; 1]>,
 }
 
 impl Entry {

@@ -1,5 +1,7 @@
 //! A packed R-tree over blocks: built once for a layout, searched for each read.
 
+use smallvec::SmallVec;
+
 use crate::model::Block;
 
 /// Blocks, or nodes, under one node.
@@ -130,8 +132,8 @@ impl BlockIndex {
 
     /// Places of the blocks that share a cell with the box, in no order.
     #[must_use]
-    pub fn touching(&self, start: &[u64], count: &[u64]) -> Vec<usize> {
-        let mut found = Vec::new();
+    pub fn touching(&self, start: &[u64], count: &[u64]) -> SmallVec<[usize; 8]> {
+        let mut found = SmallVec::new();
         self.search(start, count, &mut |place| {
             found.push(place as usize);
         });

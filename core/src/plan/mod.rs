@@ -20,7 +20,9 @@ mod tests;
 
 pub use index::BlockIndex;
 
-use crate::model::{Block, MAX_DIMS, cells};
+use smallvec::SmallVec;
+
+use crate::model::{Block, Dims, MAX_DIMS, cells};
 
 /// What is wanted: `count` cells from `start`, every `step`-th, per dimension.
 #[derive(Clone, Copy, Debug)]
@@ -39,12 +41,15 @@ pub struct Piece {
     /// The block's place in the list that the index was made of.
     pub block: usize,
     /// First cell within the block; on from there with the region's step.
-    pub from: Vec<u64>,
+    pub from: Dims,
     /// First cell within the result.
-    pub into: Vec<u64>,
+    pub into: Dims,
     /// Cells per dimension.
-    pub count: Vec<u64>,
+    pub count: Dims,
 }
+
+/// Pieces of a region; one, as is common, without an allocation.
+pub type Pieces = SmallVec<[Piece; 1]>;
 
 /// A box of cells: first cell and cells per dimension.
 pub type Extent = (Vec<u64>, Vec<u64>);
@@ -52,10 +57,10 @@ pub type Extent = (Vec<u64>, Vec<u64>);
 impl Wish<'_> {
     /// The smallest box of the array that holds the region; empty counts stay empty.
     #[must_use]
-    pub fn extent(&self) -> Extent {
+    pub fn extent(&self) -> (Dims, Dims) {
         let sides = self.count.iter().zip(self.step);
         let count = sides.map(|(count, step)| reach(*count, *step)).collect();
-        (self.start.to_vec(), count)
+        (Dims::from_slice(self.start), count)
     }
 
     /// What the box `start`, `count` has of the region; `None` if nothing.
@@ -67,9 +72,9 @@ impl Wish<'_> {
         }
         let mut piece = Piece {
             block,
-            from: Vec::with_capacity(dimensions),
-            into: Vec::with_capacity(dimensions),
-            count: Vec::with_capacity(dimensions),
+            from: Dims::with_capacity(dimensions),
+            into: Dims::with_capacity(dimensions),
+            count: Dims::with_capacity(dimensions),
         };
         for dimension in 0..dimensions {
             let (first, step) = (self.start[dimension], self.step[dimension].max(1));
@@ -99,7 +104,7 @@ fn reach(count: u64, step: u64) -> u64 {
 
 /// The pieces of a region, ascending by block.
 #[must_use]
-pub fn pieces(index: &BlockIndex, wish: &Wish<'_>) -> Vec<Piece> {
+pub fn pieces(index: &BlockIndex, wish: &Wish<'_>) -> Pieces {
     let (start, count) = wish.extent();
     let mut touched = index.touching(&start, &count);
     touched.sort_unstable();

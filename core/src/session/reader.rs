@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use panta_transports::copy::{CopyCounter, StridedMut, StridedRef, copy};
@@ -168,6 +169,7 @@ impl Reader {
         Ok(Some(Step {
             meta,
             shared: Arc::clone(&self.shared),
+            last: AtomicUsize::new(0),
         }))
     }
 
@@ -269,6 +271,8 @@ impl Coded for Announcement {
 pub struct Step {
     meta: StepMeta,
     shared: Arc<Shared>,
+    /// The variable that was asked for last: most ask for them in the order they have.
+    last: AtomicUsize,
 }
 
 impl std::fmt::Debug for Step {
@@ -364,20 +368,20 @@ impl Step {
     }
 
     fn index(&self, variable: &str) -> Result<usize, GetError> {
-        self.meta
-            .entries
-            .iter()
-            .position(|entry| entry.definition.name == variable)
-            .ok_or_else(|| GetError::UnknownVariable {
-                place: self.place(variable),
-                nearest: nearest(
-                    variable,
-                    self.meta
-                        .entries
-                        .iter()
-                        .map(|entry| entry.definition.name.as_str()),
-                ),
-            })
+        let entries = &self.meta.entries;
+        let last = self.last.load(Ordering::Relaxed).min(entries.len());
+        let (before, behind) = entries.split_at(last);
+        let is_it = |entry: &Entry| entry.definition.name == variable;
+        let found = behind.iter().position(is_it).map(|at| before.len() + at);
+        let found = found.or_else(|| before.iter().position(is_it));
+        self.last.store(found.unwrap_or(0), Ordering::Relaxed);
+        found.ok_or_else(|| GetError::UnknownVariable {
+            place: self.place(variable),
+            nearest: nearest(
+                variable,
+                entries.iter().map(|entry| entry.definition.name.as_str()),
+            ),
+        })
     }
 
     /// A variable as it is in this step.

@@ -15,6 +15,7 @@ use panta_transports::copy::{
 };
 use panta_transports::shm::Mapped;
 use panta_transports::time::Wait;
+use smallvec::smallvec;
 
 use super::haul::{Haul, Load};
 use super::peers::Peers;
@@ -22,14 +23,15 @@ use super::slot::{self, Spot};
 use super::step::StreamStep;
 use crate::engine::{Read, Wanted};
 use crate::error::{Fault, GetError, Place};
-use crate::model::{Entry, StepMeta};
-use crate::plan::{self, Piece, Wish};
+use crate::model::{Dims, Entry, StepMeta};
+use crate::plan::{self, Piece, Pieces, Wish};
 
 /// Does the reads of one call.
 pub(super) struct Fetch<'a> {
     pub(super) step: &'a StepMeta,
     pub(super) own: &'a StreamStep,
-    pub(super) place: Place,
+    /// The stream and the rank.
+    pub(super) stream: &'a Place,
     pub(super) verify: bool,
     pub(super) copies: &'a CopyCounter,
     pub(super) wait: &'a Wait,
@@ -86,8 +88,14 @@ impl<'a> Fetch<'a> {
         &self.own.peers
     }
 
-    fn place(&self, entry: &Entry) -> Place {
-        self.place.clone().of_variable(&entry.definition.name)
+    /// Where errors of a variable say they are.
+    pub(super) fn place(&self, entry: &Entry) -> Place {
+        self.place_of_step().of_variable(&entry.definition.name)
+    }
+
+    /// Where errors of the step say they are.
+    pub(super) fn place_of_step(&self) -> Place {
+        self.stream.clone().at_step(self.step.head.step)
     }
 
     /// Does them all.
@@ -99,7 +107,7 @@ impl<'a> Fetch<'a> {
                     peer: "the stream engine".into(),
                     why: format!("the step has no entry {}", reads[at].entry),
                 };
-                return Err(fault.at(self.place.clone()).into());
+                return Err(fault.at(self.place_of_step()).into());
             };
             self.read(entry, at, reads, &mut loads)?;
         }
@@ -114,14 +122,14 @@ impl<'a> Fetch<'a> {
         loads: &mut Vec<Load<'a>>,
     ) -> Result<(), GetError> {
         let read = &mut reads[at];
-        let count = read.into.count().to_vec();
+        let count = Dims::from_slice(read.into.count());
         if count.contains(&0) {
             return Ok(());
         }
-        let (pieces, step): (_, Vec<u64>) = match &read.wanted {
+        let (pieces, step): (Pieces, Dims) = match &read.wanted {
             Wanted::Block { block, start, step } => {
                 let piece = self.whole(entry, block.0 as usize, start, count)?;
-                (vec![piece], step.to_vec())
+                (smallvec![piece], Dims::from_slice(step))
             }
             Wanted::Array { start, step } => {
                 let wish = Wish {
@@ -133,7 +141,7 @@ impl<'a> Fetch<'a> {
                 if let Some((start, count)) = plan::first_uncovered(&wish, &pieces) {
                     self.fill(entry, &mut read.into, start, count)?;
                 }
-                (pieces, step.to_vec())
+                (pieces, Dims::from_slice(step))
             }
         };
         let apart = plan::are_disjoint(&pieces);
@@ -171,7 +179,7 @@ impl<'a> Fetch<'a> {
         entry: &Entry,
         block: usize,
         start: &[u64],
-        count: Vec<u64>,
+        count: Dims,
     ) -> Result<Piece, GetError> {
         if block >= entry.blocks.len() {
             return Err(GetError::NoSuchBlock {
@@ -182,8 +190,8 @@ impl<'a> Fetch<'a> {
         }
         Ok(Piece {
             block,
-            from: start.to_vec(),
-            into: vec![0; count.len()],
+            from: Dims::from_slice(start),
+            into: Dims::from_elem(0, count.len()),
             count,
         })
     }

@@ -24,6 +24,7 @@ use super::peers::Ask;
 use super::slot::{STAMP_BYTES, Stamp, checksums_at};
 use crate::engine::Read;
 use crate::error::{Fault, GetError};
+use crate::model::Dims;
 use crate::plan::Piece;
 
 /// Bytes asked for at once, about.
@@ -42,7 +43,7 @@ pub(super) struct Load<'a> {
     /// For which read.
     pub(super) read: usize,
     pub(super) piece: Piece,
-    pub(super) step: Vec<u64>,
+    pub(super) step: Dims,
     /// Whether no other piece gives the same cells.
     pub(super) apart: bool,
 }
@@ -458,7 +459,7 @@ impl<'l, 'a> Cut<'l, 'a> {
             step,
             ..
         } = self.load;
-        let mut part = piece.count.clone();
+        let mut part = piece.count.to_vec();
         part.iter_mut().take(self.split).for_each(|side| *side = 1);
         if let Some(side) = part.get_mut(self.split) {
             *side = self.span.min(piece.count[self.split] - at[self.split]);

@@ -208,10 +208,10 @@ impl Fetch<'_, '_, '_> {
             read,
             number: Some(self.number(read, piece.block)?),
             only: None,
-            start: piece.from,
-            count: piece.count,
+            start: piece.from.to_vec(),
+            count: piece.count.to_vec(),
             step: step.to_vec(),
-            into: piece.into,
+            into: piece.into.to_vec(),
         })
     }
 
@@ -306,6 +306,7 @@ impl Fetch<'_, '_, '_> {
         let grid = self.grid(lump.read)?;
         let wish = lump.wish();
         let (start, count) = wish.extent();
+        let (start, count) = (start.to_vec(), count.to_vec());
         let owners = match lump.number {
             Some(number) => vec![(grid.local_owner(self.map, number).0, start, count)],
             None => grid.owners(self.map, router, &start, &count),

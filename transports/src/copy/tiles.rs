@@ -56,16 +56,19 @@ pub fn gather_tiles(
     crcs.reserve(dst.len().div_ceil(TILE_BYTES));
     let mut source = RunReader::new(src)?;
     let streaming = Streaming::new(src.bytes(), TILE_BYTES);
+    if !streaming.is_on() {
+        for tile in dst.chunks_mut(TILE_BYTES) {
+            source.fill(tile);
+            crcs.push(checksum(tile));
+            visit(tile);
+        }
+        counter.add(dst.len() as u64);
+        return Ok(());
+    }
     // A destination written past the cache cannot be read back from it: then
     // the tile is looked at where it lies, or gathered in between.
     let mut between = [0; TILE_BYTES];
     for tile in dst.chunks_mut(TILE_BYTES) {
-        if !streaming.is_on() {
-            source.fill(tile);
-            crcs.push(checksum(tile));
-            visit(tile);
-            continue;
-        }
         let between = &mut between[..tile.len()];
         let bytes = source.lend_or_fill(between);
         crcs.push(checksum(bytes));

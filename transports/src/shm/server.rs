@@ -63,6 +63,10 @@ pub struct Rings {
 
 /// What became of an offer.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each process that comes or goes, and not kept"
+)]
 pub enum ShmEvent {
     /// It was taken: regions are passed from now on.
     Joined {

@@ -369,7 +369,7 @@ impl ReaderEngine for StreamReader {
         let fetch = Fetch {
             step,
             own,
-            place: self.place.clone().at_step(step.head.step),
+            stream: &self.place,
             verify: self.verify != Verify::Never,
             copies: &self.copies,
             wait,
@@ -391,17 +391,16 @@ impl ReaderEngine for StreamReader {
         let fetch = Fetch {
             step,
             own,
-            place: self.place.clone().at_step(step.head.step),
+            stream: &self.place,
             verify: self.verify == Verify::Always,
             copies: &self.copies,
             wait: &wait,
         };
         let entry = &step.entries[entry];
-        let place = fetch.place.clone().of_variable(&entry.definition.name);
         let at = block.0 as usize;
         let Some(put) = entry.blocks.get(at) else {
             return Err(GetError::NoSuchBlock {
-                place,
+                place: fetch.place(entry),
                 block: block.0,
                 blocks: entry.blocks.len(),
             });
@@ -427,7 +426,7 @@ impl ReaderEngine for StreamReader {
                     "get the block into an array, or run both on one node with `transport = shm`"
                         .into(),
             };
-            return Err(fault.at(place).into());
+            return Err(fault.at(fetch.place(entry)).into());
         };
         let (bytes, crcs) = halves(&mapped, stored.bytes)
             .map_err(|fault| fetch.explain(entry, at, fault.into()))?;

@@ -239,7 +239,8 @@ impl Endpoint {
         self.ticket.clone()
     }
 
-    /// Sends a message: the parts of `message` in turn. Never waits: what the
+    /// Sends a message: the parts of `message` in turn. Never waits, but some
+    /// microseconds for a peer that is a whole ring behind and catching up: what the
     /// transport does not take at once is queued, and a peer for which more
     /// than [`CouplingLimits::queued_bytes`](super::CouplingLimits) wait is
     /// dropped with that reason. `Ok` does not say that it arrives; a loss is

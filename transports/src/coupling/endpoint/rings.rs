@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   nobody in a call      attention idle: the bell is rung for what is urgent,
-//!                         and wakes the endpoint's thread
+//!                         and before the ring is full; it wakes the endpoint's thread
 //!   inside drive, looking attention awake: no bell
 //!   inside drive, asleep  attention asleep: any message rings, and wakes the
 //!                         driver; the thread does not listen meanwhile
@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -23,6 +24,9 @@ use crate::shm::{Attention, RingError, RingReader, RingWriter, Rings, Rouse};
 
 /// Messages taken from one ring before others have their turn.
 const TURN_MESSAGES: usize = 64;
+
+/// How long whoever sends gives a full ring's other side, if that receives meanwhile.
+const PATIENCE: Duration = Duration::from_micros(20);
 
 /// The rings of a linked peer.
 pub(super) struct PeerRings {
@@ -45,7 +49,8 @@ struct Writing {
 
 /// All rings of an endpoint.
 pub(super) struct AllRings {
-    peers: Mutex<Vec<Arc<PeerState>>>,
+    /// A list of its own for whoever goes through it, made anew when it changes.
+    peers: Mutex<Arc<Vec<Arc<PeerState>>>>,
     /// The bells of all of them; the thread's `epoll` looks at this one.
     pub(super) bells: OwnedFd,
 }
@@ -76,12 +81,16 @@ impl PeerRings {
     /// already that this would be more than `limit_bytes`.
     pub(super) fn send(&self, parts: &[&[u8]], limit_bytes: u64) -> Result<bool, Lost> {
         let mut writing = lock(&self.writer);
-        if writing.queue.is_empty() {
-            match writing.writer.try_send(parts, Rouse::Sleeper) {
-                Ok(true) => return Ok(true),
-                // Larger than the ring: it goes through in pieces.
-                Ok(false) | Err(RingError::TooLarge { .. }) => {}
-                Err(error) => return Err(misbehaved(&error)),
+        let failed = |error| misbehaved(&error);
+        if writing.try_send(parts).map_err(failed)? {
+            return Ok(true);
+        }
+        // One that is a whole ring behind and catching up is better waited for than
+        // left behind further: what waits in the queue is no longer in any cache.
+        if writing.writer.give_time(PATIENCE).map_err(failed)? {
+            writing.pump().map_err(failed)?;
+            if writing.try_send(parts).map_err(failed)? {
+                return Ok(true);
             }
         }
         let message = parts.concat();
@@ -91,7 +100,7 @@ impl PeerRings {
         }
         writing.queued_bytes = waiting;
         writing.queue.push_back(message);
-        writing.pump().map_err(|error| misbehaved(&error))?;
+        writing.pump().map_err(failed)?;
         Ok(true)
     }
 
@@ -109,6 +118,18 @@ impl PeerRings {
 }
 
 impl Writing {
+    /// Sends a message, unless others wait or there is no room for it at once.
+    fn try_send(&mut self, parts: &[&[u8]]) -> Result<bool, RingError> {
+        if !self.queue.is_empty() {
+            return Ok(false);
+        }
+        match self.writer.try_send(parts, Rouse::Sleeper) {
+            // Larger than the ring: it goes through in pieces.
+            Err(RingError::TooLarge { .. }) => Ok(false),
+            sent => sent,
+        }
+    }
+
     /// Puts what waits into the ring; asks for the bell where it is full.
     fn pump(&mut self) -> Result<(), RingError> {
         let mut is_asking = false;
@@ -157,12 +178,12 @@ impl AllRings {
         epoll::add(&self.bells, &reading.reader, data, epoll::EventFlags::IN)?;
         reading.reader.set_attention(Attention::Idle);
         drop(reading);
-        lock(&self.peers).push(Arc::clone(peer));
+        Arc::make_mut(&mut lock(&self.peers)).push(Arc::clone(peer));
         Ok(())
     }
 
     pub(super) fn remove(&self, peer: &PeerState) {
-        lock(&self.peers).retain(|one| one.id != peer.id);
+        Arc::make_mut(&mut lock(&self.peers)).retain(|one| one.id != peer.id);
         if let Some(rings) = &peer.rings {
             // It was added, or was not: either will do.
             let _ = epoll::delete(&self.bells, &lock(&rings.reader).reader);
@@ -178,8 +199,8 @@ impl AllRings {
         })
     }
 
-    fn peers(&self) -> Vec<Arc<PeerState>> {
-        lock(&self.peers).clone()
+    fn peers(&self) -> Arc<Vec<Arc<PeerState>>> {
+        Arc::clone(&lock(&self.peers))
     }
 
     /// The peers whose bells were rung, which are made silent.

@@ -6,7 +6,7 @@
 //! ```text
 //!   side, a memfd of its owner       read by the other side as
 //!     128  head     bytes sent         how far there is something to receive
-//!     256  waiting  of the sender      whether to ring when there is room
+//!     256  waiting  of the sender      whether to ring when half of it is room
 //!     384  tail     bytes received     how far there is room
 //!     512  attention of the receiver   whether to ring when there is something
 //!    4096  data of the ring to the other side, a power of two of bytes
@@ -59,8 +59,8 @@ const DATA: usize = 4096;
 const LENGTH_BYTES: u64 = 4;
 const ALIGN: u64 = 8;
 
-/// Looks at a ring between two looks at the clock while spinning.
-const LOOKS_PER_CLOCK: usize = 16;
+/// Looks at a ring between two looks at the clock while spinning; those take longer.
+const LOOKS_PER_CLOCK: usize = 64;
 
 /// What one process has of a pair of rings, for itself to write.
 #[derive(Debug)]
@@ -123,6 +123,7 @@ impl Side {
                 own: Arc::clone(&own),
                 theirs: Arc::clone(&other),
                 rung_here: self.room,
+                is_rung: false,
                 rung_there: theirs.something,
                 socket: socket.clone(),
             },
@@ -133,6 +134,7 @@ impl Side {
                 own,
                 theirs: other,
                 rung_here: self.something,
+                is_rung: false,
                 rung_there: theirs.room,
                 socket,
             },
@@ -181,6 +183,8 @@ struct Ends {
     own: Arc<Mapping>,
     theirs: Arc<Mapping>,
     rung_here: Bell,
+    /// It was rung here, and was not made silent yet.
+    is_rung: bool,
     rung_there: Bell,
     socket: Option<Arc<OwnedFd>>,
 }
@@ -195,8 +199,18 @@ enum Woken {
 }
 
 impl Ends {
+    /// Makes a bell silent that ended a sleep. It has time until the next sleep: whoever
+    /// was woken has better to do. Then it comes before the word that this side sleeps,
+    /// or it would silence what is rung for that.
+    fn silence_rung(&mut self) -> Result<(), RingError> {
+        if std::mem::take(&mut self.is_rung) {
+            self.rung_here.silence()?;
+        }
+        Ok(())
+    }
+
     /// Sleeps until the bell rings, a socket ends, or `slice` has passed.
-    fn sleep(&self, also: Option<BorrowedFd<'_>>, slice: Duration) -> Result<Woken, RingError> {
+    fn sleep(&mut self, also: Option<BorrowedFd<'_>>, slice: Duration) -> Result<Woken, RingError> {
         let ended = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
         let bell = self.rung_here.as_fd();
         let socket = self.socket.as_ref().map(AsFd::as_fd);
@@ -215,10 +229,9 @@ impl Ends {
                 });
             }
         }
-        if fds[0].revents().contains(PollFlags::IN) {
-            self.rung_here.silence()?;
-        }
+        let is_rung = fds[0].revents().contains(PollFlags::IN);
         let died = fds[1..].iter().any(|fd| fd.revents().intersects(ended));
+        self.is_rung |= is_rung;
         Ok(if died { Woken::Died } else { Woken::Perhaps })
     }
 }

@@ -140,7 +140,8 @@ impl RingReader {
     ///
     /// # Errors
     /// [`RingError::System`].
-    pub fn silence(&self) -> Result<(), RingError> {
+    pub fn silence(&mut self) -> Result<(), RingError> {
+        self.ends.is_rung = false;
         self.ends.rung_here.silence()
     }
 
@@ -158,6 +159,7 @@ impl RingReader {
         also: Option<BorrowedFd<'_>>,
     ) -> Result<(), RingError> {
         loop {
+            self.ends.silence_rung()?;
             self.set_attention(Attention::Asleep);
             if self.try_receive(into)? {
                 return Ok(());
@@ -231,10 +233,16 @@ impl RingReader {
         }
     }
 
-    /// Gives so much room back to the other side.
+    /// Gives so much room back to the other side, and wakes it where it sleeps for some
+    /// and there is plenty.
     fn release(&mut self, bytes: u64) -> Result<(), RingError> {
         self.tail += bytes;
         self.ends.own.store(TAIL, self.tail);
+        // To wake somebody for the room of one frame would cost more than to receive
+        // it. What is known to lie here gets less until nothing does: it comes to this.
+        if self.head - self.tail > self.capacity / 2 {
+            return Ok(());
+        }
         let waiting = Shared(&self.ends.theirs, WAITING);
         if self.ringer.must_ring(&waiting, Rouse::Sleeper) {
             self.ends.rung_there.ring()?;

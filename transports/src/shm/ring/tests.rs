@@ -123,6 +123,53 @@ fn an_idle_side_is_rung_for_what_is_urgent_only_and_once() {
 }
 
 #[test]
+fn an_idle_side_is_rung_before_the_ring_is_full_of_what_is_not_urgent() {
+    let (mut a, mut b) = pair(4096);
+    let is_rung = |reader: &RingReader| {
+        let mut fds = [PollFd::new(reader, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() > 0
+    };
+    b.reader.set_attention(Attention::Idle);
+    let mut into = Vec::new();
+    for _ in 0..1000 {
+        a.writer.try_send(&[&[1; 100]], Rouse::Sleeper).unwrap();
+        assert!(b.reader.try_receive(&mut into).unwrap());
+    }
+    assert!(!is_rung(&b.reader), "it keeps up");
+    let mut sent = 0;
+    while !is_rung(&b.reader) {
+        let has_room = a.writer.try_send(&[&[1; 100]], Rouse::Sleeper).unwrap();
+        assert!(has_room, "full, and nobody was told");
+        sent += 1;
+    }
+    assert_eq!(sent, 2048 / 104 + 1);
+}
+
+#[test]
+fn one_that_waits_for_room_is_rung_when_half_the_ring_is_empty_and_not_before() {
+    let (mut a, mut b) = pair(4096);
+    let is_rung = |writer: &RingWriter| {
+        let mut fds = [PollFd::new(writer, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() > 0
+    };
+    while a.writer.try_send(&[&[1; 100]], Rouse::Sleeper).unwrap() {}
+    a.writer.set_attention(Attention::Asleep);
+    let (mut into, mut received) = (Vec::new(), 0);
+    while !is_rung(&a.writer) {
+        assert!(
+            b.reader.try_receive(&mut into).unwrap(),
+            "empty, and nobody was told"
+        );
+        received += 1;
+    }
+    let (frames, half) = (4096 / 104, 2048 / 104);
+    assert!(
+        (frames - half..=frames - half + 1).contains(&received),
+        "{received}"
+    );
+}
+
+#[test]
 fn a_wait_ends_by_its_deadline_or_interrupt_and_nothing_is_lost() {
     let (mut a, mut b) = pair(4096);
     let mut into = Vec::new();

@@ -24,6 +24,8 @@ pub struct RingWriter {
     pub(super) head: u64,
     /// Bytes received, as far as was looked.
     tail: u64,
+    /// Bytes received when the other side was last given time.
+    given_at: u64,
     ringer: Ringer,
     sleeper: Sleeper,
     /// Bytes of a frame that went out without the rest of it.
@@ -40,6 +42,7 @@ impl RingWriter {
             limit_bytes,
             head: 0,
             tail: 0,
+            given_at: 0,
             ringer: Ringer::default(),
             sleeper: Sleeper::default(),
             begun: 0,
@@ -151,6 +154,24 @@ impl RingWriter {
         }
     }
 
+    /// Spends `time` without looking at the ring, which would slow the other side, if
+    /// that has received anything since this was last called: then it is at it, and will
+    /// have made room. False, at once, where it has not.
+    ///
+    /// # Errors
+    /// [`RingError::Hostile`].
+    pub fn give_time(&mut self, time: Duration) -> Result<bool, RingError> {
+        self.room(u64::MAX)?;
+        if std::mem::replace(&mut self.given_at, self.tail) == self.tail {
+            return Ok(false);
+        }
+        let until = Time::now().after(time);
+        while Time::now() < until {
+            std::hint::spin_loop();
+        }
+        Ok(true)
+    }
+
     /// Says when this side wants its bell rung because there is room again.
     /// What was received before may not have rung it: try once more after this,
     /// and only then sleep.
@@ -163,7 +184,8 @@ impl RingWriter {
     ///
     /// # Errors
     /// [`RingError::System`].
-    pub fn silence(&self) -> Result<(), RingError> {
+    pub fn silence(&mut self) -> Result<(), RingError> {
+        self.ends.is_rung = false;
         self.ends.rung_here.silence()
     }
 
@@ -210,10 +232,16 @@ impl RingWriter {
         *at += bytes.len() as u64;
     }
 
-    /// Makes everything up to `head` the other side's.
+    /// Makes everything up to `head` the other side's. One that is idle is told before
+    /// the ring is full, whatever it is full of.
     fn publish(&mut self, head: u64, rouse: Rouse) -> Result<(), RingError> {
         self.head = head;
         self.ends.own.store(HEAD, head);
+        let half = self.capacity / 2;
+        let rouse = match self.room(half)? {
+            room if room < half => Rouse::Anyone,
+            _ => rouse,
+        };
         let attention = Shared(&self.ends.theirs, ATTENTION);
         if self.ringer.must_ring(&attention, rouse) {
             self.ends.rung_there.ring()?;
@@ -243,6 +271,7 @@ impl RingWriter {
             partly: self.begun > 0,
             source,
         })?;
+        self.ends.silence_rung()?;
         self.set(Attention::Asleep);
         let woken = match self.has_moved() {
             Ok(false) => self.ends.sleep(None, slice),
