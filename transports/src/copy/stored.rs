@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::loops::{Loop, Plan, back, check_alike, copy_run, copy_runs};
-use super::streaming::Streaming;
+use super::streaming::{Streaming, fetch_ahead};
 use super::strided::{Layout, LayoutError, StridedMut};
 use super::tiles::{tile_count, verify_tile};
 use super::{CopyCounter, CopyError, MAX_DIMS, TILE_BYTES, TileMismatch};
@@ -233,6 +233,8 @@ impl TileCheck<'_> {
         while done < run {
             let at = from + done;
             let piece = (TILE_BYTES - at % TILE_BYTES).min(run - done);
+            let next = self.block.bytes.as_ptr().wrapping_add(at + piece);
+            fetch_ahead(next, TILE_BYTES.min(run - done - piece));
             self.check(at, at + piece)?;
             // SAFETY: a piece of the run, as the caller promised.
             unsafe {

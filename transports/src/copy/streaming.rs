@@ -1,5 +1,6 @@
 //! Copies that pass the cache: a destination much larger than a cache would
-//! only push out what is there, and be read into it first to no use.
+//! only push out what is there, and be read into it first to no use. And what
+//! is brought into it ahead of time.
 
 /// From so many bytes in one call on, the destination is written past the
 /// cache. A smaller one is left in cache, for whoever reads it next. Tests
@@ -82,4 +83,19 @@ pub(super) unsafe fn copy_past_cache(dst: *mut u8, src: *const u8, bytes: usize)
 pub(super) unsafe fn copy_past_cache(dst: *mut u8, src: *const u8, bytes: usize) {
     // SAFETY: as the caller promised.
     unsafe { std::ptr::copy_nonoverlapping(src, dst, bytes) };
+}
+
+/// Begins to bring these bytes into the cache, while what is there is worked
+/// on: at each page the processor's own way of doing so would begin anew.
+/// Reads nothing, so that `first` may be anywhere.
+#[inline]
+pub(super) fn fetch_ahead(first: *const u8, bytes: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for line in (0..bytes).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which does nothing where there is no memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(line).cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (first, bytes);
 }

@@ -1,7 +1,7 @@
 //! Tiles: 4 KiB of a block in storage order, each with its CRC32C.
 
 use super::loops::{Loop, Plan, back, copy_run, copy_runs};
-use super::streaming::Streaming;
+use super::streaming::{Streaming, fetch_ahead};
 use super::strided::Layout;
 use super::{CopyCounter, CopyError, LayoutError, MAX_DIMS, StridedRef, TILE_BYTES};
 
@@ -71,6 +71,7 @@ pub fn gather_tiles(
     for tile in dst.chunks_mut(TILE_BYTES) {
         let between = &mut between[..tile.len()];
         let bytes = source.lend_or_fill(between);
+        source.fetch_ahead();
         crcs.push(checksum(bytes));
         visit(bytes);
         // SAFETY: both are slices of the same length, one of them exclusive.
@@ -127,6 +128,7 @@ impl<'a> TileGather<'a> {
 pub fn checksum_tiles(bytes: &[u8], crcs: &mut Vec<u32>, visit: &mut dyn FnMut(&[u8])) {
     crcs.reserve(bytes.len().div_ceil(TILE_BYTES));
     for tile in bytes.chunks(TILE_BYTES) {
+        fetch_ahead(tile.as_ptr_range().end, TILE_BYTES);
         crcs.push(checksum(tile));
         visit(tile);
     }
@@ -139,6 +141,7 @@ pub fn checksum_tiles(bytes: &[u8], crcs: &mut Vec<u32>, visit: &mut dyn FnMut(&
 /// missing checksum is reported as one of zero.
 pub fn verify_tiles(bytes: &[u8], crcs: &[u32]) -> Result<(), TileMismatch> {
     for (index, tile) in bytes.chunks(TILE_BYTES).enumerate() {
+        fetch_ahead(tile.as_ptr_range().end, TILE_BYTES);
         verify_tile(tile, index, crcs)?;
     }
     Ok(())
@@ -209,6 +212,12 @@ impl<'a> RunReader<'a> {
             self.advance(1);
         }
         lent
+    }
+
+    /// Begins to bring the next tile into the cache, as far as the run goes.
+    fn fetch_ahead(&self) {
+        let left = self.plan.run_bytes - self.within;
+        fetch_ahead(self.run.wrapping_add(self.within), left.min(TILE_BYTES));
     }
 
     /// Fills `to` with the next bytes; what the view no longer has is left.

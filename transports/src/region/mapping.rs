@@ -26,9 +26,10 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// All `bytes` of a file, shared and writable, every page present.
+    /// All `bytes` of a file, shared and writable, every page present that the
+    /// file has.
     pub(crate) fn shared(fd: impl AsFd, bytes: usize) -> io::Result<Self> {
-        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        let flags = MapFlags::SHARED;
         // SAFETY: the system picks a free place; nothing mapped is replaced.
         let start = unsafe {
             mmap(
@@ -40,7 +41,12 @@ impl Mapping {
                 0,
             )
         }?;
-        Self::from_start(start, bytes, true)
+        let mapping = Self::from_start(start, bytes, true)?;
+        // Pages that the file has already are mapped many at a time, and for
+        // writing too, if one asks for reading; a quarter of what they take
+        // one by one. Where the system cannot, they come as they are touched.
+        mapping.make_present(Advice::LinuxPopulateRead)?;
+        Ok(mapping)
     }
 
     /// All `bytes` of a file, shared, to be read only.
