@@ -11,4 +11,5 @@ pub mod random;
 pub mod rdma;
 pub mod region;
 pub mod shm;
+mod signals;
 pub mod time;

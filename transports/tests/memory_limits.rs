@@ -3,14 +3,21 @@
 //!
 //! A test starts this very program again under a limit; `child` is what that
 //! process runs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use panta_transports::region::{Arena, ArenaOptions, RegionError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const LIMIT_VARIABLE: &str = "PANTA_TEST_MEMORY_LIMIT";
+const GROUP_VARIABLE: &str = "PANTA_TEST_MEMORY_GROUP";
 const MIB: usize = 1 << 20;
 
 fn arena(shared: bool) -> Arena {
@@ -61,15 +68,67 @@ fn child() {
             assert!(matches!(error, RegionError::Machine { .. }), "{error}");
             error
         }
+        "group" => {
+            let arena = arena(true);
+            enter_group();
+            let mut first = arena.allocate(32 * MIB).unwrap();
+            let error = arena.allocate(256 * MIB).unwrap_err();
+            first.as_mut_slice().fill(1);
+            assert!(matches!(error, RegionError::Machine { .. }), "{error}");
+            error
+        }
         other => panic!("no limit is named {other}"),
     };
     println!("\nchild:{error}");
 }
 
+/// Joins the group that the parent has made.
+fn enter_group() {
+    let group = std::env::var_os(GROUP_VARIABLE).expect("a group was made");
+    let processes = Path::new(&group).join("cgroup.procs");
+    std::fs::write(processes, std::process::id().to_string()).unwrap();
+}
+
+/// A control group of this test alone, gone with it.
+struct Group(PathBuf);
+
+impl Group {
+    /// With so many bytes; why not, where the machine does not let us.
+    fn make(bytes: usize) -> Result<Self, String> {
+        let name = format!("panta-test-{}", std::process::id());
+        let mut why = String::from("no control groups here");
+        for (mount, limit) in [
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            ("/sys/fs/cgroup", "memory.max"),
+        ] {
+            let group = Self(Path::new(mount).join(&name));
+            let made = std::fs::create_dir(&group.0)
+                .and_then(|()| std::fs::write(group.0.join(limit), bytes.to_string()));
+            match made {
+                Ok(()) => return Ok(group),
+                Err(error) => why = format!("{}: {error}", group.0.display()),
+            }
+        }
+        Err(why)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It is not there, or its process has ended.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
 fn under(limit: &str) -> String {
+    under_with(limit, Path::new(""))
+}
+
+fn under_with(limit: &str, group: &Path) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env(LIMIT_VARIABLE, limit)
+        .env(GROUP_VARIABLE, group)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -101,4 +160,17 @@ fn a_small_limit_of_file_sizes_is_an_error_that_names_it() {
 #[test]
 fn more_than_the_machine_has_is_an_error_that_says_what_it_has() {
     assert!(under("machine").contains("available"));
+}
+
+#[test]
+fn more_than_the_container_has_is_an_error_and_nobody_is_killed() {
+    let group = match Group::make(128 * MIB) {
+        Ok(group) => group,
+        Err(why) => {
+            eprintln!("skipped: no control group of our own: {why}");
+            return;
+        }
+    };
+    let error = under_with("group", &group.0);
+    assert!(error.contains("268435456 bytes asked"), "{error}");
 }

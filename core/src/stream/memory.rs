@@ -50,6 +50,8 @@ struct Lent {
 pub(super) struct Memory {
     arena: Arena,
     rank: u32,
+    /// Steps that are kept for readers, whether somebody reads them or not.
+    kept_steps: u64,
     steps: Ordered<u64, Slot>,
     /// Lists of extents of slots that are gone, for slots to come.
     spare: Vec<Vec<Extent>>,
@@ -118,10 +120,11 @@ fn order_of(puts: &[PutBlock<'_>]) -> Option<Vec<usize>> {
 }
 
 impl Memory {
-    pub(super) fn new(arena: Arena, rank: u32) -> Self {
+    pub(super) fn new(arena: Arena, rank: u32, kept_steps: u64) -> Self {
         Self {
             arena,
             rank,
+            kept_steps,
             steps: Ordered::default(),
             spare: Vec::new(),
             lent: Vec::new(),
@@ -253,6 +256,10 @@ impl Memory {
             .iter()
             .map(|extent| extent.bytes() as u64)
             .sum();
+        // As long as none comes back, the next step will need as much again.
+        if (self.steps.len() as u64) < self.kept_steps {
+            self.arena.foresee(slot.extents.iter().map(Extent::bytes));
+        }
         if let Some(earlier) = self.captured.replace(slot) {
             self.take_back(earlier);
         }

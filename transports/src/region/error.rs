@@ -30,9 +30,9 @@ pub enum RegionError {
         /// What was asked for.
         asked_bytes: u64,
     },
-    /// The machine has not that much memory left.
+    /// The machine, or the container, has not that much memory left.
     #[error(
-        "a region of {asked_bytes} bytes asked, but the machine has {available_bytes} available; lower the limit of the stream or use fewer ranks on the node"
+        "a region of {asked_bytes} bytes asked, but the machine or its container has {available_bytes} available; lower the limit of the stream or use fewer ranks on the node"
     )]
     Machine {
         /// Size of the region.

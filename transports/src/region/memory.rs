@@ -1,7 +1,6 @@
 //! One region: how its memory is made, so that a page that cannot be had is an
 //! error here and never a signal later.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -11,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, memfd_create};
 use rustix::process::{Resource, getrlimit};
 
+use super::available::available_bytes;
 use super::error::RegionError;
 use super::mapping::Mapping;
 
@@ -140,16 +140,6 @@ fn check_machine(asked_bytes: u64) -> Result<(), RegionError> {
     Ok(())
 }
 
-/// What the system says could be had without swapping, where it says so.
-fn available_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    kib.checked_mul(1024)
-}
-
 /// A file grown beyond the limit of the process is a signal, so it is looked
 /// at before.
 fn check_file_size(asked_bytes: u64) -> Result<(), RegionError> {
@@ -184,6 +174,10 @@ impl Charge {
             held_bytes: Arc::clone(held_bytes),
             bytes,
         })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 

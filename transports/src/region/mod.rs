@@ -22,6 +22,7 @@
 //! still looks at is for the layer above to see to; where it cannot, it
 //! [retires](Arena::retire) the region.
 
+mod available;
 mod error;
 mod extent;
 pub(crate) mod mapping;
@@ -29,13 +30,14 @@ mod memory;
 mod pool;
 #[cfg(test)]
 mod properties;
+mod spare;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use error::RegionError;
 pub use extent::Extent;
@@ -90,6 +92,8 @@ struct Shared {
     options: ArenaOptions,
     held_bytes: Arc<AtomicU64>,
     state: Mutex<State>,
+    /// A region was made ahead of time, or could not be.
+    made: Condvar,
     new_hooks: RwLock<Vec<NewHook>>,
     gone_hooks: RwLock<Vec<GoneHook>>,
 }
@@ -103,6 +107,8 @@ struct State {
     own: BTreeMap<u32, Own>,
     /// Those of them that are free, by size.
     own_free: BTreeSet<(u64, u32)>,
+    /// Sizes of those that are being made ahead of time.
+    making: Vec<u64>,
     next_region: u32,
     used_bytes: u64,
 }
@@ -139,9 +145,11 @@ impl Arena {
                 regions: BTreeMap::new(),
                 own: BTreeMap::new(),
                 own_free: BTreeSet::new(),
+                making: Vec::new(),
                 next_region: 0,
                 used_bytes: 0,
             }),
+            made: Condvar::new(),
             new_hooks: RwLock::default(),
             gone_hooks: RwLock::default(),
         }))
@@ -154,7 +162,7 @@ impl Arena {
     /// [`RegionError::Limit`] where the limit refuses; the others where the
     /// system does.
     pub fn allocate(&self, bytes: usize) -> Result<Extent, RegionError> {
-        if let Some(extent) = self.take(&mut self.0.lock(), bytes, OWN_SLACK_PARTS) {
+        if let Some(extent) = self.take_or_await(bytes) {
             return Ok(extent);
         }
         let (plan, charge) = self.charge_region(bytes)?;
@@ -219,7 +227,7 @@ impl Arena {
     }
 
     /// Calls `hook` with every region that is made from now on, on the thread
-    /// that allocates and before it has its extent. Must not allocate.
+    /// that makes it and before anybody has an extent of it. Must not allocate.
     pub fn on_new_region(&self, hook: NewHook) {
         let mut hooks = self.0.new_hooks.write();
         hooks
@@ -343,22 +351,28 @@ impl Arena {
         self.0.tell_gone(gone);
     }
 
+    fn new_region(&self, charge: Charge) -> Result<Arc<Region>, RegionError> {
+        let id = {
+            let mut state = self.0.lock();
+            let id = state.next_region;
+            state.next_region = id.checked_add(1).ok_or(RegionError::TooManyRegions {
+                limit: u32::MAX as usize,
+                asked_bytes: charge.bytes(),
+            })?;
+            id
+        };
+        let region = Region::make(id, charge, self.0.options.shared)?;
+        Ok(Arc::new(region))
+    }
+
     fn allocate_in_new(
         &self,
         bytes: usize,
         plan: Plan,
         charge: Charge,
     ) -> Result<Extent, RegionError> {
-        let id = {
-            let mut state = self.0.lock();
-            let id = state.next_region;
-            state.next_region = id.checked_add(1).ok_or(RegionError::TooManyRegions {
-                limit: u32::MAX as usize,
-                asked_bytes: bytes as u64,
-            })?;
-            id
-        };
-        let region = Arc::new(Region::make(id, charge, self.0.options.shared)?);
+        let region = self.new_region(charge)?;
+        let id = region.id();
         let mut state = self.0.lock();
         state.regions.insert(id, Arc::clone(&region));
         let extent = if plan.own {
@@ -373,10 +387,7 @@ impl Arena {
             self.take(&mut state, bytes, OWN_SLACK_PARTS)
         };
         drop(state);
-        let hooks = self.0.new_hooks.read();
-        for hook in hooks.unwrap_or_else(PoisonError::into_inner).iter() {
-            hook(&region);
-        }
+        self.0.tell_new(&region);
         extent.ok_or_else(|| self.refusal(bytes))
     }
 
@@ -407,6 +418,14 @@ impl Shared {
         drop(state);
         if gone.is_some() {
             self.tell_gone(gone);
+        }
+    }
+
+    /// Says that there is a new region.
+    fn tell_new(&self, region: &Arc<Region>) {
+        let hooks = self.new_hooks.read();
+        for hook in hooks.unwrap_or_else(PoisonError::into_inner).iter() {
+            hook(region);
         }
     }
 

@@ -122,6 +122,29 @@ fn a_new_region_is_told_before_its_extent_is_there() {
 }
 
 #[test]
+fn what_is_foreseen_is_made_by_another_thread_once_and_within_the_limit() {
+    let arena = arena(100 * MIB);
+    let makers = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&makers);
+    arena.on_new_region(Box::new(move |region| {
+        let maker = std::thread::current().id();
+        seen.lock().unwrap().push((region.id(), maker));
+    }));
+    let sizes = || [30 * MIB, 1000, 30 * MIB].into_iter();
+    arena.foresee(sizes());
+    // Nothing is made twice, whether the first are there by now or not.
+    arena.foresee(sizes());
+    let extents = [30, 30].map(|size| arena.allocate(size * MIB).unwrap());
+    arena.foresee([80 * MIB].into_iter());
+    assert!(arena.held_bytes() <= 100 * MIB as u64);
+    let makers = makers.lock().unwrap();
+    assert_eq!(makers.len(), 2, "{makers:?}");
+    let own = std::thread::current().id();
+    assert!(makers.iter().all(|(_, maker)| *maker != own));
+    drop(extents);
+}
+
+#[test]
 fn an_extent_outlives_its_arena() {
     for shared in [true, false] {
         let arena = Arena::new(ArenaOptions {

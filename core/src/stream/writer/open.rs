@@ -361,7 +361,7 @@ impl StreamWriter {
             deadline: options.deadline,
             interrupt: arguments.interrupt.clone(),
             copies: arguments.copies.clone(),
-            memory: Memory::new(arena, rank),
+            memory: Memory::new(arena, rank, options.retain_steps),
             step: 0,
             ticket_told: false,
             root: None,

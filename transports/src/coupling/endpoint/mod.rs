@@ -36,6 +36,7 @@ use crate::channel::{ChannelCounters, Listener};
 use crate::random;
 use crate::region::Arena;
 use crate::shm::Attention;
+use crate::signals::BlockedSignals;
 use crate::time::{Time, Wait, WaitError};
 
 /// Looks between two looks at the clock while spinning.
@@ -513,30 +514,4 @@ fn spawn(reactor: Reactor) -> Result<JoinHandle<()>, CouplingError> {
         during: "starting the endpoint's thread",
         source,
     })
-}
-
-/// Blocks all signals of this thread while it lives; threads started
-/// meanwhile have them blocked for good.
-pub(super) struct BlockedSignals(libc::sigset_t);
-
-impl BlockedSignals {
-    pub(super) fn new() -> Self {
-        // SAFETY: sets of signals are plain bits, filled by the calls.
-        unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            let mut before: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-            Self(before)
-        }
-    }
-}
-
-impl Drop for BlockedSignals {
-    fn drop(&mut self) {
-        // SAFETY: the set that was there before.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
-        }
-    }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::core::{Core, lock};
-use crate::coupling::endpoint::BlockedSignals;
 use crate::coupling::fork::Process;
+use crate::signals::BlockedSignals;
 use crate::time::Time;
 
 struct Keeper {
