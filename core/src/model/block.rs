@@ -291,7 +291,7 @@ mod tests {
         let bytes: Vec<u8> = (0..4099_u32)
             .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
             .collect();
-        for dtype in DType::ALL {
+        for dtype in DType::ALL.into_iter().filter(|it| it.size_bytes() > 0) {
             let whole = bytes.len() / dtype.size_bytes() * dtype.size_bytes();
             let (mut one, mut other) = (StatsBuilder::new(dtype), StatsBuilder::new(dtype));
             one.add(&bytes[..whole]);
