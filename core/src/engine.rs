@@ -173,6 +173,9 @@ pub enum Source<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpanId(pub u32);
 
+/// Memory that stays where it is as long as this lives.
+pub type SpanMemory = Arc<dyn std::any::Any + Send + Sync>;
+
 /// One array block that a rank puts. Values never reach the engine.
 #[derive(Debug)]
 pub struct PutBlock<'a> {
@@ -252,6 +255,11 @@ pub trait WriterEngine: Send {
     /// # Errors
     /// [`PutError`] if there is no room.
     fn span(&mut self, bytes: usize) -> Result<(SpanId, NonNull<u8>), PutError>;
+
+    /// What keeps the memory of a span of the open step in place, also beyond the step and
+    /// the engine: for those who cannot see to it that nobody looks at it any more. What it
+    /// then holds is up to the engine.
+    fn span_memory(&self, span: SpanId) -> Option<SpanMemory>;
 
     /// Takes this rank's blocks away: when it returns, the callers' memory is
     /// theirs again and the bytes are where `seal` can make them visible. `into` comes

@@ -11,7 +11,7 @@ use panta_transports::time::Wait;
 use crate::config::Engine;
 use crate::engine::{
     Admission, Captured, EngineFactory, EngineInfo, OpenArguments, PreparedWriter, PutBlock,
-    ReaderEngine, Resume, Sealing, SpanId, Start, WriterEngine,
+    ReaderEngine, Resume, Sealing, SpanId, SpanMemory, Start, WriterEngine,
 };
 use crate::error::{BeginError, CloseError, EndError, Fault, OpenError, Place, PutError};
 use crate::model::{Schema, StepHead};
@@ -123,6 +123,10 @@ impl WriterEngine for NullWriter {
                 bytes,
                 limit_bytes: self.limit_bytes,
             })
+    }
+
+    fn span_memory(&self, span: SpanId) -> Option<SpanMemory> {
+        self.spans.memory(span)
     }
 
     fn capture(

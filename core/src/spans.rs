@@ -1,10 +1,11 @@
 //! Memory lent for blocks to be computed into: zeroed, page-aligned, reused, bounded.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::engine::SpanId;
+use crate::engine::{SpanId, SpanMemory};
 
 /// One page, so that memory made of them is aligned for any transfer.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -19,8 +20,9 @@ pub(crate) fn pages(bytes: usize) -> Vec<Page> {
 /// The spans of one step, and memory of earlier ones that is used again.
 #[derive(Default)]
 pub(crate) struct Spans {
-    lent: Vec<(Vec<Page>, usize)>,
-    free: Vec<Vec<Page>>,
+    lent: Vec<(Arc<Vec<Page>>, usize)>,
+    /// Not lent again as long as somebody still looks at it.
+    free: Vec<Arc<Vec<Page>>>,
 }
 
 impl std::fmt::Debug for Spans {
@@ -37,7 +39,7 @@ impl Spans {
     /// Bytes lent and kept together.
     fn held_bytes(&self) -> u64 {
         let lent = self.lent.iter().map(|(pages, _)| pages);
-        let pages: usize = lent.chain(&self.free).map(Vec::len).sum();
+        let pages: usize = lent.chain(&self.free).map(|pages| pages.len()).sum();
         (pages * size_of::<Page>()) as u64
     }
 
@@ -54,10 +56,14 @@ impl Spans {
             return Err(wanted);
         }
         let count = bytes.div_ceil(size_of::<Page>());
-        let fits = |pages: &Vec<Page>| pages.len() >= count && pages.len() <= count * 2;
-        let mut memory = match self.free.iter().position(fits) {
-            Some(found) => {
-                let mut memory = self.free.swap_remove(found);
+        let fits = |pages: &mut Arc<Vec<Page>>| {
+            let unseen = Arc::get_mut(pages).is_some();
+            unseen && pages.len() >= count && pages.len() <= count * 2
+        };
+        let known = self.free.iter_mut().position(fits);
+        let known = known.and_then(|at| Arc::into_inner(self.free.swap_remove(at)));
+        let mut memory = match known {
+            Some(mut memory) => {
                 bytemuck::cast_slice_mut::<Page, u8>(&mut memory[..count]).fill(0);
                 memory
             }
@@ -71,14 +77,20 @@ impl Spans {
         let first = NonNull::new(memory.as_mut_ptr().cast()).unwrap_or(NonNull::dangling());
         let id = SpanId(u32::try_from(self.lent.len()).unwrap_or(u32::MAX));
         // The pages stay where they are when the vector that owns them moves.
-        self.lent.push((memory, bytes));
+        self.lent.push((Arc::new(memory), bytes));
         Ok((id, first))
     }
 
     /// The bytes of a span; `None` if there is no such span.
     pub(crate) fn bytes(&self, span: SpanId) -> Option<&[u8]> {
         let (pages, bytes) = self.lent.get(span.0 as usize)?;
-        bytemuck::cast_slice(pages).get(..*bytes)
+        bytemuck::cast_slice(pages.as_slice()).get(..*bytes)
+    }
+
+    /// What keeps a span in place; `None` if there is no such span.
+    pub(crate) fn memory(&self, span: SpanId) -> Option<SpanMemory> {
+        let (pages, _) = self.lent.get(span.0 as usize)?;
+        Some(Arc::clone(pages) as SpanMemory)
     }
 
     /// Takes all spans back.
@@ -92,6 +104,17 @@ impl Spans {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_somebody_still_looks_at_is_not_lent_again() {
+        let mut spans = Spans::default();
+        let (id, first) = spans.lend(5000, 1 << 20).unwrap();
+        let kept = spans.memory(id).unwrap();
+        spans.finish();
+        let (_, second) = spans.lend(5000, 1 << 20).unwrap();
+        assert_ne!(first, second);
+        drop((spans, kept));
+    }
 
     #[test]
     fn spans_are_zeroed_also_when_reused_and_bounded() {

@@ -3,7 +3,8 @@
 numpy's arrays hold bare addresses. So that none is used after the step, a lease knows every
 array of this class over its memory. When the step ends it points each at a few zero bytes
 that never go away, read-only, and turns it into an `EndedSpan`, whose every use is an error.
-Views of other classes (`np.asarray(span)`, `memoryview(span)`) escape this.
+Views of other classes (`np.asarray(span)`, `memoryview(span)`) escape this: they keep the
+lease, and with it the memory, which may be used again for a later step.
 """
 
 import weakref
@@ -17,10 +18,11 @@ from .errors import ClosedError
 class Lease:
     """Knows the arrays over one span's memory, and ends them."""
 
-    def __init__(self, first, size_bytes, what):
+    def __init__(self, first, size_bytes, what, memory):
         self.first = first
         self.size_bytes = size_bytes
         self.what = what
+        self.memory = memory
         self.arrays = {}
 
     def track(self, array):

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use numpy::PyUntypedArray;
+use panta_core::engine;
 use panta_core::error::{EndError, Failure, Fault};
 use panta_core::model::{DType, MemorySpace, StepHead};
 use pyo3::prelude::*;
@@ -27,6 +28,10 @@ pub(crate) struct PyWriterStep {
     pub(crate) head: StepHead,
     pub(crate) is_discarded: bool,
 }
+
+/// Keeps the memory of a span where it is: whoever looks at it has this.
+#[pyclass(frozen, module = "panta._panta")]
+pub(crate) struct SpanMemory(#[expect(dead_code, reason = "kept")] Option<engine::SpanMemory>);
 
 fn start_of(
     state: &State,
@@ -208,7 +213,8 @@ impl PyWriterStep {
     /// element. `count` is its shape, the variable's by default.
     ///
     /// When the step ends, the array and the slices made of it are over: using one raises
-    /// `ClosedError`. Do not keep other views of it (`np.asarray`, `memoryview`) beyond that.
+    /// `ClosedError`. Do not keep other views of it (`np.asarray`, `memoryview`) beyond that:
+    /// they show what later steps hold, and writing to them damages it.
     #[pyo3(signature = (variable, start=None, count=None))]
     fn span<'py>(
         &self,
@@ -231,6 +237,7 @@ impl PyWriterStep {
             let count = count.unwrap_or_else(|| definition.shape.clone());
             let span = state.session.span(index, dtype, &start, &count);
             let (put, first, bytes) = span.map_err(Failed::from)?;
+            let memory = Py::new(py, SpanMemory(state.session.span_memory(&put)))?;
             state.puts.push(put);
             let spans = py.import("panta._span")?;
             let class = spans.getattr("SpanArray")?.cast_into::<PyType>()?;
@@ -241,7 +248,7 @@ impl PyWriterStep {
             );
             let lease = spans
                 .getattr("Lease")?
-                .call1((first as usize, bytes, what))?;
+                .call1((first as usize, bytes, what, memory))?;
             state.leases.push(lease.clone().unbind());
             // SAFETY: the session lent so much memory until the step ends, when the lease
             // points the array elsewhere.

@@ -1,6 +1,8 @@
 """Memory of the transport, computed into, and over with the step."""
 
 import gc
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -88,3 +90,36 @@ def test_a_step_that_ended_lends_nothing(writer):
         pass
     with pytest.raises(panta.ClosedError):
         s.span("u")
+
+
+@pytest.mark.parametrize("end", ["close", "forget"])
+@pytest.mark.parametrize("engine", ["file", "stream"])
+def test_a_plain_view_of_a_span_can_be_looked_at_when_the_writer_is_gone(tmp_path, engine, end):
+    """In a process of its own: what would fail is a signal."""
+    urls = {
+        "file": f"file:{tmp_path}/s.panta",
+        "stream": f"stream:s?contact={tmp_path}/s&rendezvous=0",
+    }
+    program = f"""
+import gc, sys
+import numpy as np
+import panta
+
+w = panta.Writer({urls[engine]!r})
+w.define("u", "f8", (1 << 20,))
+s = w.step()
+u = s.span("u")
+plain, lent = np.asarray(u), memoryview(u)
+u[:] = 7
+s.end()
+if {end!r} == "close":
+    w.close()
+del s, w, u
+gc.collect()
+# Were the memory gone, this would most likely take its place.
+others = [np.zeros(1 << 20) for _ in range(8)]
+assert plain[::512].shape == (2048,) and np.asarray(lent)[-1] == plain[-1] == 7
+print("alive")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr

@@ -22,7 +22,7 @@ use crate::codec::{Coded, Decoder, digest};
 use crate::config::{Sync, Value};
 use crate::engine::{
     Admission, Captured, EngineInfo, OpenArguments, PreparedWriter, PutBlock, Resume, Sealing,
-    SpanId, WriterEngine,
+    SpanId, SpanMemory, WriterEngine,
 };
 use crate::error::{BeginError, CloseError, EndError, Fault, OpenError, Place, PutError};
 use crate::model::{Schema, StepHead};
@@ -185,6 +185,10 @@ impl WriterEngine for FileWriter {
                 bytes,
                 limit_bytes: self.limit_bytes,
             })
+    }
+
+    fn span_memory(&self, span: SpanId) -> Option<SpanMemory> {
+        self.spans.memory(span)
     }
 
     fn capture(

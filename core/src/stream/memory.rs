@@ -18,7 +18,7 @@ use panta_transports::time::Wait;
 
 use super::slot::{HEADER_BYTES, STAMP_BYTES, Share, Spot, Stamp, checksums_at, room_of};
 use super::spill::{Kept, Spill, Stored};
-use crate::engine::{PutBlock, Source, SpanId};
+use crate::engine::{PutBlock, Source, SpanId, SpanMemory};
 use crate::model::{Schema, Stats, StatsBuilder, StepHead};
 use crate::ordered::Ordered;
 
@@ -160,6 +160,12 @@ impl Memory {
             block_bytes: bytes,
         });
         Ok((id, first))
+    }
+
+    /// What keeps the memory of a span mapped; later steps may use it.
+    pub(super) fn span_memory(&self, span: SpanId) -> Option<SpanMemory> {
+        let lent = self.lent.get(span.0 as usize)?;
+        Some(Arc::clone(lent.extent.region_arc()) as SpanMemory)
     }
 
     /// Bytes that the main extent of these puts takes.

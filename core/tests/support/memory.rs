@@ -12,7 +12,8 @@ use panta_core::codec::Encoder;
 use panta_core::config::Engine;
 use panta_core::engine::{
     Admission, Captured, EngineFactory, EngineInfo, OpenArguments, Pinned, PreparedWriter,
-    PutBlock, Read, ReaderEngine, Resume, Sealing, Source, SpanId, Start, Wanted, WriterEngine,
+    PutBlock, Read, ReaderEngine, Resume, Sealing, Source, SpanId, SpanMemory, Start, Wanted,
+    WriterEngine,
 };
 use panta_core::error::{
     BeginError, CloseError, EndError, Failure, Fault, GetError, NextError, OpenError, Place,
@@ -159,6 +160,10 @@ impl WriterEngine for MemoryWriter {
             instead: "put".into(),
         };
         Err(fault.at(Place::default()).into())
+    }
+
+    fn span_memory(&self, _span: SpanId) -> Option<SpanMemory> {
+        None
     }
 
     fn capture(

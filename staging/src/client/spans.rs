@@ -1,8 +1,9 @@
 //! Memory that a writer lends to be computed into, used again step after step.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
-use panta_core::engine::SpanId;
+use panta_core::engine::{SpanId, SpanMemory};
 use panta_transports::copy::StridedRef;
 
 /// How lent memory is aligned.
@@ -13,12 +14,12 @@ const IDLE_LIMIT_BYTES: usize = 1 << 30;
 #[derive(Debug, Default)]
 pub(super) struct Spans {
     lent: Vec<Memory>,
-    idle: Vec<Vec<u8>>,
+    idle: Vec<Arc<Vec<u8>>>,
 }
 
 #[derive(Debug)]
 struct Memory {
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     at: usize,
     length: usize,
 }
@@ -27,10 +28,14 @@ impl Spans {
     /// Zeroed memory that stays where it is until [`Self::end`].
     pub(super) fn lend(&mut self, length: usize) -> (SpanId, NonNull<u8>) {
         let needed = length + ALIGN_BYTES;
-        let known = self.idle.iter().position(|idle| idle.len() == needed);
+        let fits = |idle: &mut Arc<Vec<u8>>| {
+            let unseen = Arc::get_mut(idle).is_some();
+            unseen && idle.len() == needed
+        };
+        let known = self.idle.iter_mut().position(fits);
+        let known = known.and_then(|at| Arc::into_inner(self.idle.swap_remove(at)));
         let mut bytes = match known {
-            Some(known) => {
-                let mut bytes = self.idle.swap_remove(known);
+            Some(mut bytes) => {
                 bytes.fill(0);
                 bytes
             }
@@ -39,6 +44,7 @@ impl Spans {
         let at = bytes.as_ptr().align_offset(ALIGN_BYTES).min(ALIGN_BYTES);
         let first = NonNull::from(&mut bytes[at..]).cast();
         let id = SpanId(u32::try_from(self.lent.len()).unwrap_or(u32::MAX));
+        let bytes = Arc::new(bytes);
         self.lent.push(Memory { bytes, at, length });
         (id, first)
     }
@@ -55,9 +61,15 @@ impl Spans {
         StridedRef::contiguous(bytes, element_bytes, count).map_err(|error| error.to_string())
     }
 
-    /// Takes all memory back.
+    /// What keeps a span in place; `None` if there is no such span.
+    pub(super) fn memory(&self, id: SpanId) -> Option<SpanMemory> {
+        let memory = self.lent.get(id.0 as usize)?;
+        Some(Arc::clone(&memory.bytes) as SpanMemory)
+    }
+
+    /// Takes all memory back; what somebody still looks at is not lent again.
     pub(super) fn end(&mut self) {
-        let mut kept: usize = self.idle.iter().map(Vec::len).sum();
+        let mut kept: usize = self.idle.iter().map(|idle| idle.len()).sum();
         for memory in self.lent.drain(..) {
             kept += memory.bytes.len();
             if kept <= IDLE_LIMIT_BYTES {

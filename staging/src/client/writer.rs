@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use panta_core::codec::Coded;
 use panta_core::engine::{
-    Admission, Captured, EngineInfo, PutBlock, Sealing, Source, SpanId, WriterEngine,
+    Admission, Captured, EngineInfo, PutBlock, Sealing, Source, SpanId, SpanMemory, WriterEngine,
 };
 use panta_core::error::{BeginError, CloseError, EndError, Failure, Fault, Place, PutError};
 use panta_core::model::{Definition, Schema, ShapeKind, StepHead};
@@ -392,6 +392,10 @@ impl WriterEngine for StagingWriter {
 
     fn span(&mut self, bytes: usize) -> Result<(SpanId, NonNull<u8>), PutError> {
         Ok(self.state.spans.lend(bytes))
+    }
+
+    fn span_memory(&self, span: SpanId) -> Option<SpanMemory> {
+        self.state.spans.memory(span)
     }
 
     fn capture(

@@ -8,7 +8,7 @@ use panta_transports::copy::StridedRef;
 
 use super::super::group::failed;
 use super::Writer;
-use crate::engine::Source;
+use crate::engine::{Source, SpanMemory};
 use crate::error::{Fault, Place, PutError};
 use crate::model::{DType, Definition, Dims, MemorySpace, ShapeKind};
 
@@ -194,6 +194,16 @@ impl Writer {
             memory,
             bytes,
         ))
+    }
+
+    /// What keeps the memory of a span in place beyond the step and the writer, for shells
+    /// whose users may look at it then; `None` for a put that is no span.
+    #[must_use]
+    pub fn span_memory(&self, put: &Put<'_>) -> Option<SpanMemory> {
+        match &put.source {
+            Source::Span(span) => self.engine.borrow().span_memory(*span),
+            Source::Memory(_) => None,
+        }
     }
 }
 

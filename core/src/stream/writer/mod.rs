@@ -29,7 +29,9 @@ use super::memory::{Memory, Uncaptured};
 use super::slot::Contribution;
 use super::spill::Spill;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
-use crate::engine::{Admission, Captured, EngineInfo, PutBlock, Sealing, SpanId, WriterEngine};
+use crate::engine::{
+    Admission, Captured, EngineInfo, PutBlock, Sealing, SpanId, SpanMemory, WriterEngine,
+};
 use crate::error::{BeginError, CloseError, EndError, Failure, Fault, Place, PutError};
 use crate::model::{Schema, StepHead, StepRecord};
 
@@ -354,6 +356,10 @@ impl WriterEngine for StreamWriter {
                 Err(error) => self.make_room(bytes as u64, &error, &wait)?,
             }
         }
+    }
+
+    fn span_memory(&self, span: SpanId) -> Option<SpanMemory> {
+        self.memory.span_memory(span)
     }
 
     fn capture(
