@@ -69,6 +69,9 @@ pub enum TriedWhy {
     /// another machine here, or the port was given away again.
     #[error("another endpoint answers there; it is not the one of the ticket")]
     OtherEndpoint,
+    /// The endpoint that is not wanted any more still answers there.
+    #[error("the endpoint that was lost still answers there, and no other")]
+    SameEndpoint,
     /// It answered with something else.
     #[error("it answered against the protocol: {0}")]
     Misbehaved(String),
@@ -128,6 +131,14 @@ pub enum CouplingError {
         choice: Choice,
         /// The endpoint.
         address: SocketAddr,
+        /// Why not.
+        why: String,
+    },
+    /// Of the transports that the endpoint may offer there is none here.
+    #[error("transport {} cannot be offered: {why}", .transport.name())]
+    NothingToOffer {
+        /// The last that was looked for.
+        transport: TransportName,
         /// Why not.
         why: String,
     },

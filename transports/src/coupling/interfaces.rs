@@ -1,7 +1,7 @@
 //! Which addresses of this machine an endpoint listens on.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
 use super::error::CouplingError;
@@ -105,6 +105,40 @@ struct Present {
 pub fn interface_addresses() -> Result<Vec<(String, IpAddr)>, CouplingError> {
     let pair = |one: Present| (one.name, one.address);
     Ok(present()?.into_iter().map(pair).collect())
+}
+
+/// Where a listener is reached that listens on all addresses of this machine: those of
+/// loopback only where there are no others.
+pub(super) fn all_at(listens: SocketAddr) -> Result<Vec<SocketAddr>, CouplingError> {
+    let fits = |one: &IpAddr| listens.is_ipv6() || one.is_ipv4();
+    let all = present()?.into_iter().map(|one| one.address).filter(fits);
+    let (inside, mut outside): (Vec<IpAddr>, Vec<IpAddr>) = all.partition(IpAddr::is_loopback);
+    if outside.is_empty() {
+        outside = inside;
+    }
+    let port = listens.port();
+    Ok(outside.into_iter().map(|ip| (ip, port).into()).collect())
+}
+
+/// The address of this machine from which `target` is reached. Nothing is sent there.
+///
+/// # Errors
+/// [`CouplingError::Io`] where no network leads there.
+pub fn address_towards(target: SocketAddr) -> Result<IpAddr, CouplingError> {
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let found = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(target)?;
+        socket.local_addr()
+    });
+    found
+        .map(|address| address.ip())
+        .map_err(|source| CouplingError::Io {
+            during: "finding the network that leads to an address",
+            source,
+        })
 }
 
 /// The addresses that the choices mean on this machine, each once; loopback
@@ -306,6 +340,17 @@ mod tests {
         ];
         assert_eq!(addresses(&same).unwrap(), loopback);
         assert!(addresses(&[choice("lo")]).unwrap().contains(&loopback[0]));
+    }
+
+    #[test]
+    fn the_way_to_loopback_is_loopback_and_all_addresses_leave_it_out() {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let towards = |text: &str| address_towards(text.parse().unwrap());
+        assert_eq!(towards("127.0.0.1:9").unwrap(), loopback);
+        let all = all_at("0.0.0.0:7400".parse().unwrap()).unwrap();
+        assert!(all.iter().all(|one| one.port() == 7400 && one.is_ipv4()));
+        let inside = all.iter().filter(|one| one.ip().is_loopback()).count();
+        assert!(inside == 0 || inside == all.len(), "{all:?}");
     }
 
     #[test]

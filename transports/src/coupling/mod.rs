@@ -46,12 +46,12 @@ use std::time::Duration;
 pub use counters::CouplingCounters;
 pub use endpoint::Endpoint;
 pub use error::{CouplingError, Lost, Tried, TriedWhy};
-pub use interfaces::{BadInterface, InterfaceChoice, interface_addresses};
+pub use interfaces::{BadInterface, InterfaceChoice, address_towards, interface_addresses};
 pub use options::{
     Allowed, Choice, CouplingLimits, DEFAULT_LEASE, EndpointOptions, MIN_LEASE, PeerOptions,
     TransportName,
 };
-pub use peer::{Peer, Reading};
+pub use peer::{Batch, Peer, Reading, read_many};
 pub use ticket::{BadTicket, TICKET_ADDRESSES, Ticket};
 pub use wire::{BadFrame, Frame, Hello, Join, Offer, Pieces, parse_frame};
 

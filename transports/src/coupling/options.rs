@@ -1,5 +1,6 @@
 //! What can be chosen, and every limit with its default.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::interfaces::InterfaceChoice;
@@ -149,6 +150,9 @@ pub struct EndpointOptions {
     pub encrypt: bool,
     /// Where to listen; loopback where empty.
     pub interfaces: Vec<InterfaceChoice>,
+    /// Where to listen instead, port and all; an address of zeros stands for all of
+    /// this machine's.
+    pub listen: Vec<SocketAddr>,
     /// What is offered.
     pub transports: Allowed,
     /// How long a linked peer may be silent before it counts as lost.
@@ -170,6 +174,7 @@ impl EndpointOptions {
             key,
             encrypt: false,
             interfaces: Vec::new(),
+            listen: Vec::new(),
             transports: Allowed::default(),
             lease: DEFAULT_LEASE,
             spin: CONNECTOR_SPIN,
@@ -190,6 +195,9 @@ pub struct PeerOptions {
     pub choice: Choice,
     /// What the endpoint's handler is given when it joins.
     pub hello: Vec<u8>,
+    /// The instance of an endpoint that is not wanted, though it may answer at the
+    /// ticket's addresses: one that is lost already.
+    pub other_than: Option<u64>,
     /// Whether messages are exchanged and heartbeats sent. Without, the peer
     /// only reads; it is lost when its connection ends.
     pub linked: bool,
@@ -212,6 +220,7 @@ impl PeerOptions {
             encrypt: false,
             choice: Choice::Auto,
             hello: Vec::new(),
+            other_than: None,
             linked: true,
             lease: DEFAULT_LEASE,
             spin: CONNECTOR_SPIN,

@@ -16,6 +16,10 @@ use std::net::{IpAddr, SocketAddr};
 /// The most addresses of a ticket.
 pub const TICKET_ADDRESSES: usize = 64;
 
+/// The instance of a ticket that was not told by its endpoint: whoever answers with the
+/// right key is meant. No endpoint has it.
+const ANY_INSTANCE: u64 = 0;
+
 const MAGIC: [u8; 4] = *b"PNTK";
 const VERSION: u16 = 1;
 
@@ -35,6 +39,21 @@ pub struct Ticket {
 pub struct BadTicket(pub &'static str);
 
 impl Ticket {
+    /// Whichever endpoint answers at these addresses, and holds the key.
+    #[must_use]
+    pub fn of_any_at(addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            addresses,
+            instance: ANY_INSTANCE,
+        }
+    }
+
+    /// Whether it leads to the endpoint of this instance.
+    #[must_use]
+    pub fn is_of(&self, instance: u64) -> bool {
+        self.instance == ANY_INSTANCE || self.instance == instance
+    }
+
     /// The bytes of this ticket; addresses beyond [`TICKET_ADDRESSES`] are
     /// left out.
     #[must_use]

@@ -29,7 +29,7 @@ pub enum FabricError {
     },
     /// No provider here does what was asked for.
     #[error(
-        "no provider of libfabric here {asked}; there are: {present}; ask for one of them by name, or see `fi_info -t FI_EP_RDM`"
+        "no provider of libfabric here {asked}; there are: {present}; ask for one of them by name (`fabric` of a stream), or see `fi_info -t FI_EP_RDM`"
     )]
     NoProvider {
         /// What was asked for.

@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::{
-    Fabric, FabricAddress, FabricError, FabricOptions, FabricRemote, FabricServer, Piece, Progress,
-    RemoteMemory,
+    Batch, Fabric, FabricAddress, FabricError, FabricOptions, FabricRemote, FabricServer, Piece,
+    Progress, RemoteMemory, read_many,
 };
 use crate::copy::checksum;
 use crate::region::{Arena, MAX_REGIONS, Region};
@@ -298,42 +298,46 @@ impl FabricReader {
     /// [`FabricError::NotExposed`] where a region is not there, or not any more;
     /// those of [`FabricRemote::read`], after which a read can be tried again.
     pub fn read(&mut self, pieces: &mut [RegionPiece<'_>], wait: &Wait) -> Result<(), FabricError> {
-        if pieces
-            .iter()
-            .any(|piece| !self.known.contains_key(&piece.region))
-        {
-            self.look(wait)?;
+        let reader = self;
+        let mut batches = [RegionBatch { reader, pieces }];
+        read_regions(&mut batches, wait, &mut |_| true).map_err(|(_, error)| error)
+    }
+
+    /// Where the regions of these pieces lie.
+    fn locate(
+        &mut self,
+        pieces: &[RegionPiece<'_>],
+        wait: &Wait,
+        lives: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Vec<RemoteMemory>, FabricError> {
+        let is_known = |piece: &RegionPiece<'_>| self.known.contains_key(&piece.region);
+        if !pieces.iter().all(is_known) {
+            self.look(wait, lives)?;
         }
-        let mut located = Vec::with_capacity(pieces.len());
-        let mut used = BTreeMap::new();
-        for piece in &mut *pieces {
+        let memory = |piece: &RegionPiece<'_>| {
             let region = piece.region;
-            let memory = *self
-                .known
-                .get(&region)
-                .ok_or(FabricError::NotExposed { region })?;
-            used.insert(region, memory);
-            located.push(Piece {
-                memory,
-                offset: piece.offset,
-                into: &mut *piece.into,
-            });
-        }
-        let result = self.connected()?.read(&mut located, wait);
-        let Err(FabricError::Read { .. }) = result else {
-            return result;
+            let known = self.known.get(&region).copied();
+            known.ok_or(FabricError::NotExposed { region })
         };
-        // The peer may have withdrawn a region: the directory knows. Where it
-        // cannot be read either, the first failure says what there is to say.
-        if self.look(&wait.at_most(LOOK_AGAIN_LIMIT)).is_ok() {
-            let gone = used
-                .iter()
-                .find(|&(region, memory)| self.known.get(region) != Some(memory));
-            if let Some((&region, _)) = gone {
-                return Err(FabricError::NotExposed { region });
-            }
-        }
-        result
+        let memories = pieces.iter().map(memory).collect::<Result<_, _>>()?;
+        self.connected()?;
+        Ok(memories)
+    }
+
+    /// The region that explains a read that failed, if one was withdrawn.
+    fn withdrawn(
+        &mut self,
+        pieces: &[RegionPiece<'_>],
+        memories: &[RemoteMemory],
+        wait: &Wait,
+    ) -> Option<u32> {
+        // Where the directory cannot be read either, the first failure says what
+        // there is to say.
+        let wait = wait.at_most(LOOK_AGAIN_LIMIT);
+        self.look(&wait, &mut |_| true).ok()?;
+        let mut used = pieces.iter().map(|piece| piece.region).zip(memories);
+        let gone = used.find(|(region, memory)| self.known.get(region) != Some(memory));
+        gone.map(|(region, _)| region)
     }
 
     fn connected(&mut self) -> Result<&mut FabricRemote, FabricError> {
@@ -351,7 +355,11 @@ impl FabricReader {
     }
 
     /// Reads the directory.
-    fn look(&mut self, wait: &Wait) -> Result<(), FabricError> {
+    fn look(
+        &mut self,
+        wait: &Wait,
+        lives: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<(), FabricError> {
         let mut bytes = vec![0; MAX_REGIONS * ENTRY_BYTES];
         for _ in 0..DIRECTORY_TRIES {
             // SAFETY: what is initialized may be seen as what may not be; it is
@@ -368,7 +376,9 @@ impl FabricReader {
                 offset: 0,
                 into,
             }];
-            self.connected()?.read(&mut pieces, wait)?;
+            let (remote, pieces) = (self.connected()?, &mut pieces[..]);
+            let read = read_many(&mut [Batch { remote, pieces }], wait, lives);
+            read.map_err(|(_, error)| error)?;
             let (known, changing) = parse(&bytes);
             self.known = known;
             if !changing {
@@ -377,4 +387,69 @@ impl FabricReader {
         }
         Ok(())
     }
+}
+
+/// What is to be read from one target.
+#[derive(Debug)]
+pub struct RegionBatch<'r, 'p, 'm> {
+    /// The target.
+    pub reader: &'r mut FabricReader,
+    /// The ranges.
+    pub pieces: &'p mut [RegionPiece<'m>],
+}
+
+/// Reads from several targets at once: as many reads as the providers take are under
+/// way together.
+///
+/// # Errors
+/// As [`FabricReader::read`], the first there is, and the place of its batch. `lives` is
+/// asked now and then whether the target of a batch is still there.
+pub fn read_regions(
+    batches: &mut [RegionBatch<'_, '_, '_>],
+    wait: &Wait,
+    lives: &mut dyn FnMut(usize) -> bool,
+) -> Result<(), (usize, FabricError)> {
+    let mut memories = Vec::with_capacity(batches.len());
+    for (at, batch) in batches.iter_mut().enumerate() {
+        let found = batch.reader.locate(batch.pieces, wait, &mut |_| lives(at));
+        memories.push(found.map_err(|error| (at, error))?);
+    }
+    let result = read_located(batches, &memories, wait, lives);
+    let Err((at, FabricError::Read { .. })) = &result else {
+        return result;
+    };
+    let at = *at;
+    let RegionBatch { reader, pieces } = &mut batches[at];
+    match reader.withdrawn(pieces, &memories[at], wait) {
+        Some(region) => Err((at, FabricError::NotExposed { region })),
+        None => result,
+    }
+}
+
+/// The same with the regions' memories, one for each piece.
+fn read_located(
+    batches: &mut [RegionBatch<'_, '_, '_>],
+    memories: &[Vec<RemoteMemory>],
+    wait: &Wait,
+    lives: &mut dyn FnMut(usize) -> bool,
+) -> Result<(), (usize, FabricError)> {
+    let mut located: Vec<Vec<Piece<'_>>> = Vec::with_capacity(batches.len());
+    let mut remotes = Vec::with_capacity(batches.len());
+    for (at, (batch, memories)) in batches.iter_mut().zip(memories).enumerate() {
+        let mut pieces = Vec::with_capacity(memories.len());
+        for (piece, memory) in batch.pieces.iter_mut().zip(memories) {
+            pieces.push(Piece {
+                memory: *memory,
+                offset: piece.offset,
+                into: &mut *piece.into,
+            });
+        }
+        located.push(pieces);
+        remotes.push(batch.reader.connected().map_err(|error| (at, error))?);
+    }
+    let reads = remotes.into_iter().zip(&mut located);
+    let mut reads: Vec<Batch<'_, '_, '_>> = reads
+        .map(|(remote, pieces)| Batch { remote, pieces })
+        .collect();
+    read_many(&mut reads, wait, lives)
 }

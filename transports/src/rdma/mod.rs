@@ -48,8 +48,8 @@ use std::time::Duration;
 
 pub use address::{FabricAddress, RemoteMemory};
 pub use error::FabricError;
-pub use exposure::{FabricExposure, FabricReader, RegionPiece};
-pub use module::{Fabric, MODULE_VARIABLE, ProviderInfo};
+pub use exposure::{FabricExposure, FabricReader, RegionBatch, RegionPiece, read_regions};
+pub use module::{Fabric, MODULE_VARIABLE, ProviderInfo, uses_sockets};
 pub use remote::{Batch, FabricRemote, Piece, read_many};
 pub use server::{FabricServer, Progress};
 

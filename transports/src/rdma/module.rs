@@ -199,11 +199,25 @@ impl ProviderInfo {
     }
 }
 
+/// Providers that move bytes over sockets of the system.
+const SOCKETS: [&str; 4] = ["tcp", "net", "sockets", "udp"];
+
+/// Whether the provider of this name moves bytes over sockets of the system, so that
+/// it is bound to one of its addresses.
+#[must_use]
+pub fn uses_sockets(provider: &str) -> bool {
+    core_of(provider).is_some_and(|core| SOCKETS.contains(&core))
+}
+
+/// The provider that utility providers as `ofi_rxm` lie on.
+fn core_of(provider: &str) -> Option<&str> {
+    provider.split(';').find(|part| !part.starts_with("ofi_"))
+}
+
 /// Whether the provider of this name, or the one that a utility provider as
 /// `ofi_rxm` lies on, is software.
 pub(super) fn is_software(provider: &str) -> bool {
-    let core = provider.split(';').find(|part| !part.starts_with("ofi_"));
-    core.is_none_or(|core| SOFTWARE.contains(&core))
+    core_of(provider).is_none_or(|core| SOFTWARE.contains(&core))
 }
 
 impl RawOptions {

@@ -28,6 +28,9 @@ use crate::time::{Time, Wait, WaitError};
 /// descriptor, or a read that could not be posted yet.
 const NAP: Duration = Duration::from_micros(200);
 
+/// How often it is asked whether a target still lives that lets a call wait.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+
 /// How long the other reads of a call may take to end after one has failed: those
 /// of a target that died may never do.
 const COMPANIONS_LIMIT: Duration = Duration::from_millis(500);
@@ -163,7 +166,9 @@ impl FabricRemote {
                 pieces,
             }],
             wait,
+            &mut |_| true,
         )
+        .map_err(|(_, error)| error)
     }
 
     /// Under way now.
@@ -239,17 +244,18 @@ pub struct Batch<'r, 'p, 'm> {
 /// Reads from several targets at once.
 ///
 /// # Errors
-/// As [`FabricRemote::read`], the first there is; the others were given the
-/// time to end what they had under way.
-pub fn read_many(batches: &mut [Batch<'_, '_, '_>], wait: &Wait) -> Result<(), FabricError> {
-    for batch in &*batches {
-        let endpoint = batch.remote.endpoint.as_ref();
-        endpoint.ok_or(FabricError::TornDown)?.check_process()?;
-        for piece in &*batch.pieces {
-            piece
-                .memory
-                .address(piece.offset, piece.into.len() as u64)?;
-        }
+/// As [`FabricRemote::read`], the first there is, and the place of its batch; the
+/// others were given the time to end what they had under way.
+///
+/// `lives` is asked now and then whether the target of a batch is still there: of one
+/// that died some providers never say that its reads have failed.
+pub fn read_many(
+    batches: &mut [Batch<'_, '_, '_>],
+    wait: &Wait,
+    lives: &mut dyn FnMut(usize) -> bool,
+) -> Result<(), (usize, FabricError)> {
+    for (at, batch) in batches.iter().enumerate() {
+        batch.check().map_err(|error| (at, error))?;
     }
     let lanes = batches.iter_mut().map(|batch| {
         let mut lane = Lane {
@@ -265,7 +271,21 @@ pub fn read_many(batches: &mut [Batch<'_, '_, '_>], wait: &Wait) -> Result<(), F
         lanes: lanes.collect(),
         failed: None,
     }
-    .run(wait)
+    .run(wait, lives)
+}
+
+impl Batch<'_, '_, '_> {
+    /// Whether it can be read as far as this side knows.
+    fn check(&self) -> Result<(), FabricError> {
+        let endpoint = self.remote.endpoint.as_ref();
+        endpoint.ok_or(FabricError::TornDown)?.check_process()?;
+        for piece in &*self.pieces {
+            piece
+                .memory
+                .address(piece.offset, piece.into.len() as u64)?;
+        }
+        Ok(())
+    }
 }
 
 /// One target of a call.
@@ -280,12 +300,17 @@ struct Lane<'r, 'p, 'm> {
 /// A call: its lanes, and what went wrong first.
 struct Reading<'r, 'p, 'm> {
     lanes: Vec<Lane<'r, 'p, 'm>>,
-    failed: Option<FabricError>,
+    failed: Option<(usize, FabricError)>,
 }
 
 impl Reading<'_, '_, '_> {
-    fn run(mut self, wait: &Wait) -> Result<(), FabricError> {
+    fn run(
+        mut self,
+        wait: &Wait,
+        lives: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<(), (usize, FabricError)> {
         let mut spin_end = None;
+        let mut asked = Time::now();
         let mut after_failure = None;
         loop {
             let mut moved = false;
@@ -322,8 +347,28 @@ impl Reading<'_, '_, '_> {
                 // The target may wait for this very processor.
                 std::thread::yield_now();
             } else {
+                if now.since(asked) >= ASK_EVERY {
+                    asked = now;
+                    self.bury(lives);
+                }
                 self.sleep(if blocked { slice.min(NAP) } else { slice });
             }
+        }
+    }
+
+    /// Ends the reads of targets that have died.
+    fn bury(&mut self, lives: &mut dyn FnMut(usize) -> bool) {
+        for (at, lane) in self.lanes.iter_mut().enumerate() {
+            let waits = lane.remote.pending() > 0 || !lane.is_posted();
+            if !waits || lane.remote.endpoint.is_none() || lives(at) {
+                continue;
+            }
+            let text = "the connection to the target has ended".to_owned();
+            let provider = lane.remote.provider.clone();
+            lane.remote.tear_down();
+            lane.remote.free = (0..lane.remote.flights.len()).collect();
+            let dead = FabricError::Read { provider, text };
+            self.failed.get_or_insert((at, dead));
         }
     }
 
@@ -335,7 +380,7 @@ impl Reading<'_, '_, '_> {
                 Ok(Posted::Yes) => *moved = true,
                 Ok(Posted::NotNow) => return true,
                 Err(error) => {
-                    self.failed = Some(error);
+                    self.failed = Some((at, error));
                     return false;
                 }
             }
@@ -356,32 +401,35 @@ impl Reading<'_, '_, '_> {
                 // One that failed may have left the endpoint whole, with others
                 // under way; a broken queue would never tell of them.
                 *moved = true;
-                self.failed.get_or_insert(error);
+                self.failed.get_or_insert((at, error));
             }
         }
     }
 
     /// Ends what is under way, since the wait has ended.
-    fn give_up(&mut self, source: WaitError) -> FabricError {
+    fn give_up(&mut self, source: WaitError) -> (usize, FabricError) {
         let mut pending = 0;
         let mut provider = String::new();
-        for lane in &mut self.lanes {
+        let mut first = None;
+        for (at, lane) in self.lanes.iter_mut().enumerate() {
             let mut under_way = lane.remote.pending();
             if under_way == 0 && !lane.is_posted() {
                 under_way = 1;
             }
             if under_way > 0 {
+                first.get_or_insert(at);
                 provider.clone_from(&lane.remote.provider);
                 lane.remote.tear_down();
             }
             pending += under_way;
         }
         // A failure that came first says more than that its companions did not end.
-        self.failed.take().unwrap_or(FabricError::Wait {
+        let waited = FabricError::Wait {
             provider,
             pending,
             source,
-        })
+        };
+        self.failed.take().unwrap_or((first.unwrap_or(0), waited))
     }
 
     /// Sleeps until some endpoint has news, for `most` at most.

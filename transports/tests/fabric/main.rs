@@ -194,7 +194,7 @@ fn several_targets_are_read_from_at_once() {
             .zip(&mut pieces)
             .map(|(remote, pieces)| Batch { remote, pieces })
             .collect();
-        read_many(&mut batches, &long()).unwrap();
+        read_many(&mut batches, &long(), &mut |_| true).unwrap();
         for into in &buffers {
             check(into, 99);
         }

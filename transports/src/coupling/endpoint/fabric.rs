@@ -1,12 +1,13 @@
 //! Reads over a fabric: regions are registered, and the endpoint's thread
 //! moves along what the hardware does not.
 
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
-use crate::rdma::{Fabric, FabricExposure, Progress};
+use crate::rdma::{Fabric, FabricExposure, Progress, uses_sockets};
 
 /// The fabric of an endpoint.
 pub(super) struct ServedFabric {
@@ -20,15 +21,22 @@ pub(super) struct ServedFabric {
 }
 
 impl ServedFabric {
-    /// The fabric that the options mean, or why there is none.
-    pub(super) fn open(shared: &Shared) -> Result<Self, String> {
+    /// The fabric that the options mean, or why there is none. `reached` is where
+    /// peers find the endpoint.
+    pub(super) fn open(shared: &Shared, reached: Option<&SocketAddr>) -> Result<Self, String> {
         let options = &shared.options;
         if !options.transports.rdma {
             return Err("the endpoint does not allow it".to_owned());
         }
         let text = |error: crate::rdma::FabricError| error.to_string();
         let fabric = Fabric::load().map_err(text)?;
-        let exposure = FabricExposure::open(&fabric, &options.fabric, &shared.arena);
+        let mut chosen = options.fabric.clone();
+        if chosen.provider.as_deref().is_some_and(uses_sockets) {
+            // As all sockets do: on loopback unless an interface is named.
+            let here = reached.map(|address| address.ip().to_string());
+            chosen.node = chosen.node.or(here);
+        }
+        let exposure = FabricExposure::open(&fabric, &chosen, &shared.arena);
         let exposure = exposure.map_err(text)?;
         let providers = fabric.providers().map_err(text)?;
         let is_hardware = providers

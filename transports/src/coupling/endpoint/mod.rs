@@ -14,6 +14,7 @@ mod reactor;
 mod rings;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -185,35 +186,34 @@ fn new_event() -> Result<OwnedFd, CouplingError> {
 }
 
 impl Endpoint {
-    /// Listens on the chosen interfaces and starts the thread. All regions of
+    /// Listens where the options say, and starts the thread. All regions of
     /// the arena, also those it makes later, can be read by whoever holds the
     /// key.
     ///
     /// # Errors
-    /// [`CouplingError::NoInterface`], [`CouplingError::Bind`], or
-    /// [`CouplingError::Io`] where the system refuses what is needed.
+    /// [`CouplingError::NoInterface`], [`CouplingError::Bind`],
+    /// [`CouplingError::NothingToOffer`] where the one transport that is allowed
+    /// cannot be had, or [`CouplingError::Io`] where the system refuses what is needed.
     pub fn open(
         options: EndpointOptions,
         arena: Arena,
         handler: Arc<dyn Handler>,
     ) -> Result<Self, CouplingError> {
-        let mut listeners = Vec::new();
-        for address in interfaces::addresses(&options.interfaces)? {
-            listeners.push(Listener::bind((address, 0).into())?);
-        }
+        let listeners = listen(&options)?;
         let instance = random::number().map_err(|error| CouplingError::Io {
             during: "choosing an instance",
             source: std::io::Error::other(error.to_string()),
         })?;
         let ticket = Ticket {
-            addresses: listeners.iter().map(Listener::local_addr).collect(),
-            instance,
+            addresses: reached(&listeners)?,
+            // 0 stands for any.
+            instance: instance.max(1),
         };
         let shared = Arc::new(Shared {
             options,
             arena,
             handler,
-            instance,
+            instance: ticket.instance,
             process: Process::current(),
             counts: Counts::default(),
             channel_counters: ChannelCounters::new(),
@@ -224,7 +224,8 @@ impl Endpoint {
             delivery: Delivery::new()?,
             rings: AllRings::new()?,
         });
-        let reactor = Reactor::new(Arc::clone(&shared), listeners)?;
+        let reactor = Reactor::new(Arc::clone(&shared), listeners, &ticket)?;
+        reactor.check_transports()?;
         let thread = spawn(reactor)?;
         Ok(Self {
             shared,
@@ -410,6 +411,44 @@ impl Endpoint {
             .filter(|state| !state.is_lost.load(Ordering::Acquire))
             .ok_or(CouplingError::UnknownPeer { peer })
     }
+}
+
+/// Listens where the options say. Of several addresses that were given, those that are
+/// none of this machine's are left out while there are others.
+fn listen(options: &EndpointOptions) -> Result<Vec<Listener>, CouplingError> {
+    let mut listeners = Vec::new();
+    let mut failed = None;
+    for &address in &options.listen {
+        match Listener::bind(address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if error.source.kind() == std::io::ErrorKind::AddrNotAvailable => {
+                failed = Some(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if let Some(error) = failed.filter(|_| listeners.is_empty()) {
+        return Err(error.into());
+    }
+    if options.listen.is_empty() {
+        for address in interfaces::addresses(&options.interfaces)? {
+            listeners.push(Listener::bind((address, 0).into())?);
+        }
+    }
+    Ok(listeners)
+}
+
+/// The addresses at which peers reach these listeners: one that listens on all
+/// of the machine's is reached at each of them.
+fn reached(listeners: &[Listener]) -> Result<Vec<SocketAddr>, CouplingError> {
+    let mut reached = Vec::new();
+    for address in listeners.iter().map(Listener::local_addr) {
+        match address.ip().is_unspecified() {
+            true => reached.extend(interfaces::all_at(address)?),
+            false => reached.push(address),
+        }
+    }
+    Ok(reached)
 }
 
 /// A caller is inside `drive`, and looks after the rings meanwhile.

@@ -14,7 +14,7 @@ use super::{PeerState, Request, Shared, drain, io, lock};
 use crate::channel::{
     Accepting, Acceptor, ChannelError, ChannelLimits, HANDSHAKE_LIMIT, Listener, Role,
 };
-use crate::coupling::{CouplingError, Lost, PeerId, TransportName};
+use crate::coupling::{CouplingError, Lost, PeerId, Ticket, TransportName};
 use crate::shm::{ShmError, ShmEvent, ShmOptions, ShmServer};
 use crate::time::{Time, Wait};
 
@@ -81,6 +81,7 @@ impl Reactor {
     pub(super) fn new(
         shared: Arc<Shared>,
         listeners: Vec<Listener>,
+        ticket: &Ticket,
     ) -> Result<Self, CouplingError> {
         let options = &shared.options;
         let acceptor = Acceptor {
@@ -93,7 +94,7 @@ impl Reactor {
         };
         let reactor = Self {
             shm: open_shm(&shared),
-            fabric: ServedFabric::open(&shared),
+            fabric: ServedFabric::open(&shared, ticket.addresses.first()),
             acceptor,
             listeners,
             next_token: FIRST_CONNECTION,
@@ -127,6 +128,20 @@ impl Reactor {
             .watch_listeners()
             .map_err(io("watching a listener"))?;
         Ok(reactor)
+    }
+
+    /// Whether there is anything to offer: else every peer would be refused.
+    pub(super) fn check_transports(&self) -> Result<(), CouplingError> {
+        if self.shared.options.transports.tcp || self.shm.is_ok() || self.fabric.is_ok() {
+            return Ok(());
+        }
+        let (transport, why) = match (self.shared.options.transports.rdma, &self.fabric, &self.shm)
+        {
+            (false, _, Err(why)) => (TransportName::Shm, why.clone()),
+            (_, Err(why), _) => (TransportName::Rdma, why.clone()),
+            _ => return Ok(()),
+        };
+        Err(CouplingError::NothingToOffer { transport, why })
     }
 
     fn watch(&self, what: impl AsFd, token: u64) -> Result<(), rustix::io::Errno> {

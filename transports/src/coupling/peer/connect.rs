@@ -118,8 +118,11 @@ fn try_address(
         Frame::Offer(offer) => Some(offer),
         _ => None,
     })?;
-    if offer.instance != ticket.instance {
+    if !ticket.is_of(offer.instance) {
         return Err(Failed::Here(TriedWhy::OtherEndpoint));
+    }
+    if options.other_than == Some(offer.instance) {
+        return Err(Failed::Here(TriedWhy::SameEndpoint));
     }
     let Chosen {
         transport,
@@ -142,6 +145,7 @@ fn try_address(
         lease: Duration::from_millis(u64::from(offer.lease_ms)).max(MIN_LEASE),
     };
     let terms = Terms {
+        instance: offer.instance,
         peer,
         token,
         message_bytes: offer.message_bytes.min(options.limits.message_bytes),
@@ -315,6 +319,16 @@ impl Settling<'_> {
         let text = |error: crate::rdma::FabricError| error.to_string();
         let fabric = Fabric::load().map_err(text)?;
         let reader = FabricReader::new(&fabric, offer, &self.options.fabric).map_err(text)?;
+        if let Some(asked) = &self.options.fabric.provider
+            && !asked
+                .split(';')
+                .all(|part| reader.provider().split(';').any(|it| it == part))
+        {
+            let there = reader.provider();
+            return Err(format!(
+                "provider {asked} was asked for here, and the endpoint has {there}"
+            ));
+        }
         Ok(Chosen {
             transport: TransportName::Rdma,
             why: format!("both have provider {}", reader.provider()),

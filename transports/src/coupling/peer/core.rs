@@ -52,6 +52,8 @@ pub(super) struct Core {
 /// What the endpoint said it takes, and who this peer is to it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
+    /// Of the endpoint.
+    pub(super) instance: u64,
     pub(super) peer: u64,
     pub(super) token: [u8; TOKEN_BYTES],
     /// Of the largest message that both sides take.

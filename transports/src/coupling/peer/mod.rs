@@ -18,6 +18,7 @@ mod tcp;
 mod transport;
 mod turn;
 
+use std::fmt;
 use std::sync::Arc;
 
 use self::core::Core;
@@ -65,6 +66,13 @@ impl Peer {
         wait: &Wait,
     ) -> Result<Self, CouplingError> {
         connect::connect(ticket, options, wait)
+    }
+
+    /// The random number of the endpoint, which tells it from a later one at the same
+    /// address.
+    #[must_use]
+    pub fn instance(&self) -> u64 {
+        self.core.terms.instance
     }
 
     /// Which transport was taken, and why.
@@ -172,7 +180,8 @@ impl Peer {
     }
 
     /// Asks for `pieces`, so that several peers can be asked before one is
-    /// waited for. One read at a time may be under way with a peer: another is
+    /// waited for; over a fabric, which must know where they go, when they are
+    /// finished ([`read_many`] asks all at once there, too). One read at a time may be under way with a peer: another is
     /// waited for.
     ///
     /// # Errors
@@ -252,6 +261,66 @@ impl Peer {
     fn take_turn(&self, during: &'static str, wait: &Wait) -> Result<TurnGuard<'_>, CouplingError> {
         let turn = self.reading.take(wait);
         turn.map_err(|source| self.core.not_ready(during, source))
+    }
+}
+
+/// What is to be read from one peer.
+#[derive(Debug)]
+pub struct Batch<'b, 'm> {
+    /// The peer.
+    pub peer: &'b Peer,
+    /// The ranges, and where they go.
+    pub pieces: &'b mut [Piece<'m>],
+}
+
+/// Reads from several peers, all of which are asked before any is waited for. Whoever
+/// reads with several threads names the peers in the same order in all of them.
+///
+/// # Errors
+/// As [`Peer::read`], with the place of the batch that failed; the bytes of all pieces
+/// are then undefined, and nothing writes to them any more.
+pub fn read_many(batches: &mut [Batch<'_, '_>], wait: &Wait) -> Result<(), (usize, CouplingError)> {
+    let mut readings = Vec::new();
+    let mut turns = Vec::new();
+    let mut fabrics = Vec::new();
+    for (at, batch) in batches.iter_mut().enumerate() {
+        let peer = batch.peer;
+        match peer.data.fabric() {
+            Some(fabric) => {
+                let turn = peer
+                    .core
+                    .check_process()
+                    .and_then(|()| peer.take_turn("read", wait));
+                turns.push(turn.map_err(|error| (at, error))?);
+                fabrics.push((at, fabric, &mut *batch.pieces));
+            }
+            None => {
+                let sources: Vec<PieceRef> = batch.pieces.iter().map(Piece::source).collect();
+                let reading = peer.start_read(&sources, wait);
+                readings.push((
+                    at,
+                    peer,
+                    reading.map_err(|error| (at, error))?,
+                    &mut *batch.pieces,
+                ));
+            }
+        }
+    }
+    rdma::read_many(&mut fabrics, wait)?;
+    drop(turns);
+    for (at, peer, reading, pieces) in readings {
+        peer.finish_read(reading, pieces, wait)
+            .map_err(|error| (at, error))?;
+    }
+    Ok(())
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Peer")
+            .field("info", &self.core.info)
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use super::core::{Core, lock, lost_by, take_leave};
 use super::lane::Lane;
 use super::transport::Data;
 use crate::coupling::{CouplingError, Piece, PieceRef, TransportName};
-use crate::rdma::{FabricError, FabricReader, RegionPiece};
+use crate::rdma::{FabricError, FabricReader, RegionBatch, RegionPiece, read_regions};
 use crate::time::Wait;
 
 /// How long a failed read waits for the channel to say that the endpoint is
@@ -88,6 +88,65 @@ impl RdmaData {
     }
 }
 
+/// Reads from several endpoints at once. Each comes with its place, which is told
+/// with an error.
+pub(super) fn read_many(
+    reads: &mut [(usize, &RdmaData, &mut [Piece<'_>])],
+    wait: &Wait,
+) -> Result<(), (usize, CouplingError)> {
+    let mut wanted: Vec<Vec<RegionPiece<'_>>> = Vec::with_capacity(reads.len());
+    let mut readers = Vec::with_capacity(reads.len());
+    let all: Vec<&RdmaData> = reads.iter().map(|(_, data, _)| *data).collect();
+    let mut lives = |at: usize| all[at].find_lost().is_none();
+    for (place, data, pieces) in &mut *reads {
+        // The fabric itself may try for long to reach one that is gone.
+        if let Some(lost) = data.find_lost() {
+            return Err((*place, lost));
+        }
+        wanted.push(
+            pieces
+                .iter_mut()
+                .filter(|piece| !piece.into.is_empty())
+                .map(|piece| RegionPiece {
+                    region: piece.region,
+                    offset: piece.offset,
+                    into: &mut *piece.into,
+                })
+                .collect(),
+        );
+        readers.push(lock(&data.reader));
+    }
+    let mut batches: Vec<RegionBatch<'_, '_, '_>> = readers
+        .iter_mut()
+        .zip(&mut wanted)
+        .map(|(reader, pieces)| RegionBatch { reader, pieces })
+        .collect();
+    let read = read_regions(&mut batches, wait, &mut lives);
+    drop(batches);
+    drop(readers);
+    drop(wanted);
+    let sources = |pieces: &[Piece<'_>]| -> Vec<PieceRef> {
+        let all = pieces.iter().map(Piece::source);
+        all.filter(|source| source.bytes > 0).collect()
+    };
+    if let Err((at, error)) = read {
+        let (place, data, pieces) = &reads[at];
+        return Err((*place, data.failed(error, &sources(pieces))));
+    }
+    for (_, data, pieces) in reads {
+        let sources = sources(pieces);
+        if !sources.is_empty() {
+            let counts = &data.core.counts;
+            counts.reads.add(1);
+            counts.round_trips.add(1);
+            counts
+                .read_bytes
+                .add(sources.iter().map(|source| source.bytes).sum());
+        }
+    }
+    Ok(())
+}
+
 impl Data for RdmaData {
     fn start_read(&self, pieces: &[PieceRef], wait: &Wait) -> Result<(), CouplingError> {
         let _ = (pieces, wait);
@@ -96,35 +155,11 @@ impl Data for RdmaData {
     }
 
     fn finish_read(&self, pieces: &mut [Piece<'_>], wait: &Wait) -> Result<(), CouplingError> {
-        let sources: Vec<PieceRef> = pieces
-            .iter()
-            .filter(|piece| !piece.into.is_empty())
-            .map(Piece::source)
-            .collect();
-        if sources.is_empty() {
-            return Ok(());
-        }
-        if let Some(lost) = self.find_lost() {
-            return Err(lost);
-        }
-        let mut wanted: Vec<RegionPiece<'_>> = pieces
-            .iter_mut()
-            .filter(|piece| !piece.into.is_empty())
-            .map(|piece| RegionPiece {
-                region: piece.region,
-                offset: piece.offset,
-                into: &mut *piece.into,
-            })
-            .collect();
-        let read = lock(&self.reader).read(&mut wanted, wait);
-        read.map_err(|error| self.failed(error, &sources))?;
-        let counts = &self.core.counts;
-        counts.reads.add(1);
-        counts.round_trips.add(1);
-        counts
-            .read_bytes
-            .add(sources.iter().map(|source| source.bytes).sum());
-        Ok(())
+        read_many(&mut [(0, self, pieces)], wait).map_err(|(_, error)| error)
+    }
+
+    fn fabric(&self) -> Option<&RdmaData> {
+        Some(self)
     }
 
     fn abandon_read(&self) {}

@@ -1,5 +1,6 @@
 //! What every transport of a peer can do.
 
+use super::rdma::RdmaData;
 use crate::coupling::{CouplingError, Piece, PieceRef, Urgency};
 use crate::shm::Mapped;
 use crate::time::Wait;
@@ -34,6 +35,11 @@ pub(super) trait Data: Send + Sync {
     fn map(&self, piece: PieceRef, wait: &Wait) -> Result<Option<Mapped>, CouplingError> {
         let _ = (piece, wait);
         Ok(None)
+    }
+
+    /// Where it goes over a fabric.
+    fn fabric(&self) -> Option<&RdmaData> {
+        None
     }
 
     /// See [`Peer::receive_push`](super::Peer::receive_push).
