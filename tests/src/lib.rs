@@ -19,6 +19,7 @@
 )]
 
 pub mod cells;
+pub mod fabric;
 pub mod fuzz;
 pub mod grid;
 pub mod hosts;

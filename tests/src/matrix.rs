@@ -21,16 +21,17 @@ pub struct Row {
     /// What must hold.
     pub holds: &'static str,
     /// One cell for each of [`ENGINES`].
-    pub cells: [Cell; 5],
+    pub cells: [Cell; 6],
 }
 
 /// The columns.
-pub const ENGINES: [&str; 5] = [
+pub const ENGINES: [&str; 6] = [
     "file",
     "staging, 1 server",
     "staging, 3 servers",
     "stream, shm",
     "stream, tcp",
+    "stream, rdma",
 ];
 
 /// The page `docs/scenarios.md`.
@@ -42,7 +43,8 @@ pub fn page(rows: &[Row]) -> String {
          is made from the table in `tests/tests/scenarios.rs`, and a test compares the two.\n\n\
          `cargo test -p panta-tests --test scenarios` runs the cells that say \"tested\": the \
          ranks of both sides are separate processes under `Procs`, data are a function of \
-         (variable, step, global index), and every element read is checked.\n\n",
+         (variable, step, global index), and every element read is checked. Over rdma they use \
+         libfabric's provider `tcp;ofi_rxm`, which needs no hardware.\n\n",
     );
     let tested: Vec<usize> = (0..ENGINES.len())
         .map(|engine| {

@@ -8,15 +8,18 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use panta::{ThreadComm, Threads};
+use panta_transports::channel::Key;
 use rustix::process::Signal;
 
 use crate::actor::Actor;
+use crate::fabric;
 use crate::part::{Part, Role, THREAD_GROUPS};
 use crate::scenario;
 
@@ -36,6 +39,12 @@ pub enum Engine {
     Stream(&'static str),
 }
 
+impl Engine {
+    /// `stream:` whose sides meet at an address, by the file `key`, and not by a contact
+    /// file.
+    pub const MEETING: Self = Self::Stream("at an address");
+}
+
 /// A group of ranks that a stage started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Side(usize);
@@ -50,6 +59,8 @@ pub struct Stage {
     deadline: Instant,
     sides: Vec<Vec<Actor>>,
     servers: Option<Servers>,
+    /// Of streams that meet at an address, by their names.
+    ports: Mutex<BTreeMap<String, u16>>,
 }
 
 /// The staging servers of a stage.
@@ -95,7 +106,11 @@ impl Stage {
             deadline: Instant::now() + SCENARIO_DEADLINE,
             sides: Vec::new(),
             servers: None,
+            ports: Mutex::default(),
         };
+        if engine == Engine::MEETING {
+            Key::load_or_create(&stage.directory().join("key")).unwrap();
+        }
         if let Engine::Staging(servers) = engine {
             stage.start_servers(servers);
         }
@@ -156,16 +171,32 @@ impl Stage {
         let query = query.collect::<Vec<_>>().join("&");
         match self.engine {
             Engine::File => format!("file:{}?{query}", self.file(name).display()),
+            Engine::MEETING => {
+                let key = self.directory().join("key");
+                let address = self.address(name);
+                format!("stream:{name}@{address}?key={}&{query}", key.display())
+            }
             Engine::Stream(transport) => {
                 let contact = self.directory().join(format!("{name}.panta-contact"));
                 let contact = contact.display();
-                format!("stream:{name}?contact={contact}&transport={transport}&{query}")
+                let fabric = match transport {
+                    "rdma" => format!("&fabric={}", fabric::PROVIDER),
+                    _ => String::new(),
+                };
+                format!("stream:{name}?contact={contact}&transport={transport}{fabric}&{query}")
             }
             Engine::Staging(_) => {
                 let Servers { names, key, .. } = self.servers.as_ref().expect("staging servers");
                 format!("staging:{name}@{names}?key={}&{query}", key.display())
             }
         }
+    }
+
+    /// Where the sides of the stream called `name` meet.
+    fn address(&self, name: &str) -> String {
+        let mut ports = self.ports.lock().unwrap();
+        let port = *ports.entry(name.to_owned()).or_insert_with(free_port);
+        format!("127.0.0.1:{port}")
     }
 
     /// The parameters under which an engine keeps every step for late readers.
@@ -295,6 +326,7 @@ impl Stage {
                 .env("PANTA_RENDEZVOUS", &rendezvous)
                 .env("RUST_BACKTRACE", "0")
                 .env_remove("PANTA_CONFIG")
+                .envs(fabric::variables(&self.program))
                 .current_dir(self.directory())
                 .process_group(group);
             let actor = Actor::start(format!("{name}, rank {rank} of {size}"), command);

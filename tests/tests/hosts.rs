@@ -6,8 +6,12 @@
     reason = "tests; a skip is said"
 )]
 
+use std::path::Path;
+
+use panta_tests::fabric;
 use panta_tests::hosts::{CABLES, Hosts};
 use panta_tests::stage::{Engine, Stage};
+use panta_transports::channel::Key;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_panta-scenario");
 
@@ -26,6 +30,15 @@ fn hosts() -> Option<(Hosts, Stage)> {
 /// So many ranks on one host.
 fn ranks(hosts: &Hosts, host: usize, count: usize) -> Vec<Vec<String>> {
     vec![hosts.prefix(host); count]
+}
+
+/// The same, started in a directory of their own, with a copy of the stream's key and
+/// nothing else.
+fn ranks_in(directory: &Path, key: &Path, hosts: &Hosts, host: usize) -> Vec<Vec<String>> {
+    std::fs::create_dir(directory).unwrap();
+    std::fs::copy(key, directory.join("run.key")).unwrap();
+    let chdir = ["env", "-C", directory.to_str().unwrap()].map(str::to_owned);
+    vec![[hosts.prefix(host), chdir.to_vec()].concat(); 2]
 }
 
 /// The network of a cable.
@@ -160,4 +173,63 @@ fn a_cable_that_is_pulled_holds_neither_side_beyond_the_lease() {
     }
     stage.heard(reader, 0, "lost after ");
     stage.all_ended();
+}
+
+#[test]
+fn two_hosts_without_a_common_directory_meet_at_an_address() {
+    let Some((hosts, mut stage)) = hosts() else {
+        return;
+    };
+    let key = stage.directory().join("key");
+    Key::load_or_create(&key).unwrap();
+    let place = |side: &str| stage.directory().join(side);
+    let writers = ranks_in(&place("writers"), &key, &hosts, 0);
+    let readers = ranks_in(&place("readers"), &key, &hosts, 1);
+    let steps = [("steps", 10)];
+    // The writer's own address, and all that it has; in the second case the reader comes first.
+    for (number, listen) in [hosts.address(0, 0), String::new()].into_iter().enumerate() {
+        let port = 7400 + number;
+        let query = "key=run.key&deadline=40s";
+        let url = format!("stream:far@{listen}:{port}?{query}");
+        let read = format!("stream:far@{}:{port}?{query}", hosts.address(0, 0));
+        let reader = match listen.is_empty() {
+            true => stage.start_on(&readers, "apart::asked_reader", &read, &steps),
+            false => {
+                let writer = stage.start_on(&writers, "apart::asked_writer", &url, &steps);
+                stage.all_heard(writer, "opened");
+                stage.start_on(&readers, "apart::asked_reader", &read, &steps)
+            }
+        };
+        if listen.is_empty() {
+            stage.start_on(&writers, "apart::asked_writer", &url, &steps);
+        }
+        for said in stage.all_heard(reader, "by ") {
+            assert!(said.starts_with("tcp"), "{said}");
+        }
+        stage.all_ended();
+    }
+}
+
+#[test]
+fn two_hosts_couple_over_a_fabric_that_is_bound_to_the_interface() {
+    let Some((hosts, mut stage)) = hosts() else {
+        return;
+    };
+    if !fabric::is_there("two_hosts_couple_over_a_fabric", PROGRAM) {
+        return;
+    }
+    for cable in [0, 1] {
+        let query = format!("interface={}&fabric={}", network(cable), fabric::PROVIDER);
+        let url = stage.url_with(&format!("fabric-{cable}"), &query);
+        let url = url.replace("transport=auto", "transport=rdma");
+        let steps = [("steps", 5)];
+        stage.start_on(&ranks(&hosts, 0, 2), "apart::asked_writer", &url, &steps);
+        let reader = stage.start_on(&ranks(&hosts, 1, 2), "apart::asked_reader", &url, &steps);
+        for said in stage.all_heard(reader, "by ") {
+            assert!(said.starts_with("rdma"), "{said}");
+            let address = format!("writer at {}.1", CABLES[cable].1);
+            assert!(said.contains(&address), "{said}");
+        }
+        stage.all_ended();
+    }
 }

@@ -4,7 +4,7 @@ use super::error::{ConfigError, Place};
 use super::file::{ConfigFile, MAX_FILE_BYTES, Setting, StreamEntry, parse_toml};
 use super::nearest;
 use super::table::{Engine, Options, PARAMETERS, Parameter};
-use super::url::{StreamUrl, parse_url};
+use super::url::{StreamUrl, parse_url, with_hosts};
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -112,6 +112,12 @@ impl Target {
     pub fn set(&mut self, key: &str, value: &str, place: &Place) -> Result<(), ConfigError> {
         let row = row_for(self.engine, key, place)?;
         row.read(&mut self.options, value, place)?;
+        if row.name == SERVERS_KEY {
+            let servers = std::mem::take(&mut self.options.servers);
+            let servers = with_hosts(self.engine, servers);
+            self.options.servers =
+                servers.map_err(|reason| row.bad_value(value, &reason, place))?;
+        }
         self.given.insert(row.name);
         Ok(())
     }
@@ -142,15 +148,19 @@ impl Parameter {
         value: &str,
         place: &Place,
     ) -> Result<(), ConfigError> {
-        (self.parse_into)(options, value).map_err(|reason| ConfigError::BadValue {
+        (self.parse_into)(options, value).map_err(|reason| self.bad_value(value, &reason, place))
+    }
+
+    fn bad_value(&self, value: &str, reason: &str, place: &Place) -> ConfigError {
+        ConfigError::BadValue {
             key: self.name.to_owned(),
             value: value.to_owned(),
-            reason: match reason.as_str() {
+            reason: match reason {
                 "" => format!("it is {}", (self.expected)()),
                 reason => format!("{reason}; it is {}", (self.expected)()),
             },
             place: place.clone(),
-        })
+        }
     }
 }
 

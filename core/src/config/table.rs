@@ -167,6 +167,8 @@ parameters! {
     checked: bool = false, for [File Stream Staging Null];
     /// What moves the bytes; one asked for by name that can't be had is an error.
     transport: TransportChoice = TransportChoice::Auto, for [Stream Staging];
+    /// The provider of libfabric for `transport=rdma`, as `verbs;ofi_rxm`, `cxi` or, in software, `tcp;ofi_rxm`; the first that is hardware, or for readers the writer's, if not given.
+    fabric: Option<String> = None, for [Stream];
     /// The network interfaces to listen on, by name or network; loopback, or where ranks are on several hosts all, if not given.
     interface: Option<Interfaces> = None, for [File Stream Staging Null];
     /// How many writer groups must end a step before it is sealed.
@@ -199,6 +201,6 @@ parameters! {
     reader_group: Option<String> = None, for [Stream Staging];
     /// How long a silent peer counts as alive.
     lease: Duration = Duration::from_secs(300), for [Stream Staging];
-    /// Servers to ask first, or addresses of the writer, as `host:port,host:port`; in a URL they follow the name after `@`.
+    /// Servers to ask first; of `stream:` where the writer listens and its readers find it, without a host on all its addresses; in a URL they follow the name after `@`.
     servers: Servers = Servers::default(), for [Stream Staging];
 }

@@ -81,10 +81,19 @@ fn parse_target(engine: Engine, target: &str) -> Result<(String, Option<Servers>
             None => Ok((parse_name(target)?, None)),
             Some((name, servers)) => {
                 let servers = Servers::parse(servers)
+                    .and_then(|servers| with_hosts(engine, servers))
                     .map_err(|why| format!("after `@` come {}: {why}", Servers::expected()))?;
                 Ok((parse_name(name)?, Some(servers)))
             }
         },
+    }
+}
+
+/// Servers that `engine` takes: only who listens can leave the host out.
+pub(super) fn with_hosts(engine: Engine, servers: Servers) -> Result<Servers, String> {
+    match servers.0.iter().find(|server| server.starts_with(':')) {
+        Some(server) if engine != Engine::Stream => Err(format!("`{server}` names no host")),
+        _ => Ok(servers),
     }
 }
 

@@ -337,7 +337,8 @@ impl Value for Compression {
     }
 }
 
-/// Servers, each `host:port`, in the order given.
+/// Servers, each `host:port`, in the order given; of `stream:` also `:port`, for all
+/// addresses of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Servers(pub Vec<String>);
 
@@ -362,7 +363,7 @@ impl Value for Servers {
     }
 }
 
-/// Whether the text reads `host:port` or `[v6]:port`.
+/// Whether the text reads `host:port`, `:port` or `[v6]:port`.
 fn is_host_and_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
@@ -372,7 +373,7 @@ fn is_host_and_port(text: &str) -> bool {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
             let allowed = |it: char| it.is_ascii_alphanumeric() || matches!(it, '.' | '-' | '_');
-            !host.is_empty() && host.chars().all(allowed)
+            host.chars().all(allowed)
         }
     };
     let port = parse_digits(port)

@@ -8,7 +8,7 @@
 //!          contact file: how to find it, and its key
 //! ```
 //! - [`machine`]: the protocol, without sockets, clocks or bytes;
-//! - `contact`, `process`: how writers and readers of a name find each other;
+//! - `contact`, `address`, `process`: how writers and readers of a name find each other;
 //! - `slot`, `memory`: where a step's blocks lie with the rank that put them;
 //! - `message`: what goes with the protocol's messages;
 //! - `spill`: steps that found no room, in a file;
@@ -21,6 +21,7 @@
 //!
 //! It does not: keep steps beyond the life of the writer.
 
+mod address;
 mod contact;
 mod fetch;
 mod haul;
@@ -38,12 +39,13 @@ mod writer;
 use std::sync::Arc;
 
 use panta_transports::coupling::InterfaceChoice;
+use panta_transports::rdma::FabricOptions;
 
 use crate::config::{Engine, Interface, Options};
 use crate::engine::{
     EngineFactory, OpenArguments, PreparedWriter, ReaderEngine, Resume, Start, WriterEngine,
 };
-use crate::error::{Fault, OpenError, Place};
+use crate::error::OpenError;
 
 /// Where endpoints listen.
 fn interfaces(options: &Options) -> Vec<InterfaceChoice> {
@@ -62,16 +64,12 @@ fn choice_of(interface: &Interface) -> InterfaceChoice {
     }
 }
 
-/// An address in place of a contact file is not taken yet, on either side.
-fn refuse_address(options: &Options) -> Result<(), Fault> {
-    if options.servers.0.is_empty() {
-        return Ok(());
+/// Which provider of libfabric, where one is named.
+fn fabric(options: &Options) -> FabricOptions {
+    FabricOptions {
+        provider: options.fabric.clone(),
+        ..FabricOptions::default()
     }
-    Err(Fault::Unsupported {
-        engine: "stream".into(),
-        what: "meet at an address that is given".into(),
-        instead: "leave it out: name interfaces with `interface`, and let readers find the contact file (`contact` says where)".into(),
-    })
 }
 
 /// Opens `stream:` streams.
@@ -101,11 +99,9 @@ impl EngineFactory for StreamEngine {
 
     fn prepare_reader(
         &self,
-        arguments: &OpenArguments<'_>,
+        _arguments: &OpenArguments<'_>,
         _start: &Start,
     ) -> Result<Vec<u8>, OpenError> {
-        let refused = refuse_address(&arguments.target.options);
-        refused.map_err(|fault| fault.at(Place::stream(arguments.stream)))?;
         // The root finds the writer when it attaches; its ranks need nothing from it.
         Ok(Vec::new())
     }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use panta_transports::channel::Key;
-use panta_transports::coupling::{CouplingError, Peer, PeerOptions, Piece, PieceRef, Ticket};
+use panta_transports::coupling::{
+    Batch, CouplingError, Peer, PeerOptions, Piece, Ticket, read_many,
+};
 use panta_transports::shm::Mapped;
 use panta_transports::time::Wait;
 
@@ -115,21 +117,22 @@ impl Peers {
 
     /// Brings bytes of several ranks.
     pub(super) fn read(&self, asks: &mut [Ask<'_>], wait: &Wait) -> Result<(), Fault> {
+        // Several threads that read do not wait for each other in a ring.
+        asks.sort_by_key(|ask| ask.rank);
         let mut peers = Vec::with_capacity(asks.len());
         for ask in asks.iter() {
             peers.push(self.peer(ask.rank, wait)?);
         }
-        let mut readings = Vec::with_capacity(asks.len());
-        for (peer, ask) in peers.iter().zip(asks.iter()) {
-            let sources: Vec<PieceRef> = ask.pieces.iter().map(Piece::source).collect();
-            let reading = peer.start_read(&sources, wait);
-            readings.push(reading.map_err(|error| lost(ask.rank, error))?);
-        }
-        for ((peer, ask), reading) in peers.iter().zip(asks).zip(readings) {
-            peer.finish_read(reading, &mut ask.pieces, wait)
-                .map_err(|error| lost(ask.rank, error))?;
-        }
-        Ok(())
+        let ranks: Vec<u32> = asks.iter().map(|ask| ask.rank).collect();
+        let mut batches: Vec<Batch<'_, '_>> = peers
+            .iter()
+            .zip(asks)
+            .map(|(peer, ask)| Batch {
+                peer,
+                pieces: &mut ask.pieces,
+            })
+            .collect();
+        read_many(&mut batches, wait).map_err(|(at, error)| lost(ranks[at], error))
     }
 }
 

@@ -257,6 +257,8 @@ pub fn cut_reader(part: &Part) {
             }
             Err(NextError::WriterLost { last_sealed, .. }) => {
                 assert!(last_sealed == last || mortal && last_sealed > last);
+                // One that is slow to begin may not have had any of its steps.
+                let last = if mortal { last.or(last_sealed) } else { last };
                 return part.say(format_args!("lost {}", last.unwrap()));
             }
             other => panic!("{other:?}"),

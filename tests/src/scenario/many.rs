@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use panta::{Reader, Shape, Solo, Start, Writer};
 
 use crate::part::{Part, time};
-use crate::stage::Stage;
+use crate::stage::{Engine, Stage};
 
 /// Streams opened and closed in a short run; a soak opens as many as its variable says.
 const STREAMS: u64 = 100;
@@ -17,7 +17,13 @@ const STREAMS_VARIABLE: &str = "PANTA_SOAK_STREAMS";
 pub fn streams(stage: &mut Stage) {
     let streams = std::env::var(STREAMS_VARIABLE).map_or(STREAMS, |text| text.parse().unwrap());
     let url = stage.url("NAME");
-    stage.start("many::churn", 1, &url, &[("streams", streams)]);
+    // libfabric's memory goes up and down until every part of it was in use once.
+    let early = match stage.engine {
+        Engine::Stream("rdma") => streams / 2,
+        _ => 10,
+    };
+    let arguments = [("streams", streams), ("early", early)];
+    stage.start("many::churn", 1, &url, &arguments);
     stage.all_ended();
 }
 
@@ -45,7 +51,7 @@ pub fn churn(part: &Part) {
     for stream in 0..streams {
         let url = part.url.replace("NAME", &format!("churn-{stream}"));
         one(&url);
-        if stream == 9 {
+        if stream + 1 == part.number("early") {
             early = Some((threads_and_descriptors(), resident_bytes()));
         }
     }

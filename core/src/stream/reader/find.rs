@@ -3,18 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use panta_transports::channel::Key;
-use panta_transports::coupling::{Choice, CouplingError, Peer, PeerOptions, Ticket, TransportName};
+use panta_transports::channel::{ChannelError, Key};
+use panta_transports::coupling::{
+    Choice, CouplingError, Peer, PeerOptions, Ticket, TransportName, TriedWhy,
+};
 use panta_transports::time::{Wait, WaitError};
 
+use super::super::address;
 use super::super::contact::{self, Found, Instance, path_of};
+use super::super::fabric;
 use super::super::machine::{Join, Subscriber, SubscriberOptions};
 use super::super::message::Greeting;
 use super::super::process::Life;
 use super::Released;
 use super::link::Link;
 use crate::codec::{Coded, Encoder};
-use crate::config::TransportChoice;
+use crate::config::{Options, TransportChoice};
 use crate::engine::{OpenArguments, Start};
 use crate::error::{Fault, OpenError, Place};
 use crate::file::watch::{Patience, Watch};
@@ -24,8 +28,17 @@ use crate::file::watch::{Patience, Watch};
 pub(super) struct Finder {
     stream: String,
     ranks: u32,
-    contact: PathBuf,
+    meeting: Meeting,
     manner: PeerOptions,
+}
+
+/// Where a writer is to be found.
+#[derive(Clone)]
+enum Meeting {
+    /// In a contact file.
+    Contact(PathBuf),
+    /// At one of these addresses, by this key.
+    Address { names: Vec<String>, key: Key },
 }
 
 /// A life of a writer that was joined.
@@ -48,38 +61,45 @@ impl Joined {
 
 /// Why there is nobody to join yet.
 enum NotYet {
-    /// No contact file.
+    /// No contact file, or one of a life that is over.
     Nobody,
-    /// There is one, but nobody answers.
+    /// It says, or is given, where the writer is, but nobody answers there.
     Stale(String),
 }
 
-impl Finder {
-    pub(super) fn new(arguments: &OpenArguments<'_>) -> Self {
-        let options = &arguments.target.options;
-        let choice = match options.transport {
+/// How ranks of a writer are connected to, but for their key.
+pub(super) fn manner(options: &Options) -> PeerOptions {
+    PeerOptions {
+        encrypt: options.encrypt,
+        choice: match options.transport {
             TransportChoice::Auto => Choice::Auto,
             TransportChoice::Shm => Choice::Only(TransportName::Shm),
             TransportChoice::Tcp => Choice::Only(TransportName::Tcp),
             TransportChoice::Rdma => Choice::Only(TransportName::Rdma),
+        },
+        lease: options.lease,
+        spin: options.spin,
+        fabric: fabric(options),
+        // Replaced by the key of whoever is connected to.
+        ..PeerOptions::new(Key::from_bytes([0; 32]))
+    }
+}
+
+impl Finder {
+    pub(super) fn new(arguments: &OpenArguments<'_>) -> Result<Self, OpenError> {
+        let meeting = match address::of(arguments.target) {
+            Some(names) => Meeting::Address {
+                names: names.to_vec(),
+                key: address::key_of_reader(arguments.target)?,
+            },
+            None => Meeting::Contact(path_of(arguments.target)),
         };
-        Self {
+        Ok(Self {
             stream: arguments.target.name.clone(),
             ranks: u32::try_from(arguments.size).unwrap_or(u32::MAX),
-            contact: path_of(arguments.target),
-            manner: PeerOptions {
-                encrypt: options.encrypt,
-                choice,
-                lease: options.lease,
-                spin: options.spin,
-                // Replaced by the key of whoever is connected to.
-                ..PeerOptions::new(Key::from_bytes([0; 32]))
-            },
-        }
-    }
-
-    pub(super) fn manner(&self) -> PeerOptions {
-        self.manner.clone()
+            meeting,
+            manner: manner(&arguments.target.options),
+        })
     }
 
     /// Joins the writer; waits for it to come.
@@ -98,11 +118,13 @@ impl Finder {
             // The link says it by itself.
             alive_every: None,
         });
-        let directory = match self.contact.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
+        let watch = match &self.meeting {
+            Meeting::Contact(path) => match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => Watch::on(parent),
+                _ => Watch::on(Path::new(".")),
+            },
+            Meeting::Address { .. } => None,
         };
-        let watch = Watch::on(directory);
         let mut patience = Patience::new();
         loop {
             let tried = self.try_join(subscriber.join(), None, arguments.wait);
@@ -127,10 +149,14 @@ impl Finder {
     }
 
     fn missing(&self, why: &NotYet) -> String {
-        let path = self.contact.display();
-        match why {
-            NotYet::Nobody => format!("the contact file {path}"),
-            NotYet::Stale(how) => format!("a writer that answers ({how}; contact file {path})"),
+        let place = match &self.meeting {
+            Meeting::Contact(path) => format!("contact file {}", path.display()),
+            Meeting::Address { names, .. } => format!("at {}", names.join(",")),
+        };
+        match (why, &self.meeting) {
+            (NotYet::Nobody, Meeting::Contact(_)) => format!("the {place}"),
+            (NotYet::Nobody, Meeting::Address { .. }) => format!("a writer {place}"),
+            (NotYet::Stale(how), _) => format!("a writer that answers ({how}; {place})"),
         }
     }
 
@@ -150,17 +176,56 @@ impl Finder {
         not: Option<&Instance>,
         wait: &Wait,
     ) -> Result<Result<Joined, NotYet>, Fault> {
-        let Some(found) = contact::look(&self.contact)? else {
+        let path = match &self.meeting {
+            Meeting::Contact(path) => path,
+            Meeting::Address { names, key } => {
+                let not = not.map(address::endpoint);
+                return self.connect_at(names, (key, not), join, wait);
+            }
+        };
+        let Some(found) = contact::look(path)? else {
             return Ok(Err(NotYet::Nobody));
         };
         if not.is_some_and(|not| *not == found.contact.instance) {
             return Ok(Err(NotYet::Nobody));
         }
-        self.connect(&found, join, wait)
+        self.connect_by(path, &found, join, wait)
     }
 
-    fn connect(
+    /// Joins whoever answers at an address, but for the endpoint `not`.
+    fn connect_at(
         &self,
+        names: &[String],
+        (key, not): (&Key, Option<u64>),
+        join: Join,
+        wait: &Wait,
+    ) -> Result<Result<Joined, NotYet>, Fault> {
+        let addresses = match address::resolve(names) {
+            Ok(addresses) => addresses,
+            // A name may come, as its host does.
+            Err(fault) => return Ok(Err(NotYet::Stale(fault.to_string()))),
+        };
+        let options = PeerOptions {
+            other_than: not,
+            ..self.as_root(key, join)
+        };
+        let refused = |error: &CouplingError| Fault::Refused {
+            peer: format!("the writer of `{}` at {}", self.stream, names.join(",")),
+            why: error.to_string(),
+        };
+        match Peer::connect(&Ticket::of_any_at(addresses), &options, wait) {
+            // Waiting would not help.
+            Err(error @ CouplingError::Unreachable { .. }) if is_lasting(&error) => {
+                Err(refused(&error))
+            }
+            connected => self.connected(connected, key, None),
+        }
+    }
+
+    /// Joins the writer of a contact file.
+    fn connect_by(
+        &self,
+        path: &Path,
         found: &Found,
         join: Join,
         wait: &Wait,
@@ -171,25 +236,41 @@ impl Finder {
             return Ok(Err(NotYet::Stale(how)));
         }
         let ticket = Ticket::from_bytes(&writer.ticket).map_err(|error| Fault::Corrupt {
-            what: format!("the contact file {}", self.contact.display()),
+            what: format!("the contact file {}", path.display()),
             problem: error.to_string(),
         })?;
+        let options = self.as_root(&writer.key, join);
+        let connected = Peer::connect(&ticket, &options, wait);
+        self.connected(connected, &writer.key, Some(writer.instance))
+    }
+
+    /// How the root of this group connects.
+    fn as_root(&self, key: &Key, join: Join) -> PeerOptions {
         let greeting = Greeting::ReaderRoot {
             stream: self.stream.clone(),
             ranks: self.ranks,
             join,
         };
-        let options = PeerOptions {
-            key: writer.key.clone(),
+        PeerOptions {
+            key: key.clone(),
             hello: greeting.to_bytes(),
             linked: true,
             ..self.manner.clone()
-        };
-        match Peer::connect(&ticket, &options, wait) {
+        }
+    }
+
+    /// What a connection, or none, means.
+    fn connected(
+        &self,
+        connected: Result<Peer, CouplingError>,
+        key: &Key,
+        instance: Option<Instance>,
+    ) -> Result<Result<Joined, NotYet>, Fault> {
+        match connected {
             Ok(peer) => Ok(Ok(Joined {
+                instance: instance.unwrap_or_else(|| address::instance(peer.instance())),
                 peer: Arc::new(peer),
-                instance: writer.instance,
-                key: writer.key.clone(),
+                key: key.clone(),
                 root: Vec::new(),
             })),
             Err(CouplingError::NotReady { source, .. }) if source == WaitError::Interrupted => {
@@ -204,4 +285,22 @@ impl Finder {
             }),
         }
     }
+}
+
+/// Whether somebody answered who will say the same next time.
+fn is_lasting(error: &CouplingError) -> bool {
+    let CouplingError::Unreachable { tried } = error else {
+        return false;
+    };
+    tried.iter().any(|one| {
+        matches!(
+            one.why,
+            TriedWhy::Channel(
+                ChannelError::WrongKey { .. }
+                    | ChannelError::WrongVersion { .. }
+                    | ChannelError::EncryptionMismatch { .. }
+                    | ChannelError::NotPanta { .. }
+            )
+        )
+    })
 }

@@ -20,7 +20,7 @@ use panta_transports::coupling::PeerOptions;
 use panta_transports::shm::Mapped;
 use panta_transports::time::{Interrupt, Wait};
 
-use self::find::Finder;
+use self::find::{Finder, manner};
 use self::link::Link;
 use self::ranks::{Counter, Hub, Reach, ToRoot};
 use super::fetch::{Fetch, halves};
@@ -144,8 +144,7 @@ impl StreamReader {
     pub(super) fn attach(arguments: &OpenArguments<'_>, start: &Start) -> Result<Self, OpenError> {
         let options = &arguments.target.options;
         let place = Place::stream(arguments.stream).on_rank(arguments.rank);
-        let finder = Finder::new(arguments);
-        let manner = finder.manner();
+        let manner = manner(options);
         let mut reader = Self {
             verify: options.verify,
             copies: arguments.copies.clone(),
@@ -167,7 +166,7 @@ impl StreamReader {
             place,
         };
         if arguments.rank == 0 {
-            reader.become_root(finder, start, arguments)?;
+            reader.become_root(start, arguments)?;
         }
         Ok(reader)
     }
@@ -175,11 +174,11 @@ impl StreamReader {
     /// Joins the writer, and has the other ranks of the group reach this one.
     fn become_root(
         &mut self,
-        finder: Finder,
         start: &Start,
         arguments: &OpenArguments<'_>,
     ) -> Result<(), OpenError> {
         let released = Released::default();
+        let finder = Finder::new(arguments)?;
         let mut link = finder.join(start, arguments, Arc::clone(&released))?;
         let done = tell_link(Arc::clone(&self.shared_link), released);
         let ranks = u32::try_from(arguments.size).unwrap_or(u32::MAX);

@@ -1,6 +1,7 @@
 //! Opening for writing: who has the name, and what this life of the writer is.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +15,16 @@ use panta_transports::random;
 use panta_transports::region::{Arena, ArenaOptions};
 use panta_transports::time::{Time, Wait};
 
+use super::super::address;
 use super::super::contact::{
     self, Contact, ContactFile, Found, Identity, Instance, Unpublished, path_of,
 };
-use super::super::interfaces;
 use super::super::machine::{Life, PublisherOptions};
 use super::super::memory::Memory;
 use super::super::message::Greeting;
 use super::super::process::{Life as Alive, Process};
 use super::super::spill::{self, Spill};
+use super::super::{fabric, interfaces};
 use super::root::Root;
 use super::{RootSide, StreamWriter};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
@@ -190,11 +192,16 @@ pub(in super::super) fn prepare(
     };
     let mut instance = [0; 16];
     random::fill(&mut instance).map_err(|error| failed(&error))?;
+    let meeting = address::of(arguments.target);
     let key = match &options.key {
+        _ if meeting.is_some() => address::key_of_writer(arguments.target)?,
         Some(path) => Key::load_or_create(path).map_err(|error| failed(&error))?,
         None => Key::generate().map_err(|error| failed(&error))?,
     };
-    let lives = lives(stale.as_ref(), resume, next_step);
+    let mut lives = lives(stale.as_ref(), resume, next_step);
+    if let (Some(_), [earlier @ .., now]) = (meeting, lives.as_mut_slice()) {
+        now.epoch = address::next_epoch(earlier.last().map(|last| last.epoch));
+    }
     let epoch = lives.last().map_or(1, |life| life.epoch);
     let spill = match options.policy {
         Policy::Spill => spill::prepare(arguments, &spill::dataset_of(arguments.target, epoch))?,
@@ -258,14 +265,21 @@ fn refuse(options: &Options) -> Result<(), Fault> {
             "set `policy = spill`, or leave `spill` out",
         );
     }
-    super::super::refuse_address(options)
+    Ok(())
 }
 
-/// How an endpoint is opened with these parameters.
-fn endpoint_options(options: &Options, told: &Told) -> EndpointOptions {
+/// How a rank's endpoint is opened with these parameters.
+fn endpoint_options(arguments: &OpenArguments<'_>, told: &Told) -> Result<EndpointOptions, Fault> {
+    let options = &arguments.target.options;
+    let is_root = arguments.rank == 0;
+    let listen = match address::of(arguments.target) {
+        Some(names) if is_root || options.interface.is_none() => address::listens(names, is_root)?,
+        _ => Vec::new(),
+    };
     let any = options.transport == TransportChoice::Auto;
-    EndpointOptions {
+    Ok(EndpointOptions {
         encrypt: options.encrypt,
+        listen,
         interfaces: interfaces(options),
         transports: Allowed {
             shm: any || options.transport == TransportChoice::Shm,
@@ -274,8 +288,9 @@ fn endpoint_options(options: &Options, told: &Told) -> EndpointOptions {
         },
         lease: options.lease,
         spin: options.spin,
+        fabric: fabric(options),
         ..EndpointOptions::new(told.key.clone())
-    }
+    })
 }
 
 /// Serves the bytes of a rank that is not the root.
@@ -327,7 +342,7 @@ impl StreamWriter {
         let at = |fault: Fault| OpenError::from(fault.at(place.clone()));
         let told = Told::decode(&prepared.ticket, options)
             .map_err(|error| at(Fault::corrupt("the root's ticket", &error)))?;
-        let opening = endpoint_options(options, &told);
+        let opening = endpoint_options(arguments, &told).map_err(at)?;
         let arena = Arena::new(ArenaOptions {
             limit_bytes: (options.limit.0 / 8)
                 .saturating_mul(9)
@@ -342,8 +357,17 @@ impl StreamWriter {
             Some(root) => Arc::clone(root) as Arc<dyn Handler>,
             None => Arc::new(Server),
         };
-        let endpoint = Endpoint::open(opening, arena.clone(), handler)
-            .map_err(|error| at(Fault::io("opening the endpoint", &error)))?;
+        let endpoint = Endpoint::open(opening, arena.clone(), handler);
+        let endpoint = endpoint.map_err(|error| match error {
+            CouplingError::Bind(taken) if taken.source.kind() == ErrorKind::AddrInUse => {
+                let holder = "another writer, or another program,";
+                OpenError::Busy {
+                    stream: arguments.stream.to_owned(),
+                    holder: format!("{holder} that listens at {} already", taken.address),
+                }
+            }
+            error => at(Fault::io("opening the endpoint", &error)),
+        })?;
         let endpoint = Arc::new(endpoint);
         let rank = u32::try_from(arguments.rank).unwrap_or(u32::MAX);
         let spill = match told.spill.is_empty() {

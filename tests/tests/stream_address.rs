@@ -1,0 +1,162 @@
+//! Streams whose sides meet at an address: `stream:NAME@host:port`.
+//!
+//! The scenarios are those of the matrix that have to do with how the sides find each
+//! other, and lose each other; then what can be wrong with an address or its key.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::net::TcpListener;
+
+use panta::{OpenError, Reader, Solo, Start, Writer};
+use panta_tests::scenario::{death, groups, late, layouts, servers};
+use panta_tests::stage::{Engine, Stage};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_panta-scenario");
+
+macro_rules! scenarios {
+    ($($name:ident: $play:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            let play: fn(&mut Stage) = $play;
+            play(&mut stage());
+        }
+    )*};
+}
+
+scenarios! {
+    types_3x5: |stage| layouts::types(stage, 3, 5);
+    early_exit: groups::early_exit;
+    reader_dropped: groups::reader_dropped;
+    delayed_reader: late::delayed_reader;
+    delayed_writer: late::delayed_writer;
+    no_writer: late::no_writer;
+    interrupt: late::interrupt;
+    readers_killed: death::readers_killed;
+    writer_killed_2x2: death::writer_killed;
+    writer_rank_killed: death::writer_rank_killed;
+    restart_2: |stage| death::restart(stage, 2);
+    restart_3: |stage| death::restart(stage, 3);
+    cursor: death::cursor;
+    stopped_writer: death::stopped_writer;
+    long_silence: servers::long_silence;
+}
+
+fn stage() -> Stage {
+    Stage::new(Engine::MEETING, PROGRAM)
+}
+
+fn refused_reader(url: &str) -> String {
+    Reader::open(url, Solo, Start::Oldest)
+        .unwrap_err()
+        .to_string()
+}
+
+fn refused_writer(url: &str) -> OpenError {
+    Writer::open(url, Solo).unwrap_err()
+}
+
+/// A later life that knows nothing of the one before, as on another host: readers that
+/// follow go on with it.
+#[test]
+fn a_writer_that_comes_back_without_the_contact_file_of_its_earlier_life_is_a_later_one() {
+    let mut stage = stage();
+    let url = stage.url_with("moved", stage.keep_all());
+    let contact = |life: &str| {
+        let path = stage.directory().join(life);
+        format!("{url}&contact={}", path.display())
+    };
+    let lives = ["first", "second"].map(contact);
+    let first = stage.start("death::told_writer", 1, &lives[0], &[]);
+    let reader = stage.start("death::told_reader", 2, &url, &[]);
+    stage.tell_all(first, "write 3");
+    for step in 0..=3 {
+        stage.tell_all(reader, "next");
+        stage.all_heard(reader, &format!("saw {step}"));
+    }
+    stage.kill_all(first);
+    stage.ended(first);
+    let second = stage.start("death::told_writer", 1, &lives[1], &[("resume", 1)]);
+    stage.all_heard(second, "opened");
+    stage.tell_all(reader, "next");
+    stage.all_heard(reader, "rolled back Some(1)");
+    stage.tell_all(second, "write 2");
+    stage.tell_all(reader, "next");
+    stage.all_heard(reader, "saw 2");
+    stage.tell_all(second, "close");
+    stage.tell_all(reader, "next");
+    stage.all_heard(reader, "closed");
+    stage.tell_all(reader, "quit");
+    stage.all_ended();
+}
+
+#[test]
+fn another_key_is_refused_at_once_and_the_stream_goes_on() {
+    let mut stage = stage();
+    let url = stage.url_with("locked", "rendezvous=0&retain_steps=9");
+    let writer = stage.start("death::told_writer", 1, &url, &[]);
+    stage.all_heard(writer, "opened");
+    let own = stage.directory().join("key").display().to_string();
+    let other = stage.directory().join("other");
+    panta_transports::channel::Key::load_or_create(&other).unwrap();
+    let error = refused_reader(&url.replace(&own, &other.display().to_string()));
+    assert!(error.contains("another key"), "{error}");
+    // None of its own: it would be a key that nobody else has.
+    let missing = stage.directory().join("missing").display().to_string();
+    let error = refused_reader(&url.replace(&own, &missing));
+    assert!(
+        error.contains("`key`") && error.contains(&missing),
+        "{error}"
+    );
+    let reader = stage.start("groups::plain_reader", 1, &url, &[("steps", 3)]);
+    stage.all_heard(reader, "opened");
+    stage.tell_all(writer, "write 2");
+    stage.all_heard(writer, "wrote 2");
+    stage.tell_all(writer, "close");
+    stage.all_ended();
+}
+
+#[test]
+fn an_address_without_a_key_is_an_error_that_says_what_to_set() {
+    let url = "stream:open@127.0.0.1:7400?deadline=5s";
+    for error in [refused_reader(url), refused_writer(url).to_string()] {
+        assert!(error.contains("no `key` is set"), "{error}");
+        assert!(error.contains("127.0.0.1:7400"), "{error}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_that_names_it() {
+    let stage = stage();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (key, contact) = (stage.directory().join("key"), stage.directory().join("c"));
+    let url = format!(
+        "stream:crowded@{address}?key={}&contact={}&deadline=5s",
+        key.display(),
+        contact.display()
+    );
+    let error = refused_writer(&url);
+    assert!(matches!(error, OpenError::Busy { .. }), "{error}");
+    assert!(error.to_string().contains(&address), "{error}");
+    assert!(!contact.exists(), "it says where nobody listens");
+}
+
+#[test]
+fn a_stream_of_another_name_at_the_address_is_an_error_that_names_both() {
+    let mut stage = stage();
+    let url = stage.url_with("mine", "rendezvous=0");
+    let writer = stage.start("death::told_writer", 1, &url, &[]);
+    stage.all_heard(writer, "opened");
+    let error = refused_reader(&url.replace("stream:mine@", "stream:yours@"));
+    assert!(error.contains("mine") && error.contains("yours"), "{error}");
+    stage.tell_all(writer, "close");
+    stage.all_ended();
+}
+
+#[test]
+fn an_address_that_is_no_host_of_ours_is_an_error_that_names_it() {
+    let stage = stage();
+    let key = stage.directory().join("key");
+    let url = format!("stream:away@203.0.113.7:7400?key={}", key.display());
+    let error = refused_writer(&url).to_string();
+    assert!(error.contains("203.0.113.7:7400"), "{error}");
+}
