@@ -22,6 +22,7 @@
 
 mod copying;
 mod error;
+mod fabric;
 mod link;
 mod pair;
 mod pattern;
@@ -79,6 +80,9 @@ pub struct Request {
     pub verify: String,
     /// Only this transport, where the engine has several.
     pub transport: Option<String>,
+    /// The provider of libfabric for the transport `rdma`; the first that is hardware,
+    /// else one in software, if not given.
+    pub fabric: Option<String>,
     /// How long a reader looks for the next step before it sleeps.
     pub spin: Option<Duration>,
     /// Only this way to put and get.

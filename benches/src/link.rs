@@ -16,6 +16,7 @@ use panta_transports::time::wall_clock_ns;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BenchError, Doing};
+use crate::fabric::{FabricReceiver, FabricSender};
 use crate::pattern::{self, Fields, bytes};
 use crate::role::{SIDE_DEADLINE, Side};
 use crate::shared::{BareShared, BareSharedReader};
@@ -49,6 +50,13 @@ pub(crate) enum Link {
     Direct {
         /// The file in which the writer says where it listens.
         address: PathBuf,
+    },
+    /// One-sided reads from the writer's slots.
+    Fabric {
+        /// The file in which the writer says where it listens.
+        address: PathBuf,
+        /// Libfabric's name of the provider.
+        provider: String,
     },
     /// Memory that both sides have mapped.
     Shared {
@@ -103,6 +111,9 @@ pub(crate) fn sender(side: &Side) -> Result<Box<dyn Sender>, BenchError> {
             Box::new(BareTcpSender { stream, premade })
         }
         Link::Direct { address } => Box::new(DirectSender::open(address, side.bytes)?),
+        Link::Fabric { address, provider } => {
+            Box::new(FabricSender::open(address, provider, side.bytes)?)
+        }
         Link::Shared {
             path,
             span,
@@ -141,6 +152,9 @@ pub(crate) fn receiver(side: &Side) -> Result<Box<dyn Receiver>, BenchError> {
             stream: connect(&std::fs::read_to_string(address).doing("find the bare writer")?)?,
             buffer: Buffer::new(side.bytes, side.verify),
         }),
+        Link::Fabric { address, .. } => {
+            Box::new(FabricReceiver::open(address, side.bytes, side.verify)?)
+        }
         Link::Shared {
             path,
             span,
@@ -265,7 +279,7 @@ impl Receiver for PantaReceiver {
 /// A step of the bare links: values and a checksum for each tile of them.
 pub(crate) struct Buffer {
     pub(crate) values: Vec<f64>,
-    crcs: Vec<u32>,
+    pub(crate) crcs: Vec<u32>,
     verify: bool,
 }
 
@@ -308,7 +322,7 @@ impl Buffer {
     }
 
     /// The same for a step of [`Premade`] values.
-    fn check_premade(&self, step: u64) -> Result<(), BenchError> {
+    pub(crate) fn check_premade(&self, step: u64) -> Result<(), BenchError> {
         pattern::check_as(&self.values, step, true, "the bare buffer")
     }
 }
@@ -336,7 +350,7 @@ impl Premade {
     }
 }
 
-fn values_mut(values: &mut [f64]) -> &mut [u8] {
+pub(crate) fn values_mut(values: &mut [f64]) -> &mut [u8] {
     // SAFETY: floats are plain data without padding, bytes need no alignment, and every
     // pattern of bits is a float.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
@@ -347,7 +361,7 @@ fn sums(sums: &[u32]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(sums.as_ptr().cast(), size_of_val(sums)) }
 }
 
-fn sums_mut(sums: &mut [u32]) -> &mut [u8] {
+pub(crate) fn sums_mut(sums: &mut [u32]) -> &mut [u8] {
     // SAFETY: as for the floats.
     unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast(), size_of_val(sums)) }
 }
@@ -420,11 +434,11 @@ impl Receiver for BareFileReceiver {
     }
 }
 
-fn connect(address: &str) -> Result<TcpStream, BenchError> {
+pub(crate) fn connect(address: &str) -> Result<TcpStream, BenchError> {
     tuned(TcpStream::connect(address).doing("reach the bare peer")?)
 }
 
-fn tuned(stream: TcpStream) -> Result<TcpStream, BenchError> {
+pub(crate) fn tuned(stream: TcpStream) -> Result<TcpStream, BenchError> {
     stream.set_nodelay(true).doing("reach the bare peer")?;
     stream
         .set_read_timeout(Some(SIDE_DEADLINE))

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::Request;
 use crate::error::{BenchError, Doing};
+use crate::fabric;
 use crate::link::{Link, bare_path};
 use crate::process::Process;
 use crate::relay::Listening;
@@ -105,6 +106,8 @@ struct Case {
     engine: Engine,
     /// Asked for by name; of `stream:` only.
     transport: Option<String>,
+    /// Of libfabric, for `rdma`.
+    provider: Option<String>,
     mode: String,
 }
 
@@ -124,7 +127,7 @@ impl Case {
 }
 
 /// The cases of an engine: its transports, and the modes that each can do.
-fn cases(request: &Request, engine: Engine, modes: &[&str]) -> Vec<Case> {
+fn cases(request: &Request, engine: Engine, modes: &[&str]) -> Result<Vec<Case>, BenchError> {
     let transports: Vec<Option<String>> = match (engine, &request.transport) {
         (Engine::Stream, Some(transport)) => vec![Some(transport.clone())],
         (Engine::Stream, None) => vec![Some("shm".into()), Some("tcp".into())],
@@ -132,10 +135,15 @@ fn cases(request: &Request, engine: Engine, modes: &[&str]) -> Vec<Case> {
     };
     let mut cases = Vec::new();
     for transport in transports {
+        let provider = match transport.as_deref() {
+            Some("rdma") => Some(fabric::provider(request.fabric.as_deref())?),
+            _ => None,
+        };
         for mode in modes {
             let case = Case {
                 engine,
                 transport: transport.clone(),
+                provider: provider.clone(),
                 mode: (*mode).to_owned(),
             };
             // Only shared memory can be looked at in place.
@@ -144,7 +152,7 @@ fn cases(request: &Request, engine: Engine, modes: &[&str]) -> Vec<Case> {
             }
         }
     }
-    cases
+    Ok(cases)
 }
 
 /// One side's measurements, round by round.
@@ -174,7 +182,7 @@ fn measure(
         streamed = steps.max(1);
         paced = paced.min(streamed);
     }
-    for case in cases(request, engine, modes) {
+    for case in cases(request, engine, modes)? {
         let (mut ours, mut bare) = (Rounds::default(), Rounds::default());
         let mut memcpys = Vec::new();
         for _ in 0..request.rounds {
@@ -212,6 +220,10 @@ fn measure(
             .with("bare_p50_us", bare_latency.p50_us)
             .with("first_us", rounded(median(&first_us)))
             .with("own_pss_bytes", median(&ours.own_pss_bytes) as u64);
+        let row = match &case.provider {
+            Some(provider) => row.with("fabric", provider.as_str()),
+            None => row,
+        };
         report(&row);
     }
     Ok(())
@@ -236,6 +248,9 @@ fn ours_over(
             let mut url = format!(
                 "stream:pair?contact={directory}/pair.panta-contact&transport={transport}&verify={verify}"
             );
+            if let Some(provider) = &case.provider {
+                url.push_str(&format!("&fabric={provider}"));
+            }
             if let Some(spin) = request.spin {
                 url.push_str(&format!("&spin={}us", spin.as_micros()));
             }
@@ -272,9 +287,13 @@ fn bare_over(
             view: case.view(),
             spin_us: request.spin.unwrap_or(BARE_SPIN).as_micros() as u64,
         },
-        Engine::Stream => Link::Direct {
-            address: directory.join("bare.address"),
-        },
+        Engine::Stream => {
+            let address = directory.join("bare.address");
+            match case.provider.clone() {
+                Some(provider) => Link::Fabric { address, provider },
+                None => Link::Direct { address },
+            }
+        }
         _ => Link::File {
             path: bare_path(directory),
         },

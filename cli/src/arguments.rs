@@ -274,6 +274,10 @@ pub(crate) struct BenchArguments {
     /// Only this transport, as `shm`, where the engine has several.
     #[arg(long)]
     pub(crate) transport: Option<String>,
+    /// The provider of libfabric for `rdma`; the first that is hardware, else
+    /// `tcp;ofi_rxm`.
+    #[arg(long)]
+    pub(crate) fabric: Option<String>,
     /// How long a reader looks for the next step before it sleeps, as `50us`.
     #[arg(long, value_parser = duration)]
     pub(crate) spin: Option<Duration>,

@@ -1,9 +1,10 @@
 //! Every workload runs and says what it must; how fast is not asserted.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod common;
 
 use common::{refused, said};
+use panta_transports::rdma::Fabric;
 use serde_json::Value;
 
 /// The rows of a workload, each with the keys asked for.
@@ -60,6 +61,20 @@ fn pair_moves_steps_between_processes_beside_a_bare_loop() {
         );
         assert!(row["copies"].is_number(), "{row}");
     }
+}
+
+#[test]
+fn pair_over_a_fabric_moves_steps_beside_bare_reads() {
+    if let Err(error) = Fabric::load() {
+        assert!(std::env::var_os("PANTA_CI").is_none(), "{error}");
+        eprintln!("skipped: pair_over_a_fabric: {error}");
+        return;
+    }
+    let pair = ["pair", "--engine", "stream", "--transport", "rdma"];
+    let few = ["--bytes", "64KiB", "--steps", "20", "--mode", "put+get"];
+    let keys = ["gb_per_s", "bare_ratio", "fabric", "bare_p50_us"];
+    let rows = rows(&[pair.as_slice(), &few].concat(), &keys);
+    assert_eq!(rows.len(), 1, "{rows:?}");
 }
 
 #[test]

@@ -80,6 +80,7 @@ fn request(arguments: &BenchArguments) -> Result<Request, CommandError> {
         steps: arguments.steps,
         verify: arguments.verify.clone(),
         transport: arguments.transport.clone(),
+        fabric: arguments.fabric.clone(),
         spin: arguments.spin,
         mode: arguments.mode.clone(),
         rounds: arguments.rounds,
