@@ -18,6 +18,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use panta_transports::copy::{CopyCounter, StridedMut, StridedRef};
+use panta_transports::coupling::PushCounts;
 use panta_transports::time::{Interrupt, Wait};
 
 use crate::config::{Engine, Target};
@@ -281,6 +282,17 @@ pub trait WriterEngine: Send {
     /// [`EndError`]; it comes out on every rank.
     fn seal(&mut self, sealing: &Sealing<'_>, wait: &Wait) -> Result<(), EndError>;
 
+    /// What every rank is to hear of the step that was just sealed; root only.
+    fn word(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Hears the root's [`word`](Self::word) of a step that was sealed; every rank,
+    /// before `finish`.
+    fn hear(&mut self, head: &StepHead, word: &[u8]) {
+        let _ = (head, word);
+    }
+
     /// Ends the step on this rank, sealed or given up. Spans are over.
     fn finish(&mut self, head: &StepHead, sealed: bool);
 
@@ -391,6 +403,15 @@ pub trait ReaderEngine: Send + Sync {
 
     /// Lets go of a step on this rank.
     fn release(&self, step: &StepMeta);
+
+    /// From now on this rank's reads of a step are those of every step: an engine may
+    /// bring what they need before it is asked. Others are still answered.
+    fn freeze_selections(&self) {}
+
+    /// What was brought unasked, and whether it was of use.
+    fn push_counts(&self) -> PushCounts {
+        PushCounts::default()
+    }
 
     /// Remembers under `cursor` that everything up to this step is dealt with; root only.
     ///

@@ -13,6 +13,7 @@ use panta_core::model::{
 };
 use panta_core::session::{self, Resolved};
 use panta_transports::copy::{CopyCounter, StridedMut};
+use panta_transports::coupling::PushCounts;
 use panta_transports::time::Interrupt;
 
 use crate::options::{IntoComm, ReaderBuilder};
@@ -95,6 +96,21 @@ impl Reader {
     #[must_use]
     pub fn metadata_bytes(&self) -> u64 {
         self.session.metadata_bytes()
+    }
+
+    /// Says that what this rank gets of a step it will get of every step: what it got of
+    /// the last step that it let go of, else what it gets of the next. Over `stream:` the
+    /// writer then sends that along with each step, so that `get` has nothing to wait
+    /// for. Without this it is found out after two steps. To get something else later is
+    /// no error: it is asked for.
+    pub fn freeze_selections(&self) {
+        self.session.freeze_selections();
+    }
+
+    /// What was sent along with steps, and whether it was of use.
+    #[must_use]
+    pub fn push_counts(&self) -> PushCounts {
+        self.session.push_counts()
     }
 
     /// Leaves the stream. The writer goes on without this reader.

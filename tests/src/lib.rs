@@ -25,6 +25,7 @@ pub mod grid;
 pub mod hosts;
 pub mod matrix;
 pub mod part;
+pub mod relay;
 pub mod scenario;
 pub mod stage;
 pub mod tools;

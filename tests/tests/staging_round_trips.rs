@@ -5,76 +5,14 @@
 
 mod staging_support;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::TcpListener;
+use std::time::Instant;
 
 use panta_core::comm::Solo;
 use panta_core::model::Selection;
 use panta_staging_server::{Server, ServerOptions};
+use panta_tests::relay::{DELAY, Talk, relay};
 use staging_support::*;
-
-const DELAY: Duration = Duration::from_millis(10);
-
-/// How often clients spoke after the server, over all connections.
-#[derive(Default)]
-struct Talk {
-    turns: AtomicU64,
-    client_spoke_last: AtomicBool,
-}
-
-impl Talk {
-    fn client_speaks(&self) {
-        if !self.client_spoke_last.swap(true, Ordering::SeqCst) {
-            self.turns.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    fn server_speaks(&self) {
-        self.client_spoke_last.store(false, Ordering::SeqCst);
-    }
-
-    fn turns(&self) -> u64 {
-        self.turns.load(Ordering::SeqCst)
-    }
-}
-
-/// Carries bytes one way, late. Each read is held back as a whole.
-fn carry(mut from: TcpStream, mut to: TcpStream, speaks: impl Fn()) {
-    let mut bytes = vec![0; 1 << 20];
-    while let Ok(count @ 1..) = from.read(&mut bytes) {
-        speaks();
-        thread::sleep(DELAY);
-        if to.write_all(&bytes[..count]).is_err() {
-            break;
-        }
-    }
-    // The other side may have closed first.
-    let _ = to.shutdown(Shutdown::Write);
-}
-
-/// A relay whose other end is given later, since the server must know its name first.
-fn relay(listener: TcpListener, server: SocketAddr) -> Arc<Talk> {
-    let talk = Arc::new(Talk::default());
-    let shared = Arc::clone(&talk);
-    thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let Ok(server) = TcpStream::connect(server) else {
-                break;
-            };
-            client.set_nodelay(true).unwrap();
-            server.set_nodelay(true).unwrap();
-            let (client_to, server_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            let (up, down) = (Arc::clone(&shared), Arc::clone(&shared));
-            thread::spawn(move || carry(client, server_to, || up.client_speaks()));
-            thread::spawn(move || carry(server, client_to, || down.server_speaks()));
-        }
-    });
-    talk
-}
 
 /// Does something, and gives the turns that it took; each took two delays at least.
 fn turns_of<T>(talk: &Talk, work: impl FnOnce() -> T) -> (T, u64) {

@@ -254,6 +254,20 @@ impl Coded for Nothing {
     }
 }
 
+/// What the root's engine tells the ranks' engines; mostly nothing, which has no bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Word(pub(super) Vec<u8>);
+
+impl Coded for Word {
+    fn encode(&self, into: &mut Encoder) {
+        into.raw(&self.0);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self(from.rest().to_vec()))
+    }
+}
+
 /// Bytes as they are.
 #[derive(Clone, Debug)]
 pub(super) struct Plain(pub(super) Vec<u8>);

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use panta_transports::copy::{CopyCounter, StridedMut, StridedRef, copy};
+use panta_transports::coupling::PushCounts;
 use panta_transports::time::{Interrupt, Wait};
 use smallvec::SmallVec;
 
@@ -226,6 +227,19 @@ impl Reader {
     pub fn rank_and_size(&self) -> (usize, usize) {
         let group = self.group.borrow();
         (group.tree.rank(), group.tree.size())
+    }
+
+    /// From now on what this rank gets of a step is what it gets of every step, as far as
+    /// it is known: of the last step that it let go of, else of the next. An engine may
+    /// bring that before it is asked for. A get of anything else is answered all the same.
+    pub fn freeze_selections(&self) {
+        self.shared.engine.freeze_selections();
+    }
+
+    /// What was brought to this rank unasked, and whether it was of use.
+    #[must_use]
+    pub fn push_counts(&self) -> PushCounts {
+        self.shared.engine.push_counts()
     }
 
     /// Lets go of the stream on this rank. The writer is not held up by a reader that

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   load (a piece of a block) ── cut ──> jobs of a few MiB
-//!   batch of jobs ── ask every rank ── receive from each ──> check ──> user's array
+//!   batch of jobs ── pushed, or ask every rank ── receive from each ──> check ──> user's array
 //!      straight: whole tiles of one run go to where they are wanted
 //!      edge:     less than a tile at an end of a run, by way of a buffer
 //!      slab:     rows with gaps, by way of a buffer that holds the touched tiles in their places
@@ -21,6 +21,7 @@ use panta_transports::coupling::Piece as Wanted;
 
 use super::fetch::{Fetch, Stored, Trouble};
 use super::peers::Ask;
+use super::preload::Wish;
 use super::slot::{STAMP_BYTES, Stamp, checksums_at};
 use crate::engine::Read;
 use crate::error::{Fault, GetError};
@@ -146,63 +147,97 @@ impl<'f, 'a> Haul<'f, 'a> {
         self.carry(&batch, reads)
     }
 
-    /// Asks for the jobs of a batch, receives, checks and puts in place.
+    /// Brings the jobs of a batch, checks them and puts them in place.
     fn carry(&self, batch: &[Job<'_, 'a>], reads: &mut [Read<'_>]) -> Result<(), GetError> {
-        let Some(first) = batch.first() else {
-            return Ok(());
-        };
-        let explained = |job: &Job<'_, 'a>, trouble| {
-            let stored = &job.load.stored;
-            self.fetch.explain(stored.entry, stored.at, trouble)
-        };
         let mut received: Vec<Received> = batch
             .iter()
             .map(|job| Received::for_job(job, self.fetch.verify))
             .collect();
-        let mut asks: Vec<Ask<'_>> = Vec::new();
-        for (job, received) in batch.iter().zip(&mut received) {
-            let pieces = self
-                .pieces(job, received, reads)
-                .map_err(|trouble| explained(job, trouble))?;
-            let rank = job.load.stored.rank;
-            match asks.iter_mut().find(|ask| ask.rank == rank) {
-                Some(ask) => ask.pieces.extend(pieces),
-                None => asks.push(Ask { rank, pieces }),
-            }
+        let pushed = self.receive(batch, &mut received, reads, None)?;
+        let is_stale = |job: &Job<'_, 'a>, received: &Received| {
+            pushed.contains(&job.load.stored.rank) && self.check_stamp(job, received).is_err()
+        };
+        let stale = batch.iter().zip(&received);
+        let stale = stale.filter(|(job, received)| is_stale(job, received));
+        let mut stale: Vec<u32> = stale.map(|(job, _)| job.load.stored.rank).collect();
+        if !stale.is_empty() {
+            // What was pushed was not of the step any more when it went out.
+            stale.dedup();
+            self.receive(batch, &mut received, reads, Some(&stale))?;
         }
-        let brought = self.fetch.own.peers.read(&mut asks, self.fetch.wait);
-        brought.map_err(|fault| explained(first, fault.into()))?;
-        drop(asks);
         for (job, received) in batch.iter().zip(&received) {
             self.settle(job, received, reads)
-                .map_err(|trouble| explained(job, trouble))?;
+                .map_err(|trouble| self.explained(job, trouble))?;
         }
         Ok(())
     }
 
-    /// What is asked for one job: bytes, checksums, and the header at last.
-    fn pieces<'r>(
+    fn explained(&self, job: &Job<'_, 'a>, trouble: Trouble) -> GetError {
+        let stored = &job.load.stored;
+        self.fetch.explain(stored.entry, stored.at, trouble)
+    }
+
+    /// Receives the jobs of these ranks, by asking; or all, as pushed or by asking.
+    /// Which ranks pushed.
+    fn receive(
+        &self,
+        batch: &[Job<'_, 'a>],
+        received: &mut [Received],
+        reads: &mut [Read<'_>],
+        only: Option<&[u32]>,
+    ) -> Result<Vec<u32>, GetError> {
+        let mut asks: Vec<Ask<'_>> = Vec::new();
+        for (job, received) in batch.iter().zip(received) {
+            let rank = job.load.stored.rank;
+            if only.is_some_and(|only| !only.contains(&rank)) {
+                continue;
+            }
+            let ask = match asks.iter().position(|ask| ask.rank == rank) {
+                Some(at) => &mut asks[at],
+                None => {
+                    asks.push(Ask::of(rank));
+                    let last = asks.len() - 1;
+                    &mut asks[last]
+                }
+            };
+            self.ask(job, received, reads, ask)
+                .map_err(|trouble| self.explained(job, trouble))?;
+        }
+        let Some(first) = batch.first() else {
+            return Ok(Vec::new());
+        };
+        let (own, wait) = (self.fetch.own, self.fetch.wait);
+        let brought = match only {
+            Some(_) => own.peers.read(&mut asks, wait).map(|()| Vec::new()),
+            None => own.peers.bring(own, &mut asks, wait),
+        };
+        brought.map_err(|fault| self.explained(first, fault.into()))
+    }
+
+    /// Adds what is asked for one job: bytes, checksums, and the header at last.
+    fn ask<'r>(
         &self,
         job: &Job<'_, 'a>,
         received: &'r mut Received,
         reads: &mut [Read<'_>],
-    ) -> Result<Vec<Wanted<'r>>, Trouble> {
+        to: &mut Ask<'r>,
+    ) -> Result<(), Trouble> {
         let stored = &job.load.stored;
-        let mut pieces = Vec::with_capacity(job.ranges.len() + 2);
-        let mut ask = |offset: u64, into: &'r mut [MaybeUninit<u8>]| {
-            pieces.push(Wanted {
+        let order = stored.entry.blocks[stored.at].block.order;
+        let mut ask = |at: u64, into: &'r mut [MaybeUninit<u8>]| {
+            to.wishes.push(Wish::bytes(order, at, into.len() as u64));
+            to.pieces.push(Wanted {
                 region: stored.spot.region,
-                offset,
+                offset: stored.spot.offset.saturating_add(at),
                 into,
             });
         };
-        let of_block = |at: u64| stored.spot.offset.saturating_add(at);
         if let Sink::Straight { at } = job.sink {
             let length = job.traffic_bytes() as usize;
             // SAFETY: the piece's destination, which no other job of the batch
             // writes to and nobody looks at until the batch was received.
             let there = unsafe { straight(job.load, reads, at, length) }?;
-            ask(of_block(job.origin()), there);
+            ask(job.origin(), there);
         } else {
             let mut rest = as_uninit(&mut received.buffer);
             let mut reached = job.origin();
@@ -210,7 +245,7 @@ impl<'f, 'a> Haul<'f, 'a> {
                 let (_, from) = rest.split_at_mut((range.start - reached) as usize);
                 let (here, behind) = from.split_at_mut((range.end - range.start) as usize);
                 if !here.is_empty() {
-                    ask(of_block(range.start), here);
+                    ask(range.start, here);
                 }
                 (rest, reached) = (behind, range.end);
             }
@@ -218,14 +253,15 @@ impl<'f, 'a> Haul<'f, 'a> {
         if !received.crcs.is_empty() {
             let first = checksums_at(stored.bytes) + job.tiles().start * 4;
             let crcs: &mut [u8] = bytemuck::cast_slice_mut(&mut received.crcs);
-            ask(of_block(first), as_uninit(crcs));
+            ask(first, as_uninit(crcs));
         }
-        pieces.push(Wanted {
+        to.wishes.push(Wish::header(order));
+        to.pieces.push(Wanted {
             region: stored.header.region,
             offset: stored.header.offset,
             into: as_uninit(&mut received.stamp),
         });
-        Ok(pieces)
+        Ok(())
     }
 
     fn settle(

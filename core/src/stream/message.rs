@@ -93,12 +93,15 @@ pub(super) struct Own<'a> {
     pub(super) shares: &'a [u8],
     /// The dataset that the step was spilled to; empty if it is in memory.
     pub(super) spilled: &'a str,
+    /// Whether all ranks of the writer push what this group subscribed to, or say
+    /// that they do not; otherwise its root alone does.
+    pub(super) all_push: bool,
 }
 
 impl<'a> Own<'a> {
     pub(super) fn encode(&self, into: &mut Encoder) {
         into.bytes(self.reach).bytes(self.shares);
-        into.text(self.spilled);
+        into.text(self.spilled).u8(u8::from(self.all_push));
     }
 
     pub(super) fn from_bytes(bytes: &'a [u8]) -> Result<Self, DecodeError> {
@@ -107,6 +110,7 @@ impl<'a> Own<'a> {
             reach: from.bytes()?,
             shares: from.bytes()?,
             spilled: path(from.bytes()?).map_err(|problem| from.error(problem))?,
+            all_push: from.u8()? != 0,
         };
         from.finish()?;
         Ok(own)
@@ -187,6 +191,7 @@ mod tests {
             reach: &[1, 2],
             shares: &[3],
             spilled: "spilled/run42",
+            all_push: true,
         };
         let announced = |own: &[u8]| {
             let at = Position { epoch: 1, step: 5 };

@@ -11,6 +11,7 @@
 //! - `contact`, `address`, `process`: how writers and readers of a name find each other;
 //! - `slot`, `memory`: where a step's blocks lie with the rank that put them;
 //! - `message`: what goes with the protocol's messages;
+//! - `preload`: what is asked for step after step is pushed with the step;
 //! - `spill`: steps that found no room, in a file;
 //! - `writer`, `reader`: the engine's calls; `step`, `fetch`, `haul`, `peers`: reading.
 //!
@@ -29,6 +30,7 @@ pub mod machine;
 mod memory;
 mod message;
 mod peers;
+mod preload;
 mod process;
 mod reader;
 mod slot;

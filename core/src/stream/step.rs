@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use smallvec::SmallVec;
 
 use super::machine::Position;
+use super::message::Own;
 use super::peers::Peers;
 use super::slot::{HEADER_BYTES, Share, Spot, room_of};
 use crate::codec::{Coded, DecodeError, Decoder};
@@ -63,17 +64,19 @@ pub(super) struct StreamStep {
     mixed: OnceLock<Vec<OnceLock<Places>>>,
     /// The dataset that the step lies in instead.
     pub(super) spilled: Option<String>,
-    _hold: Hold,
+    /// Whether all ranks of the writer say what they push of it; else its root does.
+    all_push: bool,
+    hold: Hold,
 }
 
 impl StreamStep {
     pub(super) fn new(
-        (shares, spilled): (&[u8], Option<String>),
+        own: &Own<'_>,
         peers: Arc<Peers>,
         plan: Arc<LayoutPlan>,
         hold: Hold,
     ) -> Result<Self, DecodeError> {
-        let mut from = Decoder::new(shares);
+        let mut from = Decoder::new(own.shares);
         let shares = (0..from.count(9)?)
             .map(|_| Share::decode(&mut from))
             .collect::<Result<_, _>>()?;
@@ -83,9 +86,20 @@ impl StreamStep {
             shares,
             plan,
             mixed: OnceLock::new(),
-            spilled,
-            _hold: hold,
+            spilled: (!own.spilled.is_empty()).then(|| own.spilled.to_owned()),
+            all_push: own.all_push,
+            hold,
         })
+    }
+
+    /// Its number.
+    pub(super) fn number(&self) -> u64 {
+        self.hold.at.step
+    }
+
+    /// Whether a rank of the writer says what it pushes of this step.
+    pub(super) fn is_pushed_by(&self, rank: u32) -> bool {
+        rank == 0 || self.all_push
     }
 
     /// Where the blocks of an entry are in the array.

@@ -16,7 +16,7 @@ use panta_staging::proto::message::{
 use panta_staging::shard::{Server, ShardMap};
 use panta_transports::channel::{Answer, Hello as ChannelHello, Prefix};
 use panta_transports::coupling::{
-    Choice, Frame, Hello as CouplingHello, Join, Lost, Offer, Ticket, TransportName,
+    Choice, Frame, Hello as CouplingHello, Join, Lost, Offer, Tag, Ticket, TransportName,
 };
 
 use crate::cells;
@@ -61,11 +61,7 @@ pub(super) fn coupling() -> Vec<Vec<u8>> {
             message_bytes: 1 << 20,
             hello: b"a group",
         }),
-        Frame::Join(Join {
-            peer: 3,
-            token,
-            push_bytes: 1 << 33,
-        }),
+        Frame::Join(Join { peer: 3, token }),
         Frame::Offer(Offer {
             instance: 9,
             lease_ms: 30_000,
@@ -83,7 +79,16 @@ pub(super) fn coupling() -> Vec<Vec<u8>> {
         Frame::Message(b"anything"),
         Frame::Data { id: 4 },
         Frame::Missing { id: 4, piece: 2 },
-        Frame::Push { tag: 6 },
+        Frame::Subscribe {
+            credit_bytes: 1 << 20,
+            what: b"a plane",
+        },
+        Frame::Push {
+            tag: Tag {
+                subject: 2,
+                number: 6,
+            },
+        },
         Frame::Credit { bytes: 10 },
         Frame::Heartbeat,
         Frame::Close(Lost::Misbehaved { what: "it".into() }),

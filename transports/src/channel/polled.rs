@@ -436,6 +436,12 @@ impl PolledReceiver {
         self.link.socket.close();
     }
 
+    /// Whether no byte beyond the present head is taken from the socket; see
+    /// [`Channel::into_polled`].
+    pub fn set_exact(&mut self, is_exact: bool) {
+        self.is_exact = is_exact;
+    }
+
     /// What this channel counts into.
     #[must_use]
     pub fn counters(&self) -> &ChannelCounters {

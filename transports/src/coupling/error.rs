@@ -202,16 +202,6 @@ pub enum CouplingError {
     /// Messages need a linked peer, and this one is there for data only.
     #[error("the connection is for data only; set `linked` to send and receive messages")]
     NotLinked,
-    /// The transport cannot do this.
-    #[error("transport {} cannot {what}; {instead}", .transport.name())]
-    Unsupported {
-        /// The transport.
-        transport: TransportName,
-        /// What was asked of it.
-        what: &'static str,
-        /// What to do in its place.
-        instead: &'static str,
-    },
     /// The process forked, and this is the child: connections belong to the
     /// parent.
     #[error(

@@ -80,6 +80,51 @@ pub struct PeerInfo {
     pub lease: Duration,
 }
 
+/// What pushed bytes are known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag {
+    /// What the peer subscribed to; it chooses the number.
+    pub subject: u32,
+    /// Which of the subject's pushes this is. They come in ascending order, not
+    /// every number is used.
+    pub number: u64,
+}
+
+/// Bytes of exposed regions that a peer subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// What they are known by.
+    pub tag: Tag,
+    /// Where they are; none to say that nothing comes under this tag.
+    pub pieces: Vec<PieceRef>,
+}
+
+/// What a peer was pushed, and what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PushCounts {
+    /// Pushes that were received as they were asked for.
+    pub used: u64,
+    /// Bytes of them.
+    pub used_bytes: u64,
+    /// Pushes that nobody wanted.
+    pub wasted: u64,
+    /// Bytes of them.
+    pub wasted_bytes: u64,
+}
+
+impl PushCounts {
+    /// Both together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            used: self.used + other.used,
+            used_bytes: self.used_bytes + other.used_bytes,
+            wasted: self.wasted + other.wasted,
+            wasted_bytes: self.wasted_bytes + other.wasted_bytes,
+        }
+    }
+}
+
 /// Bytes of an exposed region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PieceRef {
@@ -140,6 +185,12 @@ pub trait Handler: Send + Sync {
 
     /// A message from a peer that joined, in the order in which it sent them.
     fn message(&self, peer: PeerId, message: &[u8]);
+
+    /// What a peer wants to have without asking, in the order in which it said
+    /// so; linked or not. From now on [`Endpoint::push`] may find credit.
+    fn subscribed(&self, peer: PeerId, what: &[u8]) {
+        let _ = (peer, what);
+    }
 
     /// A peer that joined is no more; said once, and the last that is said of
     /// it. Nothing is read from regions for it any more. With shm its mappings

@@ -107,8 +107,9 @@ pub struct CouplingLimits {
     /// Pieces that one connection may have asked for and not received; 65,536
     /// by default.
     pub read_pieces: u32,
-    /// Bytes that a peer takes without having asked ([`Endpoint::push`]);
-    /// none by default.
+    /// Bytes that may be on their way to a peer that has not asked for them
+    /// ([`Endpoint::push`]), whatever credit it gives; 256 MiB by default. At a
+    /// peer: how much credit it gives at most.
     ///
     /// [`Endpoint::push`]: super::Endpoint::push
     pub push_bytes: u64,
@@ -131,7 +132,7 @@ impl Default for CouplingLimits {
             queued_bytes: 64 << 20,
             read_bytes: 1 << 30,
             read_pieces: 1 << 16,
-            push_bytes: 0,
+            push_bytes: 256 << 20,
             connections: 2,
             peers: 4096,
             half_open: 64,

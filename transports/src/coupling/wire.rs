@@ -1,6 +1,8 @@
 //! The frames between an endpoint and its peers, written and parsed without
 //! I/O. Each is the head of a frame of the channel, so it is authentic; only
-//! `data` and `push` have bodies.
+//! `data` and `push` have bodies. Messages and what is pushed go over a peer's
+//! first connection, what is read over the first of one that is not linked, and
+//! over further ones.
 //!
 //! ```text
 //!   peer                              endpoint
@@ -13,6 +15,7 @@
 //!   join                      ---->   one more connection, for data
 //!   read                      ---->
 //!                             <----   data, or missing
+//!   subscribe                 ---->
 //!                             <----   push
 //!   credit                    ---->
 //!   close                     <--->   close
@@ -23,7 +26,7 @@
 //! of their length. Nothing may follow.
 
 use super::options::{Choice, TransportName};
-use super::{Lost, PieceRef};
+use super::{Lost, PieceRef, Tag};
 
 /// Bytes of a token that belongs to one peer.
 pub(super) const TOKEN_BYTES: usize = 16;
@@ -81,10 +84,18 @@ pub enum Frame<'a> {
         /// The first of its pieces that is not there.
         piece: u32,
     },
-    /// Bytes nobody asked for, as the body.
+    /// Says what the peer wants to have without asking.
+    Subscribe {
+        /// So many bytes more may be on their way to it unasked.
+        credit_bytes: u64,
+        /// What it wants; for the handler.
+        what: &'a [u8],
+    },
+    /// Bytes that were subscribed to, as the body; no body where none come
+    /// under this tag.
     Push {
         /// What they are known by.
-        tag: u64,
+        tag: Tag,
     },
     /// So many pushed bytes were taken.
     Credit {
@@ -121,8 +132,6 @@ pub struct Join {
     pub peer: u64,
     /// The token of its welcome.
     pub token: [u8; TOKEN_BYTES],
-    /// Bytes it takes on this connection without having asked.
-    pub push_bytes: u64,
 }
 
 /// What an endpoint is and what there is to choose from.
@@ -195,6 +204,7 @@ const CREDIT: u8 = 11;
 const HEARTBEAT: u8 = 12;
 const WAKE: u8 = 13;
 const CLOSE: u8 = 14;
+const SUBSCRIBE: u8 = 15;
 
 const AUTO: u8 = 255;
 
@@ -230,7 +240,6 @@ impl Frame<'_> {
             Self::Join(join) => {
                 let mut bytes = number(JOIN, join.peer);
                 bytes.extend_from_slice(&join.token);
-                bytes.extend_from_slice(&join.push_bytes.to_le_bytes());
                 bytes
             }
             Self::Offer(offer) => offer.to_bytes(),
@@ -252,7 +261,16 @@ impl Frame<'_> {
                 bytes.extend_from_slice(&piece.to_le_bytes());
                 bytes
             }
-            Self::Push { tag } => number(PUSH, *tag),
+            Self::Subscribe { credit_bytes, what } => {
+                let mut bytes = number(SUBSCRIBE, *credit_bytes);
+                bytes.extend_from_slice(what);
+                bytes
+            }
+            Self::Push { tag } => {
+                let mut bytes = number(PUSH, tag.number);
+                bytes.extend_from_slice(&tag.subject.to_le_bytes());
+                bytes
+            }
             Self::Credit { bytes } => number(CREDIT, *bytes),
             Self::Heartbeat => vec![HEARTBEAT],
             Self::Wake => vec![WAKE],
@@ -404,7 +422,6 @@ pub fn parse_frame(bytes: &[u8]) -> Result<Frame<'_>, BadFrame> {
         JOIN => Frame::Join(Join {
             peer: rest.u64()?,
             token: rest.take()?,
-            push_bytes: rest.u64()?,
         }),
         OFFER => Frame::Offer(parse_offer(&mut rest)?),
         SETTLE => Frame::Settle {
@@ -432,7 +449,17 @@ pub fn parse_frame(bytes: &[u8]) -> Result<Frame<'_>, BadFrame> {
             id: rest.u64()?,
             piece: rest.u32()?,
         },
-        PUSH => Frame::Push { tag: rest.u64()? },
+        SUBSCRIBE => Frame::Subscribe {
+            credit_bytes: rest.u64()?,
+            what: rest.all(),
+        },
+        PUSH => {
+            let number = rest.u64()?;
+            let subject = rest.u32()?;
+            Frame::Push {
+                tag: Tag { subject, number },
+            }
+        }
         CREDIT => Frame::Credit { bytes: rest.u64()? },
         HEARTBEAT => Frame::Heartbeat,
         WAKE => Frame::Wake,
@@ -537,7 +564,6 @@ mod tests {
             Frame::Join(Join {
                 peer: 3,
                 token: [5; TOKEN_BYTES],
-                push_bytes: 1 << 33,
             }),
             Frame::Offer(Offer {
                 instance: 9,
@@ -564,7 +590,16 @@ mod tests {
             Frame::Message(b""),
             Frame::Data { id: 4 },
             Frame::Missing { id: 4, piece: 2 },
-            Frame::Push { tag: 6 },
+            Frame::Subscribe {
+                credit_bytes: 1 << 20,
+                what: b"a plane",
+            },
+            Frame::Push {
+                tag: Tag {
+                    subject: 2,
+                    number: 6,
+                },
+            },
             Frame::Credit { bytes: 10 },
             Frame::Heartbeat,
             Frame::Wake,
@@ -588,7 +623,10 @@ mod tests {
     fn every_frame_comes_back_from_its_bytes_and_not_from_fewer() {
         for bytes in frames() {
             assert_eq!(parse_frame(&bytes).unwrap().to_bytes(), bytes);
-            if !matches!(bytes[0], MESSAGE | HELLO | SETTLE | CLOSE | READ) {
+            if !matches!(
+                bytes[0],
+                MESSAGE | HELLO | SETTLE | CLOSE | READ | SUBSCRIBE
+            ) {
                 let longer = [&bytes[..], &[0]].concat();
                 assert!(parse_frame(&longer).is_err(), "{longer:?}");
                 for end in 0..bytes.len() {

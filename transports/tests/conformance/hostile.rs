@@ -244,15 +244,7 @@ fn further_connections_need_the_token_and_are_few() {
     let (_peer, id, token) = joined(&side, true);
     let join = |token| {
         let mut line = channel(&side);
-        let push_bytes = 10;
-        say(
-            &mut line,
-            &Frame::Join(Join {
-                peer: id,
-                token,
-                push_bytes,
-            }),
-        );
+        say(&mut line, &Frame::Join(Join { peer: id, token }));
         line
     };
     let mut wrong = join([0; 16]);
@@ -261,8 +253,8 @@ fn further_connections_need_the_token_and_are_few() {
     let _second = join(token);
     let mut third = join(token);
     assert!(matches!(last_words(&mut third), Some(Lost::Dropped { .. })));
-    // More credit than it has ever had.
-    say(&mut good, &Frame::Credit { bytes: 1 });
+    // It is for data only.
+    say(&mut good, &Frame::Credit { bytes: 0 });
     assert!(matches!(
         last_words(&mut good),
         Some(Lost::Misbehaved { .. })
@@ -303,41 +295,18 @@ fn another_endpoint_at_the_address_is_told_from_the_right_one() {
 }
 
 #[test]
-fn pushed_bytes_come_within_the_credit_and_only_then() {
+fn more_credit_than_was_given_is_refused_and_a_subscription_is_told() {
     let side = Side::open(|_| {});
-    let extent = side.extent(100_000, 2);
-    let whole = pattern(100_000, 2);
-    let peer = connect_with(&side, TCP, |options| options.limits.push_bytes = 150_000);
-    let id = side.recorder.joined(&side.endpoint);
-    // Its connection for data joins on its own time.
-    assert!(read(&peer, &extent, &[(0, 1)])[0] == whole[..1]);
-    let half = [
-        piece_of(&extent, 0, 60_000),
-        piece_of(&extent, 60_000, 40_000),
-    ];
-    for tag in 0..5 {
-        assert!(side.endpoint.push(id, tag, &half).unwrap());
-        assert!(
-            !side.endpoint.push(id, 99, &half).unwrap(),
-            "beyond the credit"
-        );
-        // Between the two: what was asked for, too.
-        assert!(read(&peer, &extent, &[(5, 10)])[0] == whole[5..15]);
-        let mut memory = memory_for(&half);
-        let mut to_fill = to_fill(&half, &mut memory);
-        peer.receive_push(tag, &mut to_fill, &wait()).unwrap();
-        assert!(bytes_of(&memory[0]) == whole[..60_000]);
-        assert!(bytes_of(&memory[1]) == whole[60_000..]);
-        // The credit is back when the endpoint has heard of it.
-        assert!(read(&peer, &extent, &[(5, 10)])[0] == whole[5..15]);
+    for linked in [true, false] {
+        let (mut peer, id, _) = joined(&side, linked);
+        let (credit_bytes, what) = (10, &b"a plane"[..]);
+        say(&mut peer, &Frame::Subscribe { credit_bytes, what });
+        side.recorder.until_alone(|heard| match heard {
+            Heard::Subscribed(peer, said) if peer.0 == id && said == what => Some(()),
+            _ => None,
+        });
+        say(&mut peer, &Frame::Credit { bytes: 1 });
+        let last = last_words(&mut peer);
+        assert!(matches!(last, Some(Lost::Misbehaved { .. })), "{last:?}");
     }
-    let outside = [piece_of(&extent, 1 << 40, 1)];
-    assert!(!side.endpoint.push(id, 7, &outside).unwrap());
-    let none = connect(&side, TCP);
-    let id = side.recorder.until_alone(|heard| match heard {
-        Heard::Joined(other, ..) if *other != id => Some(*other),
-        _ => None,
-    });
-    assert!(!side.endpoint.push(id, 1, &half).unwrap(), "it takes none");
-    drop(none);
 }

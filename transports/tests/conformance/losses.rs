@@ -174,7 +174,7 @@ pub(crate) fn a_peer_that_computes_is_not_silent(transport: TransportName) {
     side.recorder.until(&side.endpoint, |heard| match heard {
         Heard::Message(_, message) => (message == b"done").then_some(()),
         Heard::Lost(_, lost) => panic!("{lost}"),
-        Heard::Joined(..) => None,
+        Heard::Joined(..) | Heard::Subscribed(..) => None,
     });
 }
 

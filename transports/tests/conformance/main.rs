@@ -15,6 +15,7 @@ mod child;
 mod hostile;
 mod losses;
 mod messages;
+mod pushes;
 mod reads;
 mod support;
 mod waits;
@@ -74,6 +75,9 @@ suite! {
     reads::several_peers_are_read_from_at_once,
     reads::other_pieces_than_were_asked_for_are_refused,
     reads::a_read_costs_one_round_trip_and_its_copies,
+    pushes::what_was_subscribed_to_comes_within_the_credit,
+    pushes::what_nobody_wants_gives_its_credit_back,
+    pushes::a_message_and_what_follows_it_come_in_their_order,
     waits::a_deadline_of_zero_ends_every_call_at_once,
     waits::an_interrupt_ends_every_wait_soon,
     losses::a_peer_that_closes_is_told_from_one_that_dies,

@@ -49,6 +49,7 @@ pub(crate) fn use_fabric(test: &str) -> bool {
 pub(crate) enum Heard {
     Joined(PeerId, Vec<u8>, PeerInfo),
     Message(PeerId, Vec<u8>),
+    Subscribed(PeerId, Vec<u8>),
     Lost(PeerId, Lost),
 }
 
@@ -153,6 +154,10 @@ impl Handler for Recorder {
 
     fn message(&self, peer: PeerId, message: &[u8]) {
         let _ = self.note(Heard::Message(peer, message.to_vec()));
+    }
+
+    fn subscribed(&self, peer: PeerId, what: &[u8]) {
+        let _ = self.note(Heard::Subscribed(peer, what.to_vec()));
     }
 
     fn lost(&self, peer: PeerId, why: &Lost) {

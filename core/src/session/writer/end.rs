@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::super::group::{Nothing, failed};
+use super::super::group::{Word, failed};
 use super::super::layouts::{EndPart, PutBox};
 use super::put::Put;
 use super::{Open, Writer};
@@ -77,12 +77,13 @@ impl Writer {
         let (layouts, mut told_bytes) = (&mut self.layouts, 0);
         let step = open.head.step;
         let decided = self.group.agree_at(Some(step), local, |parts, at| {
-            if !open.discarded {
-                told_bytes = layouts.seal(open.head, parts, (schema, checked), at, |sealing| {
-                    engine.seal(sealing, &wait)
-                })?;
+            if open.discarded {
+                return Ok(Word(Vec::new()));
             }
-            Ok(Nothing)
+            told_bytes = layouts.seal(open.head, parts, (schema, checked), at, |sealing| {
+                engine.seal(sealing, &wait)
+            })?;
+            Ok(Word(engine.word()))
         });
         self.told_bytes += told_bytes;
         if decided.is_err() {
@@ -90,11 +91,14 @@ impl Writer {
             self.boxes.forget();
             self.layouts.forget();
         }
-        self.engine
-            .get_mut()
-            .finish(&open.head, decided.is_ok() && !open.discarded);
+        let engine = self.engine.get_mut();
+        let sealed = decided.is_ok() && !open.discarded;
+        if let (true, Ok(Word(word))) = (sealed, &decided) {
+            engine.hear(&open.head, word);
+        }
+        engine.finish(&open.head, sealed);
         self.next_step = step + 1;
-        decided.map(|Nothing| Sealed {
+        decided.map(|_| Sealed {
             step,
             discarded: open.discarded,
         })

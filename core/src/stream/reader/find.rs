@@ -54,7 +54,10 @@ impl Joined {
     /// What its ranks must know to read from it.
     pub(super) fn life(&self) -> Vec<u8> {
         let mut encoder = Encoder::default();
-        encoder.bytes(self.key.secret_bytes()).bytes(&self.root);
+        encoder
+            .bytes(self.key.secret_bytes())
+            .bytes(&self.root)
+            .u64(self.peer.number().0);
         encoder.finish()
     }
 }

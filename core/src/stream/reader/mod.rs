@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use panta_transports::channel::Key;
 use panta_transports::copy::{CopyCounter, verify_tiles};
-use panta_transports::coupling::PeerOptions;
+use panta_transports::coupling::{PeerOptions, PushCounts};
 use panta_transports::shm::Mapped;
 use panta_transports::time::{Interrupt, Wait};
 
@@ -61,7 +61,12 @@ pub(super) struct StreamReader {
 /// What the last step had, and the next may have too.
 #[derive(Default)]
 struct Heard {
-    key: Option<Key>,
+    /// The writer's key, and the number of this group at its root.
+    key: Option<(Key, u64)>,
+    /// Gets of this rank are the same in every step.
+    frozen: bool,
+    /// Of lives of the writer before this one.
+    pushed: PushCounts,
     plan: Option<((u64, u64), Arc<LayoutPlan>)>,
     peers: Option<Arc<Peers>>,
 }
@@ -122,6 +127,13 @@ impl Holding {
 
     fn numbers(&self) -> Vec<u64> {
         locked(&self.steps).keys().map(|at| at.step).collect()
+    }
+
+    /// The oldest beside this one.
+    fn oldest_but(&self, step: u64) -> Option<u64> {
+        let steps = locked(&self.steps);
+        let others = steps.keys().map(|at| at.step).filter(|it| *it != step);
+        others.min()
     }
 }
 
@@ -230,6 +242,7 @@ impl StreamReader {
         let key =
             <[u8; 32]>::try_from(from.bytes()?).map_err(|_| from.error("a key has 32 bytes"))?;
         let root = from.bytes()?;
+        let group = from.u64()?;
         from.finish()?;
         if let Told::Root(to_root) = &self.holding.told
             && !root.is_empty()
@@ -237,20 +250,26 @@ impl StreamReader {
             to_root.learn(Reach::from_bytes(root)?);
         }
         let mut heard = locked(&self.heard);
-        heard.key = Some(Key::from_bytes(key));
-        heard.peers = None;
+        heard.key = Some((Key::from_bytes(key), group));
+        if let Some(peers) = heard.peers.take() {
+            heard.pushed = heard.pushed.with(peers.push_counts());
+        }
         Ok(())
     }
 
     /// The ranks of the writer, as this announcement or one before says.
     fn reached(&self, reach: &[u8]) -> Result<Arc<Peers>, DecodeError> {
         let mut heard = locked(&self.heard);
+        let heard = &mut *heard;
         if !reach.is_empty()
             && let Some(key) = &heard.key
         {
             let peers = Arc::new(Peers::new(key.clone(), reach, &self.manner)?);
             if let Some(link) = &self.link {
                 peers.adopt(0, locked(link).peer());
+            }
+            if heard.frozen {
+                peers.freeze();
             }
             heard.peers = Some(peers);
         }
@@ -281,8 +300,7 @@ impl StreamReader {
         let told: Arc<dyn LetGo> = Arc::clone(&self.holding) as Arc<dyn LetGo>;
         self.holding.take_in(at);
         let hold = Hold::new(at, told);
-        let spilled = (!own.spilled.is_empty()).then(|| own.spilled.to_owned());
-        StreamStep::new((own.shares, spilled), peers, plan, hold)
+        StreamStep::new(&own, peers, plan, hold)
     }
 
     fn own<'s>(&self, step: &'s StepMeta) -> Result<&'s StreamStep, Failure> {
@@ -446,8 +464,31 @@ impl ReaderEngine for StreamReader {
         })
     }
 
-    fn release(&self, _step: &StepMeta) {
-        // It is held as long as what was loaded, or a block in place, is kept.
+    fn release(&self, step: &StepMeta) {
+        // It is held as long as what was loaded, or a block in place, is kept. But
+        // nothing more is asked for of it.
+        let own = step.engine.downcast_ref::<StreamStep>();
+        if let Some(own) = own.filter(|own| own.spilled.is_none()) {
+            let number = own.number();
+            let behind = number.saturating_add(1);
+            let below = self.holding.oldest_but(number);
+            let below = below.map_or(behind, |it| it.min(behind));
+            own.peers.released(number, below);
+        }
+    }
+
+    fn freeze_selections(&self) {
+        let mut heard = locked(&self.heard);
+        heard.frozen = true;
+        if let Some(peers) = &heard.peers {
+            peers.freeze();
+        }
+    }
+
+    fn push_counts(&self) -> PushCounts {
+        let heard = locked(&self.heard);
+        let now = heard.peers.as_ref().map(|peers| peers.push_counts());
+        heard.pushed.with(now.unwrap_or_default())
     }
 
     fn commit(&self, step: &StepHead, cursor: &str, wait: &Wait) -> Result<(), Failure> {

@@ -9,6 +9,7 @@
 
 mod open;
 mod root;
+mod subscribed;
 
 pub(super) use open::prepare;
 
@@ -24,6 +25,7 @@ use panta_transports::time::{Interrupt, Time, Wait};
 
 use self::open::Told;
 use self::root::{Described, Fate, Forms, Outcome, Root};
+use self::subscribed::Subscribed;
 use super::contact::ContactFile;
 use super::memory::{Memory, Uncaptured};
 use super::slot::Contribution;
@@ -53,6 +55,8 @@ pub(super) struct StreamWriter {
     copies: CopyCounter,
     told: Told,
     memory: Memory,
+    /// What readers want of this rank without asking.
+    subscribed: Arc<Subscribed>,
     /// The step that is open, or was last.
     step: u64,
     endpoint: Arc<Endpoint>,
@@ -88,6 +92,8 @@ struct RootSide {
     bytes: Vec<u64>,
     /// What ranks wrote of steps that are being spilled.
     written: BTreeMap<u64, Vec<Option<Vec<u8>>>>,
+    /// Groups that were told of the step that was just sealed.
+    told: Vec<u64>,
 }
 
 impl RootSide {
@@ -219,7 +225,10 @@ impl StreamWriter {
             None => self.ask_root(needed, &held, wait),
         };
         let freed = freed.map_err(|fault| fault.at(self.place.clone()))?;
-        freed.into_iter().for_each(|step| self.memory.free(step));
+        for step in freed {
+            self.subscribed.freed(step);
+            self.memory.free(step);
+        }
         Ok(())
     }
 
@@ -383,6 +392,7 @@ impl WriterEngine for StreamWriter {
                 }
             }
         };
+        self.subscribed.captured(head.step, &share, puts);
         let ticket = (!self.ticket_told).then(|| self.endpoint.ticket().to_bytes());
         let spilled = self.spill.as_mut().map(Spill::take_written);
         let contribution = Contribution {
@@ -412,7 +422,7 @@ impl WriterEngine for StreamWriter {
         };
         side.open = None;
         let (bytes, shares) = (&side.bytes, side.shares.so_far());
-        side.root.seal(sealing.record, forms, bytes, shares);
+        side.told = side.root.seal(sealing.record, forms, bytes, shares);
         side.note(step.saturating_add(1));
         if let (Some(spill), Some(side)) = (&mut self.spill, &mut self.root) {
             side.seal_spilled(spill, sealing.contributions.len(), wait);
@@ -420,7 +430,30 @@ impl WriterEngine for StreamWriter {
         Ok(())
     }
 
+    fn word(&mut self) -> Vec<u8> {
+        let told = self
+            .root
+            .as_mut()
+            .map(|side| std::mem::take(&mut side.told));
+        let mut encoder = Encoder::default();
+        for group in told.unwrap_or_default() {
+            encoder.u64(group);
+        }
+        encoder.finish()
+    }
+
+    fn hear(&mut self, head: &StepHead, word: &[u8]) {
+        if self.root.is_none() {
+            let (groups, _) = word.as_chunks::<8>();
+            let groups = groups.iter().map(|number| u64::from_le_bytes(*number));
+            self.subscribed.ended(&self.endpoint, groups, head.step);
+        }
+    }
+
     fn finish(&mut self, head: &StepHead, sealed: bool) {
+        if !sealed {
+            self.subscribed.freed(head.step);
+        }
         self.memory.finish(head.step, sealed);
         self.ticket_told |= sealed;
         if let Some(side) = &mut self.root
@@ -462,6 +495,7 @@ impl StreamWriter {
         }
         for _ in 0..from.count(9)? {
             let (step, fate) = (from.u64()?, from.u8()?);
+            self.subscribed.freed(step);
             match Fate::from_number(fate) {
                 Some(Fate::Free) => self.memory.free(step),
                 Some(Fate::Retire) => self.memory.retire(step),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use panta_transports::channel::Key;
@@ -26,6 +26,7 @@ use super::super::process::{Life as Alive, Process};
 use super::super::spill::{self, Spill};
 use super::super::{fabric, interfaces};
 use super::root::Root;
+use super::subscribed::Subscribed;
 use super::{RootSide, StreamWriter};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::config::{Options, Policy, TransportChoice};
@@ -294,7 +295,10 @@ fn endpoint_options(arguments: &OpenArguments<'_>, told: &Told) -> Result<Endpoi
 }
 
 /// Serves the bytes of a rank that is not the root.
-struct Server;
+struct Server {
+    subscribed: Arc<Subscribed>,
+    endpoint: Arc<OnceLock<Weak<Endpoint>>>,
+}
 
 impl Handler for Server {
     fn joined(&self, _peer: PeerId, hello: &[u8], _how: &PeerInfo) -> Result<(), String> {
@@ -307,7 +311,15 @@ impl Handler for Server {
 
     fn message(&self, _peer: PeerId, _message: &[u8]) {}
 
-    fn lost(&self, _peer: PeerId, _why: &Lost) {}
+    fn subscribed(&self, peer: PeerId, what: &[u8]) {
+        if let Some(endpoint) = self.endpoint.get().and_then(Weak::upgrade) {
+            self.subscribed.subscribe_at_rank(&endpoint, peer, what);
+        }
+    }
+
+    fn lost(&self, peer: PeerId, _why: &Lost) {
+        self.subscribed.lost(peer);
+    }
 }
 
 fn publisher_options(arguments: &OpenArguments<'_>, told: &Told) -> PublisherOptions {
@@ -349,13 +361,19 @@ impl StreamWriter {
                 .saturating_add(SLACK_BYTES),
             shared: opening.transports.shm,
         });
+        let subscribed = Arc::new(Subscribed::default());
         let root = (arguments.rank == 0).then(|| {
             let options = publisher_options(arguments, &told);
-            Arc::new(Root::new(&arguments.target.name, options))
+            let subscribed = Arc::clone(&subscribed);
+            Arc::new(Root::new(&arguments.target.name, options, subscribed))
         });
+        let speaker = Arc::new(OnceLock::new());
         let handler: Arc<dyn Handler> = match &root {
             Some(root) => Arc::clone(root) as Arc<dyn Handler>,
-            None => Arc::new(Server),
+            None => Arc::new(Server {
+                subscribed: Arc::clone(&subscribed),
+                endpoint: Arc::clone(&speaker),
+            }),
         };
         let endpoint = Endpoint::open(opening, arena.clone(), handler);
         let endpoint = endpoint.map_err(|error| match error {
@@ -369,6 +387,8 @@ impl StreamWriter {
             error => at(Fault::io("opening the endpoint", &error)),
         })?;
         let endpoint = Arc::new(endpoint);
+        // Set once, here.
+        let _ = speaker.set(Arc::downgrade(&endpoint));
         let rank = u32::try_from(arguments.rank).unwrap_or(u32::MAX);
         let spill = match told.spill.is_empty() {
             true => None,
@@ -386,6 +406,7 @@ impl StreamWriter {
             interrupt: arguments.interrupt.clone(),
             copies: arguments.copies.clone(),
             memory: Memory::new(arena, rank, options.retain_steps),
+            subscribed,
             step: 0,
             ticket_told: false,
             root: None,
@@ -410,6 +431,7 @@ impl StreamWriter {
                 shares: Encoder::default(),
                 bytes: Vec::new(),
                 written: BTreeMap::new(),
+                told: Vec::new(),
                 drained: false,
             });
         }

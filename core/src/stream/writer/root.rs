@@ -18,6 +18,7 @@ use super::super::machine::{
     ReaderMessage, WriterMessage,
 };
 use super::super::message::{Greeting, Own};
+use super::subscribed::Subscribed;
 use crate::announce::{Announcer, Recorded};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::model::StepRecord;
@@ -115,11 +116,13 @@ struct Group {
     announcer: Announcer,
     /// How it was told that the writer's ranks are reached.
     reach: Option<Arc<[u8]>>,
+    /// The last step it was told of.
+    told: Option<u64>,
 }
 
 impl Group {
     /// Appends the announcement of a step.
-    fn announce(&mut self, step: &Described, into: &mut Encoder) {
+    fn announce(&mut self, step: &Described, all_push: bool, into: &mut Encoder) {
         let Some(forms) = &step.forms else {
             return;
         };
@@ -129,6 +132,7 @@ impl Group {
             reach: if known { &[] } else { &forms.reach },
             shares: &step.shares,
             spilled: &step.spilled,
+            all_push,
         };
         let recorded = Recorded {
             record: &step.record,
@@ -167,6 +171,11 @@ struct State {
     fates: Vec<(u64, Fate)>,
     /// Ranks of the writer that wait for one of these steps to be freed.
     wanting: BTreeMap<PeerId, Vec<u64>>,
+    /// What readers want to have without asking.
+    subscribed: Arc<Subscribed>,
+    /// The step that is being sealed, and the groups that were told of it.
+    sealing: Option<u64>,
+    told: Vec<u64>,
 }
 
 /// The root's half of the engine, shared with the endpoint's thread.
@@ -176,7 +185,11 @@ pub(super) struct Root {
 }
 
 impl Root {
-    pub(super) fn new(stream: &str, options: PublisherOptions) -> Self {
+    pub(super) fn new(
+        stream: &str,
+        options: PublisherOptions,
+        subscribed: Arc<Subscribed>,
+    ) -> Self {
         Self {
             state: Mutex::new(State {
                 stream: stream.to_owned(),
@@ -193,6 +206,9 @@ impl Root {
                 drained: false,
                 fates: Vec::new(),
                 wanting: BTreeMap::new(),
+                subscribed,
+                sealing: None,
+                told: Vec::new(),
             }),
             endpoint: OnceLock::new(),
         }
@@ -277,13 +293,24 @@ impl Root {
     }
 
     /// A step is whole: tells whoever is to be told. `bytes` and `shares` are of each rank.
-    pub(super) fn seal(&self, record: &StepRecord, forms: Forms, bytes: &[u64], shares: &[u8]) {
+    /// The numbers of the groups that were told.
+    pub(super) fn seal(
+        &self,
+        record: &StepRecord,
+        forms: Forms,
+        bytes: &[u64],
+        shares: &[u8],
+    ) -> Vec<u64> {
         let (step, time) = (record.head.step, record.head.time.sim);
         let mut state = self.lock();
         let mut described = state.spare.pop().unwrap_or_default();
         described.take_in(record, forms, shares);
         state.steps.insert(step, described);
+        // One that is alone says it with the announcement.
+        state.sealing = (bytes.len() > 1).then_some(step);
         self.feed(&mut state, PublisherEvent::Sealed { step, time, bytes });
+        state.sealing = None;
+        std::mem::take(&mut state.told)
     }
 
     /// What is known of a step that is being spilled.
@@ -507,13 +534,26 @@ impl State {
         let WriterMessage::Announced { at, .. } = message else {
             return;
         };
-        let told = self.groups.get_mut(&PeerId(group.0));
-        let (Some(told), Some(step)) = (told, self.steps.get(at.step)) else {
+        let (peer, number) = (PeerId(group.0), at.step);
+        let told = self.groups.get_mut(&peer);
+        let (Some(told), Some(step), Some(endpoint)) = (told, self.steps.get(number), endpoint)
+        else {
             return;
         };
+        told.told = told.told.max(Some(number));
+        let all_push = self.sealing == Some(number);
         message.encode(self.saying.restart());
-        told.announce(step, &mut self.saying);
-        say(endpoint, group, self.saying.so_far());
+        told.announce(step, all_push, &mut self.saying);
+        let pushes = self.subscribed.with_announcement(peer, number);
+        let sent = endpoint.send_and_push(peer, &[self.saying.so_far()], &pushes);
+        if let Err(error) = sent {
+            // Its loss is told to the handler.
+            endpoint.drop_peer(peer, &error.to_string());
+        }
+        self.subscribed.push(endpoint, group.0, number);
+        if all_push {
+            self.told.push(group.0);
+        }
     }
 }
 
@@ -571,6 +611,7 @@ impl Handler for Root {
             ranks,
             announcer: Announcer::default(),
             reach: None,
+            told: None,
         };
         state.groups.insert(peer, joined);
         let (group, join) = (GroupId(peer.0), &join);
@@ -587,9 +628,18 @@ impl Handler for Root {
         }
     }
 
+    fn subscribed(&self, peer: PeerId, what: &[u8]) {
+        let state = self.lock();
+        let told = |group| state.groups.get(&PeerId(group))?.told;
+        if let Some(endpoint) = self.endpoint() {
+            state.subscribed.subscribe(&endpoint, peer, what, told);
+        }
+    }
+
     fn lost(&self, peer: PeerId, why: &Lost) {
         let mut state = self.lock();
         state.wanting.remove(&peer);
+        state.subscribed.lost(peer);
         let Some(group) = state.groups.remove(&peer) else {
             return;
         };

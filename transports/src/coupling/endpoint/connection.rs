@@ -73,9 +73,23 @@ impl DataLines {
     /// A connection is no more.
     pub(super) fn forget(&mut self, token: u64) {
         self.lines.retain(|line| line.token != token);
-        if self.push.as_ref().is_some_and(|line| line.token == token) {
-            self.push = None;
+    }
+
+    /// The peer takes so many bytes more; beyond the limit they are not used.
+    fn widen(&mut self, bytes: u64, limit_bytes: u64) {
+        let more = bytes.min(limit_bytes.saturating_sub(self.push_window_bytes));
+        self.push_window_bytes += more;
+        self.push_credit_bytes += more;
+    }
+
+    /// The peer has taken pushed bytes.
+    fn credit(&mut self, bytes: u64) -> Result<(), Lost> {
+        let credit = self.push_credit_bytes.saturating_add(bytes);
+        if credit > self.push_window_bytes {
+            return Err(misbehaved("more credit than it has ever had"));
         }
+        self.push_credit_bytes = credit;
+        Ok(())
     }
 }
 
@@ -193,15 +207,22 @@ impl Reactor {
             Frame::Read { id, pieces } if !is_main || !peer.info.linked => {
                 self.serve_read(line, *id, *pieces)
             }
-            Frame::Credit { bytes } if !is_main => {
-                let mut data = lock(&peer.data);
-                let credit = data.push_credit_bytes.saturating_add(*bytes);
-                if credit > data.push_window_bytes {
-                    return Err(misbehaved("more credit than it has ever had"));
+            Frame::Subscribe { credit_bytes, what } if is_main && peer.can_be_pushed_to() => {
+                if what.len() as u64 > u64::from(self.shared.options.limits.message_bytes) {
+                    return Err(misbehaved("a subscription beyond the limit"));
                 }
-                data.push_credit_bytes = credit;
+                let limit_bytes = self.shared.options.limits.push_bytes;
+                lock(&peer.data).widen(*credit_bytes, limit_bytes);
+                if !peer.is_lost.load(Ordering::Acquire) {
+                    let shared = &self.shared;
+                    let handler = &shared.handler;
+                    shared
+                        .delivery
+                        .deliver(|| handler.subscribed(peer.id, what));
+                }
                 Ok(())
             }
+            Frame::Credit { bytes } if is_main => lock(&peer.data).credit(*bytes),
             _ => Err(misbehaved("a frame where it has no place")),
         }
     }
@@ -355,11 +376,6 @@ impl Reactor {
             return Err(refused("it has as many connections as it may"));
         }
         data.lines.push(Arc::clone(line));
-        if join.push_bytes > 0 && data.push.is_none() {
-            data.push = Some(Arc::clone(line));
-            data.push_window_bytes = join.push_bytes;
-            data.push_credit_bytes = join.push_bytes;
-        }
         drop(data);
         Ok(state)
     }

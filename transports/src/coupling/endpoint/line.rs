@@ -52,6 +52,24 @@ impl Line {
         }
     }
 
+    /// Sends frames one after the other, in as few system calls as the socket
+    /// allows.
+    pub(super) fn send_all(&self, shared: &Shared, frames: Vec<(Vec<u8>, Vec<Exposed>)>) {
+        let mut sending = lock(&self.sending);
+        for (head, parts) in frames {
+            if sending.sender.queue(head, parts).is_err() {
+                return;
+            }
+        }
+        sending.flush(shared, self.token);
+    }
+
+    /// Whether a message of so many bytes keeps to what may wait.
+    pub(super) fn has_room(&self, bytes: usize, limit_bytes: u64) -> bool {
+        let waiting = lock(&self.sending).sender.waiting_bytes();
+        waiting == 0 || waiting + bytes as u64 + 1 <= limit_bytes
+    }
+
     /// As [`Line::send`]; false, with nothing sent, where so much waits
     /// already that this would be more than `limit_bytes`.
     pub(super) fn send_message(&self, shared: &Shared, head: Vec<u8>, limit_bytes: u64) -> bool {

@@ -31,7 +31,7 @@ use super::counters::Counts;
 use super::fork::Process;
 use super::{
     CouplingCounters, CouplingError, EndpointOptions, Handler, Lost, PeerId, PeerInfo, PieceRef,
-    Ticket, interfaces, wire,
+    Push, Ticket, TransportName, interfaces, wire,
 };
 use crate::channel::{ChannelCounters, Listener};
 use crate::random;
@@ -93,7 +93,7 @@ struct PeerState {
     rings: Option<PeerRings>,
     /// Messages sent before its welcome; none afterwards.
     held: Mutex<Option<Vec<Vec<u8>>>>,
-    /// Its connections beside the main one, and where pushed bytes go.
+    /// Its connections beside the main one, and its credit for pushed bytes.
     data: Mutex<DataLines>,
     /// When something last came from it.
     heard: AtomicU64,
@@ -106,7 +106,7 @@ struct PeerState {
 #[derive(Default)]
 struct DataLines {
     lines: Vec<Arc<Line>>,
-    push: Option<Arc<Line>>,
+    /// Bytes that may be on their way unasked, and how many more.
     push_window_bytes: u64,
     push_credit_bytes: u64,
 }
@@ -254,17 +254,7 @@ impl Endpoint {
     /// either side's limit, [`CouplingError::Forked`].
     pub fn send(&self, peer: PeerId, message: &[&[u8]]) -> Result<(), CouplingError> {
         let state = self.peer(peer)?;
-        if !state.info.linked {
-            return Err(CouplingError::NotLinked);
-        }
-        let bytes: usize = message.iter().map(|part| part.len()).sum();
-        if bytes as u64 > u64::from(state.message_bytes) {
-            return Err(CouplingError::TooLarge {
-                what: "a message",
-                bytes: bytes as u64,
-                limit: u64::from(state.message_bytes),
-            });
-        }
+        let bytes = self.check_message(&state, message)?;
         self.shared.counts.messages_sent.add(1);
         let limit_bytes = self.shared.options.limits.queued_bytes;
         let sent = match &state.rings {
@@ -282,12 +272,24 @@ impl Endpoint {
         Ok(())
     }
 
-    fn send_over_channel(&self, state: &PeerState, message: &[&[u8]], bytes: usize) -> bool {
-        let mut head = Vec::with_capacity(1 + bytes);
-        head.extend_from_slice(&wire::MESSAGE_HEAD);
-        for part in message {
-            head.extend_from_slice(part);
+    /// Whether a message may be sent, and its bytes.
+    fn check_message(&self, state: &PeerState, message: &[&[u8]]) -> Result<usize, CouplingError> {
+        if !state.info.linked {
+            return Err(CouplingError::NotLinked);
         }
+        let bytes: usize = message.iter().map(|part| part.len()).sum();
+        if bytes as u64 > u64::from(state.message_bytes) {
+            return Err(CouplingError::TooLarge {
+                what: "a message",
+                bytes: bytes as u64,
+                limit: u64::from(state.message_bytes),
+            });
+        }
+        Ok(bytes)
+    }
+
+    fn send_over_channel(&self, state: &PeerState, message: &[&[u8]], bytes: usize) -> bool {
+        let head = message_head(message, bytes);
         if let Some(held) = &mut *lock(&state.held) {
             held.push(head);
             return true;
@@ -296,38 +298,94 @@ impl Endpoint {
         state.main.send_message(&self.shared, head, limit_bytes)
     }
 
-    /// Sends bytes that the peer has not asked for but will want: it gets them
-    /// by [`Peer::receive_push`](super::Peer::receive_push) under the same
-    /// `tag`. False, with nothing sent, where the peer has not that much credit
-    /// left (it says how much in `push_bytes`), maps memory anyway, or the
-    /// pieces are not all exposed. Pushed bytes are read when the socket takes
+    /// Sends bytes that the peer subscribed to: it gets them by
+    /// [`Peer::receive_push`](super::Peer::receive_push) under the same tag. False,
+    /// and the peer is told that none come, where it has not that much credit
+    /// left, so much waits for it that more would be too much, or the pieces are
+    /// not all exposed. Never waits; pushed bytes are read when the socket takes
     /// them, as those of a read are.
     ///
     /// # Errors
     /// [`CouplingError::UnknownPeer`], [`CouplingError::Forked`].
-    pub fn push(&self, peer: PeerId, tag: u64, pieces: &[PieceRef]) -> Result<bool, CouplingError> {
+    pub fn push(&self, peer: PeerId, push: &Push) -> Result<bool, CouplingError> {
         let state = self.peer(peer)?;
-        let bytes = pieces
-            .iter()
-            .try_fold(0_u64, |sum, piece| sum.checked_add(piece.bytes));
-        let Some(bytes) = bytes else {
-            return Ok(false);
-        };
-        let Ok(parts) = Exposed::all(&self.shared.arena, pieces.iter().copied()) else {
-            return Ok(false);
-        };
-        let mut data = lock(&state.data);
-        let Some(line) = data.push.clone() else {
-            return Ok(false);
-        };
-        if bytes > data.push_credit_bytes {
+        let limit_bytes = self.shared.options.limits.queued_bytes;
+        if !state.main.has_room(0, limit_bytes) {
+            let why = format!("more than {limit_bytes} bytes of messages wait for it");
+            self.shared.lose_later(&state, Lost::Dropped { why });
             return Ok(false);
         }
-        data.push_credit_bytes -= bytes;
+        let mut frames = Vec::new();
+        let is_pushed = self.frame_push(&state, push, &mut frames);
+        state.main.send_all(&self.shared, frames);
+        Ok(is_pushed)
+    }
+
+    /// As [`Endpoint::send`], and after it [`Endpoint::push`] for each of `pushes`,
+    /// all in one system call where the socket takes them.
+    ///
+    /// # Errors
+    /// As those.
+    pub fn send_and_push(
+        &self,
+        peer: PeerId,
+        message: &[&[u8]],
+        pushes: &[Push],
+    ) -> Result<(), CouplingError> {
+        let state = self.peer(peer)?;
+        if pushes.is_empty() || !state.can_be_pushed_to() {
+            return self.send(peer, message);
+        }
+        let bytes = self.check_message(&state, message)?;
+        let limit_bytes = self.shared.options.limits.queued_bytes;
+        if lock(&state.held).is_some() || !state.main.has_room(bytes, limit_bytes) {
+            // It has not heard its welcome, or does not listen.
+            self.send(peer, message)?;
+            return pushes
+                .iter()
+                .try_for_each(|push| self.push(peer, push).map(drop));
+        }
+        let mut frames = vec![(message_head(message, bytes), Vec::new())];
+        for push in pushes {
+            self.frame_push(&state, push, &mut frames);
+        }
+        self.shared.counts.messages_sent.add(1);
+        state.main.send_all(&self.shared, frames);
+        Ok(())
+    }
+
+    /// The frame of a push; whether the bytes are in it.
+    fn frame_push(
+        &self,
+        state: &PeerState,
+        push: &Push,
+        frames: &mut Vec<(Vec<u8>, Vec<Exposed>)>,
+    ) -> bool {
+        if !state.can_be_pushed_to() {
+            return false;
+        }
+        let parts = self.pushed_parts(state, &push.pieces);
+        let is_pushed = parts.is_some();
+        let head = wire::Frame::Push { tag: push.tag }.to_bytes();
+        frames.push((head, parts.unwrap_or_default()));
+        is_pushed
+    }
+
+    /// What is pushed, taken from the peer's credit.
+    fn pushed_parts(&self, state: &PeerState, pieces: &[PieceRef]) -> Option<Vec<Exposed>> {
+        let limits = &self.shared.options.limits;
+        let sum = |sum: u64, piece: &PieceRef| sum.checked_add(piece.bytes);
+        let bytes = pieces.iter().try_fold(0, sum)?;
+        let waiting = state.main.load().parts + pieces.len();
+        if bytes == 0 || waiting as u64 > u64::from(limits.read_pieces) {
+            return None;
+        }
+        let parts = Exposed::all(&self.shared.arena, pieces.iter().copied()).ok()?;
+        let mut data = lock(&state.data);
+        data.push_credit_bytes = data.push_credit_bytes.checked_sub(bytes)?;
         drop(data);
         self.shared.counts.push_bytes.add(bytes);
-        line.send(&self.shared, wire::Frame::Push { tag }.to_bytes(), parts);
-        Ok(true)
+        Some(parts)
     }
 
     /// Hands the handler what lies in rings, and returns how many messages
@@ -449,6 +507,23 @@ fn reached(listeners: &[Listener]) -> Result<Vec<SocketAddr>, CouplingError> {
         }
     }
     Ok(reached)
+}
+
+impl PeerState {
+    /// Whether there is a way to it that pushed bytes can go.
+    fn can_be_pushed_to(&self) -> bool {
+        self.info.transport == TransportName::Tcp
+    }
+}
+
+/// The head of the frame of a message.
+fn message_head(message: &[&[u8]], bytes: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(1 + bytes);
+    head.extend_from_slice(&wire::MESSAGE_HEAD);
+    for part in message {
+        head.extend_from_slice(part);
+    }
+    head
 }
 
 /// A caller is inside `drive`, and looks after the rings meanwhile.

@@ -157,7 +157,7 @@ fn try_address(
         sender, receiver, ..
     } = settling;
     let made = Core::new(options.clone(), info, terms, counters, sender, receiver);
-    made.and_then(|(core, for_data)| finish(core, for_data, means, wait))
+    made.and_then(|(core, for_data)| finish(core, for_data, means))
         .map_err(Failed::Everywhere)
 }
 
@@ -165,7 +165,6 @@ fn finish(
     core: Core,
     for_data: Option<(Sender, PolledReceiver)>,
     means: Means,
-    wait: &Wait,
 ) -> Result<Peer, CouplingError> {
     let every = core.info.lease.min(core.options.lease.max(MIN_LEASE)) / 3;
     // One round trip for the handshake, one for the offer, one to settle.
@@ -180,7 +179,7 @@ fn finish(
     let first = for_data.map(|(sender, receiver)| Lane::new(sender, receiver));
     let mut messages: Option<Box<dyn Messages>> = None;
     let data: Box<dyn Data> = match means {
-        Means::Channel => Box::new(TcpData::new(Arc::clone(&core), first, wait)?),
+        Means::Channel => Box::new(TcpData::new(Arc::clone(&core), first)),
         Means::Memory(remote, rings) => {
             let remote = Arc::new(remote);
             if let Some(rings) = *rings {

@@ -1,13 +1,14 @@
 //! A connection for data: what was asked for on it, and where the answers go.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 
-use super::core::{Sender, lost_by, lost_by_close};
+use super::core::{Sender, lost_by, lost_by_close, receive_pushed};
 use super::plan::{Part, Request};
-use crate::channel::{PolledReceiver, UninitSlice};
+use super::pushes::Pushes;
+use crate::channel::{ChannelError, PolledReceiver, UninitSlice};
 use crate::coupling::wire::{Frame, parse_frame, read_head};
-use crate::coupling::{Lost, Piece, PieceRef};
+use crate::coupling::{Lost, Piece, PieceRef, Tag};
 
 /// Slices that are received into at once.
 const TARGETS: usize = 64;
@@ -41,25 +42,24 @@ enum Body {
     /// Of the first request that is not answered.
     Data,
     Push {
-        tag: u64,
+        tag: Tag,
         bytes: Vec<u8>,
+    },
+    /// The push that is waited for, so far into the pieces that it belongs to.
+    Wanted {
+        piece: usize,
+        at: usize,
     },
 }
 
 /// What is done with what comes.
 pub(super) struct Targets<'t, 'p> {
-    /// The pieces of the read that is being finished.
+    /// The pieces of the read that is being finished, or of the wanted push.
     pub(super) pieces: &'t mut [Piece<'p>],
-    /// Where pushed bytes go, and how many of them there may be.
+    /// The push that is waited for, if one is: taken out once it has all come.
+    pub(super) wanted: Option<Tag>,
+    /// Where other pushed bytes go, and how many of them there may be.
     pub(super) pushes: &'t mut Pushes,
-}
-
-/// Bytes that came without having been asked for.
-#[derive(Default)]
-pub(super) struct Pushes {
-    pub(super) held: BTreeMap<u64, Vec<u8>>,
-    pub(super) held_bytes: u64,
-    pub(super) limit_bytes: u64,
 }
 
 /// Why a lane came no further.
@@ -85,6 +85,14 @@ impl Lane {
             asked_bytes: 0,
             asked_parts: 0,
             body: Body::None,
+        }
+    }
+
+    /// Sends a frame, now or with the next. What fails is seen by the next that is
+    /// received.
+    pub(super) fn say(&mut self, head: Vec<u8>) {
+        if self.sender.queue(head, Vec::new()).is_ok() {
+            let _ = self.sender.flush(usize::MAX);
         }
     }
 
@@ -135,8 +143,11 @@ impl Lane {
         for asked in &mut self.asked {
             asked.is_abandoned = true;
         }
-        if matches!(self.body, Body::Data) {
-            self.drop_first();
+        match self.body {
+            Body::Data => self.drop_first(),
+            // What is left of it is skipped.
+            Body::Wanted { .. } => self.body = Body::None,
+            Body::None | Body::Push { .. } => {}
         }
     }
 
@@ -157,6 +168,7 @@ impl Lane {
                 Body::None => self.receive_head(targets)?,
                 Body::Data => self.receive_data(targets.pieces)?,
                 Body::Push { .. } => self.receive_push(targets.pushes)?,
+                Body::Wanted { .. } => self.receive_wanted(targets)?,
             };
             if !more {
                 return Ok(has_come);
@@ -200,7 +212,7 @@ impl Lane {
                     return Err(LaneEnd::Missing(source));
                 }
             }
-            Frame::Push { tag } => self.begin_push(tag, body_bytes, targets.pushes)?,
+            Frame::Push { tag } => self.begin_push(tag, body_bytes, targets)?,
             Frame::Close(lost) => return Err(LaneEnd::Lost(lost_by_close(lost))),
             _ => return Err(misbehaved("a frame where it has no place")),
         }
@@ -209,19 +221,42 @@ impl Lane {
 
     fn begin_push(
         &mut self,
-        tag: u64,
+        tag: Tag,
         body_bytes: u64,
-        pushes: &mut Pushes,
+        targets: &mut Targets<'_, '_>,
     ) -> Result<(), LaneEnd> {
-        if body_bytes > pushes.limit_bytes.saturating_sub(pushes.held_bytes) {
-            return Err(misbehaved("it pushed more than it has credit for"));
+        let begun = targets.pushes.begin(tag, body_bytes);
+        begun.map_err(|bad| misbehaved(bad.0))?;
+        let asked: u64 = targets.pieces.iter().map(|it| it.into.len() as u64).sum();
+        if body_bytes == 0 {
+            return Ok(());
         }
-        pushes.held_bytes += body_bytes;
-        let mut bytes = Vec::new();
-        // At most what this side has set as its limit.
-        bytes.reserve_exact(body_bytes as usize);
-        self.body = Body::Push { tag, bytes };
+        self.body = match targets.wanted == Some(tag) && asked == body_bytes {
+            true => {
+                targets.pushes.let_go(body_bytes, true);
+                Body::Wanted { piece: 0, at: 0 }
+            }
+            false => Body::Push {
+                tag,
+                bytes: Vec::new(),
+            },
+        };
         Ok(())
+    }
+
+    /// Receives the push that is waited for to where it belongs.
+    fn receive_wanted(&mut self, targets: &mut Targets<'_, '_>) -> Result<bool, LaneEnd> {
+        let Body::Wanted { piece, at } = &mut self.body else {
+            return Ok(false);
+        };
+        let received = receive_into(&mut self.receiver, targets.pieces, piece, at);
+        let received = received.map_err(|error| LaneEnd::Lost(lost_by(&error)))?;
+        if self.receiver.body_left() == 0 {
+            self.body = Body::None;
+            targets.wanted = None;
+            return Ok(true);
+        }
+        Ok(received > 0)
     }
 
     fn receive_data(&mut self, pieces: &mut [Piece<'_>]) -> Result<bool, LaneEnd> {
@@ -246,26 +281,39 @@ impl Lane {
         let Body::Push { tag, bytes } = &mut self.body else {
             return Ok(false);
         };
-        let left = self.receiver.body_left() as usize;
-        let received = if left == 0 {
-            0
-        } else {
-            let mut targets = [UninitSlice::new(&mut bytes.spare_capacity_mut()[..left])];
-            let received = self.receiver.receive_body(&mut targets);
-            received.map_err(|error| LaneEnd::Lost(lost_by(&error)))?
-        };
-        // SAFETY: so many bytes more were received, at the end of it.
-        unsafe { bytes.set_len(bytes.len() + received) };
-        if received < left {
-            return Ok(received > 0);
+        let before = bytes.len();
+        let is_whole = receive_pushed(&mut self.receiver, bytes);
+        if !is_whole.map_err(|error| LaneEnd::Lost(lost_by(&error)))? {
+            return Ok(bytes.len() > before);
         }
-        let replaced = pushes.held.insert(*tag, std::mem::take(bytes));
+        pushes.hold(*tag, std::mem::take(bytes));
         self.body = Body::None;
-        if replaced.is_some() {
-            return Err(misbehaved("it pushed twice under one tag"));
-        }
         Ok(true)
     }
+}
+
+/// Receives what has come of a body into pieces, from byte `at` of piece `first`
+/// on, and moves these two on; how much that was.
+pub(super) fn receive_into(
+    receiver: &mut PolledReceiver,
+    pieces: &mut [Piece<'_>],
+    first: &mut usize,
+    at: &mut usize,
+) -> Result<usize, ChannelError> {
+    let mut targets = Vec::with_capacity((pieces.len() - *first).min(TARGETS));
+    for piece in pieces[*first..].iter_mut().take(TARGETS) {
+        let from = if targets.is_empty() { *at } else { 0 };
+        targets.push(UninitSlice::new(&mut piece.into[from..]));
+    }
+    let received = receiver.receive_body(&mut targets)?;
+    *at += received;
+    while let Some(piece) = pieces.get(*first)
+        && *at >= piece.into.len()
+    {
+        *at -= piece.into.len();
+        *first += 1;
+    }
+    Ok(received)
 }
 
 impl Asked {

@@ -12,6 +12,7 @@ mod core;
 mod keeper;
 mod lane;
 mod plan;
+mod pushes;
 mod rdma;
 mod shm;
 mod tcp;
@@ -25,7 +26,8 @@ use self::core::Core;
 use self::transport::{Data, Messages};
 use self::turn::{Turn, TurnGuard};
 use super::{
-    CouplingCounters, CouplingError, PeerInfo, PeerOptions, Piece, PieceRef, Ticket, Urgency,
+    CouplingCounters, CouplingError, PeerId, PeerInfo, PeerOptions, Piece, PieceRef, PushCounts,
+    Tag, Ticket, Urgency,
 };
 use crate::shm::Mapped;
 use crate::time::Wait;
@@ -79,6 +81,12 @@ impl Peer {
     #[must_use]
     pub fn info(&self) -> PeerInfo {
         self.core.info.clone()
+    }
+
+    /// By which number the endpoint knows it.
+    #[must_use]
+    pub fn number(&self) -> PeerId {
+        PeerId(self.core.terms.peer)
     }
 
     /// Sends a message: the parts in turn. Waits while the transport takes no
@@ -230,23 +238,54 @@ impl Peer {
         finished
     }
 
+    /// Asks for `what` to be pushed from now on, under tags of this subject, a
+    /// number that was not used before; `what` is for the endpoint's handler, and
+    /// `credit_bytes` more may be on their way. Costs no round trip. False, and
+    /// nothing is said, where this transport has no need of it: over shared memory
+    /// bytes are mapped, over a fabric they are read without the endpoint's doing.
+    #[must_use]
+    pub fn subscribe(&self, subject: u32, credit_bytes: u64, what: &[u8]) -> bool {
+        self.core.check_process().is_ok() && self.data.subscribe(subject, credit_bytes, what)
+    }
+
+    /// Nothing of this subject is wanted any more; `what` tells the handler.
+    pub fn unsubscribe(&self, subject: u32, what: &[u8]) {
+        if self.core.check_process().is_ok() {
+            self.data.unsubscribe(subject, what);
+        }
+    }
+
     /// Receives what the endpoint pushed under `tag`; the `pieces` are filled
     /// in turn and must be together as long as what was pushed, wherever it
-    /// came from.
+    /// came from. False where nothing comes under this tag: at once where that is
+    /// known, or nothing was said of the subject yet.
     ///
     /// # Errors
-    /// As [`Peer::read`]; [`CouplingError::NotReady`] where nothing was pushed
-    /// under this tag; [`CouplingError::OtherPieces`] where they are not, and
-    /// what was pushed is gone.
+    /// As [`Peer::read`]; [`CouplingError::NotReady`] where it did not come in time;
+    /// [`CouplingError::OtherPieces`] where what was pushed is of another length,
+    /// and it is gone.
     pub fn receive_push(
         &self,
-        tag: u64,
+        tag: Tag,
         pieces: &mut [Piece<'_>],
         wait: &Wait,
-    ) -> Result<(), CouplingError> {
+    ) -> Result<bool, CouplingError> {
         self.core.check_process()?;
         let _turn = self.take_turn("receive_push", wait)?;
         self.data.receive_push(tag, pieces, wait)
+    }
+
+    /// Lets go of what was pushed under numbers below this one and not received.
+    pub fn forget_pushes(&self, below: u64) {
+        if self.core.check_process().is_ok() {
+            self.data.forget_pushes(below);
+        }
+    }
+
+    /// What became of what was pushed.
+    #[must_use]
+    pub fn push_counts(&self) -> PushCounts {
+        self.data.push_counts()
     }
 
     /// What was counted so far.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::core::{Core, lock, lost_by, take_leave};
 use super::lane::Lane;
 use super::transport::Data;
-use crate::coupling::{CouplingError, Piece, PieceRef, TransportName};
+use crate::coupling::{CouplingError, Piece, PieceRef};
 use crate::rdma::{FabricError, FabricReader, RegionBatch, RegionPiece, read_regions};
 use crate::time::Wait;
 
@@ -163,20 +163,6 @@ impl Data for RdmaData {
     }
 
     fn abandon_read(&self) {}
-
-    fn receive_push(
-        &self,
-        tag: u64,
-        pieces: &mut [Piece<'_>],
-        wait: &Wait,
-    ) -> Result<(), CouplingError> {
-        let _ = (tag, pieces, wait);
-        Err(CouplingError::Unsupported {
-            transport: TransportName::Rdma,
-            what: "receive pushed bytes",
-            instead: "read them, which costs the endpoint nothing",
-        })
-    }
 }
 
 impl Drop for RdmaData {

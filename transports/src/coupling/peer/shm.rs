@@ -12,7 +12,7 @@ use super::lane::Lane;
 use super::transport::{Data, Messages};
 use super::turn::Turn;
 use crate::copy::copy_bytes_uninit;
-use crate::coupling::{CouplingError, Lost, Piece, PieceRef, TransportName, Urgency};
+use crate::coupling::{CouplingError, Lost, Piece, PieceRef, Urgency};
 use crate::shm::{Mapped, RingError, RingReader, RingWriter, Rings, Rouse, ShmError, ShmRemote};
 use crate::time::{Time, Wait};
 
@@ -103,20 +103,6 @@ impl Data for ShmData {
 
     fn map(&self, piece: PieceRef, wait: &Wait) -> Result<Option<Mapped>, CouplingError> {
         self.map_piece(piece, wait).map(Some)
-    }
-
-    fn receive_push(
-        &self,
-        tag: u64,
-        pieces: &mut [Piece<'_>],
-        wait: &Wait,
-    ) -> Result<(), CouplingError> {
-        let _ = (tag, pieces, wait);
-        Err(CouplingError::Unsupported {
-            transport: TransportName::Shm,
-            what: "receive pushed bytes",
-            instead: "map or read them, they are here already",
-        })
     }
 }
 

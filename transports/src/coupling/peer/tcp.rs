@@ -1,4 +1,5 @@
-//! Data over sockets: one or two connections, and what was pushed.
+//! Data over sockets: one or two connections, and what was pushed. That comes over
+//! the link, or where there is none over the first connection.
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
@@ -6,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use rustix::event::{PollFd, PollFlags};
 
 use super::core::{Core, Looking, lock, lost_by, take_leave};
-use super::lane::{Lane, LaneEnd, Pushes, Targets};
+use super::lane::{Lane, LaneEnd, Targets};
 use super::plan::plan;
+use super::pushes::Known;
 use super::transport::Data;
 use crate::channel::PolledReceiver;
-use crate::copy::copy_bytes_uninit;
 use crate::coupling::wire::{Frame, Join};
-use crate::coupling::{CouplingError, Lost, Piece, PieceRef};
+use crate::coupling::{CouplingError, Lost, Piece, PieceRef, PushCounts, Tag};
 use crate::time::{INTERRUPT_POLL, Time, Wait};
 
 /// Reads of at least so many bytes are spread over all connections.
@@ -27,7 +28,6 @@ pub(super) struct TcpData {
 #[derive(Default)]
 struct Lanes {
     lanes: Vec<Lane>,
-    pushes: Pushes,
     /// Why there is no data any more.
     lost: Option<Lost>,
     /// How many of the lanes the present read uses.
@@ -35,27 +35,16 @@ struct Lanes {
 }
 
 impl TcpData {
-    /// With the first connection where that is for data, and the one that is
-    /// pushed on where anything may be.
-    pub(super) fn new(
-        core: Arc<Core>,
-        first: Option<Lane>,
-        wait: &Wait,
-    ) -> Result<Self, CouplingError> {
-        let push_bytes = core.options.limits.push_bytes;
-        let mut lanes = Lanes {
+    /// With the first connection where that is for data.
+    pub(super) fn new(core: Arc<Core>, first: Option<Lane>) -> Self {
+        let lanes = Lanes {
             lanes: first.into_iter().collect(),
             ..Lanes::default()
         };
-        lanes.pushes.limit_bytes = push_bytes;
-        if push_bytes > 0 {
-            let lane = open_lane(&core, push_bytes, wait)?;
-            lanes.lanes.insert(0, lane);
-        }
-        Ok(Self {
+        Self {
             core,
             lanes: Mutex::new(lanes),
-        })
+        }
     }
 
     /// As many connections as a read of so many bytes is worth.
@@ -64,7 +53,7 @@ impl TcpData {
         let most = usize::from(most.min(self.core.terms.connections).max(1));
         lanes.used = if bytes >= SPREAD_FROM_BYTES { most } else { 1 };
         while lanes.lanes.len() < lanes.used {
-            let lane = open_lane(&self.core, 0, wait)?;
+            let lane = open_lane(&self.core, wait)?;
             lanes.lanes.push(lane);
         }
         Ok(())
@@ -134,7 +123,8 @@ impl TcpData {
             lane.ask(terms.read_bytes, terms.read_pieces)?;
             has_come |= lane.receive(&mut Targets {
                 pieces: &mut *pieces,
-                pushes: &mut lanes.pushes,
+                wanted: None,
+                pushes: &mut lock(&self.core.pushes),
             })?;
         }
         Ok(has_come)
@@ -149,7 +139,7 @@ fn poll_fd(lane: &Lane) -> PollFd<'_> {
     PollFd::from_borrowed_fd(lane.receiver.as_fd(), flags)
 }
 
-fn open_lane(core: &Core, push_bytes: u64, wait: &Wait) -> Result<Lane, CouplingError> {
+fn open_lane(core: &Core, wait: &Wait) -> Result<Lane, CouplingError> {
     let channel = core.connect_again(wait).map_err(|error| match error {
         crate::channel::ChannelError::Wait { source, .. } => core.not_ready("connect", source),
         error => core.lost(lost_by(&error)),
@@ -158,7 +148,6 @@ fn open_lane(core: &Core, push_bytes: u64, wait: &Wait) -> Result<Lane, Coupling
     let join = Frame::Join(Join {
         peer: core.terms.peer,
         token: core.terms.token,
-        push_bytes,
     });
     // An empty socket takes it; what fails is seen by the first read.
     let _ = sender.queue(join.to_bytes(), Vec::new());
@@ -207,49 +196,136 @@ impl Data for TcpData {
         lock(&self.lanes).lanes.iter_mut().for_each(Lane::abandon);
     }
 
+    fn subscribe(&self, subject: u32, credit_bytes: u64, what: &[u8]) -> bool {
+        let mut pushes = lock(&self.core.pushes);
+        let limit_bytes = self.core.options.limits.push_bytes;
+        let credit_bytes = credit_bytes.min(limit_bytes.saturating_sub(pushes.limit_bytes()));
+        pushes.widen(credit_bytes);
+        pushes.start(subject);
+        drop(pushes);
+        self.say(Frame::Subscribe { credit_bytes, what }.to_bytes());
+        true
+    }
+
+    fn unsubscribe(&self, subject: u32, what: &[u8]) {
+        lock(&self.core.pushes).end(subject);
+        let credit_bytes = 0;
+        self.say(Frame::Subscribe { credit_bytes, what }.to_bytes());
+    }
+
     fn receive_push(
         &self,
-        tag: u64,
+        tag: Tag,
         pieces: &mut [Piece<'_>],
         wait: &Wait,
-    ) -> Result<(), CouplingError> {
+    ) -> Result<bool, CouplingError> {
+        if self.core.info.linked {
+            return self.core.receive_push(tag, pieces, wait);
+        }
         let mut lanes = lock(&self.lanes);
-        let lanes = &mut *lanes;
-        if !lanes.pushes.held.contains_key(&tag) {
-            if let Some(lost) = &lanes.lost {
-                return Err(self.core.lost(lost.clone()));
+        let received = self.receive_on_lane(&mut lanes, tag, pieces, wait);
+        lanes.give_credit(&self.core);
+        received
+    }
+
+    fn forget_pushes(&self, below: u64) {
+        lock(&self.core.pushes).forget(|tag| tag.number < below);
+        if self.core.info.linked {
+            self.core.give_credit();
+        } else {
+            lock(&self.lanes).give_credit(&self.core);
+        }
+    }
+
+    fn push_counts(&self) -> PushCounts {
+        lock(&self.core.pushes).counts()
+    }
+}
+
+impl TcpData {
+    /// Sends a frame where pushes come from.
+    fn say(&self, head: Vec<u8>) {
+        if self.core.info.linked {
+            self.core.say(head);
+            return;
+        }
+        let mut lanes = lock(&self.lanes);
+        if let Some(lane) = lanes.lanes.first_mut() {
+            // From now on much of what comes is small.
+            lane.receiver.set_exact(false);
+            lane.say(head);
+        }
+    }
+
+    fn receive_on_lane(
+        &self,
+        lanes: &mut Lanes,
+        tag: Tag,
+        pieces: &mut [Piece<'_>],
+        wait: &Wait,
+    ) -> Result<bool, CouplingError> {
+        if let Some(lost) = &lanes.lost {
+            return Err(self.core.lost(lost.clone()));
+        }
+        let looking = Looking::new(self.core.options.spin);
+        let lease = self.core.options.lease;
+        let mut heard = Time::now();
+        loop {
+            let known = lock(&self.core.pushes).take(tag);
+            let may_come = known == Known::ToCome;
+            if let Known::Held(bytes) = known {
+                return self.core.fill(&bytes, pieces);
             }
-            let is_there = |lanes: &Lanes| lanes.pushes.held.contains_key(&tag);
-            self.run(lanes, &mut [], wait, "receive_push", is_there)?;
+            let Some(lane) = lanes.lanes.first_mut() else {
+                return Ok(false);
+            };
+            let mut pushes = lock(&self.core.pushes);
+            let mut targets = Targets {
+                pieces: &mut *pieces,
+                wanted: Some(tag),
+                pushes: &mut pushes,
+            };
+            let received = lane.receive(&mut targets);
+            let has_come = received.and_then(|has_come| match targets.wanted {
+                Some(_) => Ok(Some(has_come)),
+                None => Ok(None),
+            });
+            drop(pushes);
+            match has_come {
+                Ok(None) => {
+                    let bytes = pieces.iter().map(|piece| piece.into.len() as u64).sum();
+                    self.core.counts.push_bytes.add(bytes);
+                    return Ok(true);
+                }
+                Ok(Some(true)) => {
+                    heard = Time::now();
+                    continue;
+                }
+                // All that has come was looked at.
+                Ok(Some(false)) if !may_come => return Ok(false),
+                Ok(Some(false)) => {}
+                Err(end) => return Err(self.fail(lanes, end)),
+            }
+            let silent = Time::now().since(heard);
+            if silent > lease {
+                let lost = Lost::Silent { for_: silent };
+                return Err(self.fail(lanes, LaneEnd::Lost(lost)));
+            }
+            let mut fds: Vec<PollFd<'_>> = lanes.lanes.first().map(poll_fd).into_iter().collect();
+            if let Err(source) = looking.pause(&mut fds, wait, INTERRUPT_POLL) {
+                lanes.lanes.iter_mut().for_each(Lane::abandon);
+                return Err(self.core.not_ready("receive_push", source));
+            }
         }
-        let Some(bytes) = lanes.pushes.held.remove(&tag) else {
-            return Ok(());
-        };
-        lanes.give_credit(bytes.len() as u64);
-        let asked: usize = pieces.iter().map(|piece| piece.into.len()).sum();
-        if asked != bytes.len() {
-            return Err(CouplingError::OtherPieces);
-        }
-        self.core.counts.push_bytes.add(asked as u64);
-        let mut rest = &bytes[..];
-        for piece in pieces {
-            let (now, after) = rest.split_at(piece.into.len());
-            copy_bytes_uninit(piece.into, now, self.core.channel_counters.copies());
-            rest = after;
-        }
-        Ok(())
     }
 }
 
 impl Lanes {
-    /// Pushed bytes are held no more.
-    fn give_credit(&mut self, bytes: u64) {
-        self.pushes.held_bytes -= bytes;
-        if let Some(lane) = self.lanes.first_mut() {
-            // What fails is seen by the next that is received.
-            let head = Frame::Credit { bytes }.to_bytes();
-            let _ = lane.sender.queue(head, Vec::new());
-            let _ = lane.sender.flush(usize::MAX);
+    /// Gives credit back, if it is worth it.
+    fn give_credit(&mut self, core: &Core) {
+        let owed = lock(&core.pushes).take_owed();
+        if let (Some(bytes), Some(lane)) = (owed, self.lanes.first_mut()) {
+            lane.say(Frame::Credit { bytes }.to_bytes());
         }
     }
 }

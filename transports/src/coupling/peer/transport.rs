@@ -1,7 +1,7 @@
 //! What every transport of a peer can do.
 
 use super::rdma::RdmaData;
-use crate::coupling::{CouplingError, Piece, PieceRef, Urgency};
+use crate::coupling::{CouplingError, Piece, PieceRef, PushCounts, Tag, Urgency};
 use crate::shm::Mapped;
 use crate::time::Wait;
 
@@ -42,11 +42,35 @@ pub(super) trait Data: Send + Sync {
         None
     }
 
+    /// See [`Peer::subscribe`](super::Peer::subscribe).
+    fn subscribe(&self, subject: u32, credit_bytes: u64, what: &[u8]) -> bool {
+        let _ = (subject, credit_bytes, what);
+        false
+    }
+
+    /// See [`Peer::unsubscribe`](super::Peer::unsubscribe).
+    fn unsubscribe(&self, subject: u32, what: &[u8]) {
+        let _ = (subject, what);
+    }
+
     /// See [`Peer::receive_push`](super::Peer::receive_push).
     fn receive_push(
         &self,
-        tag: u64,
+        tag: Tag,
         pieces: &mut [Piece<'_>],
         wait: &Wait,
-    ) -> Result<(), CouplingError>;
+    ) -> Result<bool, CouplingError> {
+        let _ = (tag, pieces, wait);
+        Ok(false)
+    }
+
+    /// See [`Peer::forget_pushes`](super::Peer::forget_pushes).
+    fn forget_pushes(&self, below: u64) {
+        let _ = below;
+    }
+
+    /// See [`Peer::push_counts`](super::Peer::push_counts).
+    fn push_counts(&self) -> PushCounts {
+        PushCounts::default()
+    }
 }
