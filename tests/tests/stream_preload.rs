@@ -207,11 +207,12 @@ fn a_frozen_step_costs_the_same_metadata_over_shared_memory() {
     for number in 0..6 {
         let before = (out.metadata_bytes(), inp.metadata_bytes());
         let step = out.begin_step(StepTime::sim(0.0)).unwrap();
-        step.put(u, &[0, 0], field(number).view()).unwrap();
+        let field = field(number);
+        step.put(u, &[0, 0], field.view()).unwrap();
         step.end().unwrap();
         let step = inp.next_step().unwrap().unwrap();
         let got: Array2<f64> = step.get("u", s![.., ..]).unwrap();
-        assert_eq!(got, field(number));
+        assert_eq!(got, field);
         drop(step);
         let after = (out.metadata_bytes(), inp.metadata_bytes());
         if number > 0 {

@@ -67,7 +67,7 @@ impl Line {
     /// Whether a message of so many bytes keeps to what may wait.
     pub(super) fn has_room(&self, bytes: usize, limit_bytes: u64) -> bool {
         let waiting = lock(&self.sending).sender.waiting_bytes();
-        waiting == 0 || waiting + bytes as u64 + 1 <= limit_bytes
+        waiting == 0 || waiting + (bytes as u64) < limit_bytes
     }
 
     /// As [`Line::send`]; false, with nothing sent, where so much waits

@@ -8,19 +8,17 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::keeper;
-use super::lane::receive_into;
-use super::pushes::{Known, Pushes};
+use super::pushes::Pushes;
 use super::turn::Turn;
+use super::unasked::{Came, Receiving};
 use crate::channel::{
     Channel, ChannelCounters, ChannelError, Connector, Flushed, PolledReceiver, PolledSender, Role,
-    UninitSlice,
 };
-use crate::copy::copy_bytes_uninit;
 use crate::coupling::counters::Counts;
 use crate::coupling::endpoint::channel_limits;
 use crate::coupling::fork::Process;
-use crate::coupling::wire::{self, Frame, TOKEN_BYTES, parse_frame};
-use crate::coupling::{CouplingError, Lost, PeerInfo, PeerOptions, Piece, Tag};
+use crate::coupling::wire::{self, Frame, TOKEN_BYTES};
+use crate::coupling::{CouplingError, Lost, PeerInfo, PeerOptions};
 use crate::time::{Time, Wait, WaitError};
 
 /// How long the reason for an end is waited for, which comes with it.
@@ -43,66 +41,16 @@ pub(super) struct Core {
     socket: OwnedFd,
     /// None where the connection is used for data.
     sender: Mutex<Option<Sender>>,
-    receiver: Mutex<Option<Receiving>>,
+    pub(super) receiver: Mutex<Option<Receiving>>,
     /// What was pushed, on the link or the first connection for data.
     pub(super) pushes: Mutex<Pushes>,
     sending: Turn,
-    receiving: Turn,
+    pub(super) receiving: Turn,
     /// Why no message will come any more.
     lost: OnceLock<Lost>,
     /// When something last came, and when that was last looked for.
-    heard: AtomicU64,
+    pub(super) heard: AtomicU64,
     looked: AtomicU64,
-}
-
-/// The receiving side of the link.
-struct Receiving {
-    receiver: PolledReceiver,
-    /// A push that is being received, to be held.
-    arriving: Option<(Tag, Vec<u8>)>,
-    /// A message that came where a push was looked for.
-    passed: Option<Vec<u8>>,
-}
-
-impl Receiving {
-    fn new(receiver: PolledReceiver) -> Self {
-        Self {
-            receiver,
-            arriving: None,
-            passed: None,
-        }
-    }
-}
-
-/// What has come over the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
-    Nothing,
-    Message,
-    /// The wanted push, its body not received, or one behind it.
-    Wanted,
-}
-
-/// Receives what has come of a pushed body; whether all of it has.
-pub(super) fn receive_pushed(
-    receiver: &mut PolledReceiver,
-    bytes: &mut Vec<u8>,
-) -> Result<bool, ChannelError> {
-    let left = receiver.body_left() as usize;
-    // At most the credit that this side has given.
-    bytes.reserve_exact(left);
-    let received = {
-        let mut targets = [UninitSlice::new(&mut bytes.spare_capacity_mut()[..left])];
-        receiver.receive_body(&mut targets)?
-    };
-    // SAFETY: so many bytes more were received, at the end of it.
-    unsafe { bytes.set_len(bytes.len() + received) };
-    Ok(received == left)
-}
-
-fn misbehaved(what: &str) -> Lost {
-    let what = what.to_owned();
-    Lost::Misbehaved { what }
 }
 
 /// What the endpoint said it takes, and who this peer is to it.
@@ -264,7 +212,7 @@ impl Core {
     }
 
     /// The sending side of the link, if it is one.
-    fn with_sender<T>(&self, call: impl FnOnce(&mut Sender) -> T) -> Option<T> {
+    pub(super) fn with_sender<T>(&self, call: impl FnOnce(&mut Sender) -> T) -> Option<T> {
         lock(&self.sender).as_mut().map(call)
     }
 
@@ -443,188 +391,6 @@ impl Core {
         Ok(self.take_frames(receiving, into, None)? == Came::Message)
     }
 
-    /// Takes frames that have come, up to a message, or the head of the wanted push.
-    fn take_frames(
-        &self,
-        receiving: &mut Receiving,
-        into: &mut Vec<u8>,
-        wanted: Option<Tag>,
-    ) -> Result<Came, CouplingError> {
-        loop {
-            if receiving.arriving.is_some() && !self.receive_arriving(receiving)? {
-                return Ok(Came::Nothing);
-            }
-            match receiving.receiver.next_head(true) {
-                Ok(true) => {}
-                Ok(false) => return Ok(Came::Nothing),
-                Err(error) => return Err(self.lose(lost_by(&error))),
-            }
-            self.heard.store(Time::now().0, Ordering::Relaxed);
-            let body_bytes = receiving.receiver.body_left();
-            match parse_frame(receiving.receiver.head()) {
-                Ok(Frame::Message(message)) => {
-                    into.clear();
-                    into.extend_from_slice(message);
-                    return Ok(Came::Message);
-                }
-                Ok(Frame::Push { tag }) => {
-                    let begun = lock(&self.pushes).begin(tag, body_bytes);
-                    begun.map_err(|bad| self.lose(misbehaved(bad.0)))?;
-                    if wanted.is_some_and(|wanted| wanted <= tag && wanted.subject == tag.subject) {
-                        if body_bytes > 0 && wanted != Some(tag) {
-                            receiving.arriving = Some((tag, Vec::new()));
-                        }
-                        return Ok(Came::Wanted);
-                    }
-                    if body_bytes > 0 {
-                        receiving.arriving = Some((tag, Vec::new()));
-                    }
-                }
-                Ok(Frame::Heartbeat) => {}
-                Ok(Frame::Close(lost)) => return Err(self.lose(lost_by_close(lost))),
-                Ok(_) => return Err(self.lose(misbehaved("a frame where it has no place"))),
-                Err(bad) => return Err(self.lose(misbehaved(&bad.to_string()))),
-            }
-        }
-    }
-
-    /// Receives the push that is coming, to be held; whether it is all here.
-    fn receive_arriving(&self, receiving: &mut Receiving) -> Result<bool, CouplingError> {
-        let Some((tag, bytes)) = &mut receiving.arriving else {
-            return Ok(true);
-        };
-        let received = receive_pushed(&mut receiving.receiver, bytes);
-        if !received.map_err(|error| self.lose(lost_by(&error)))? {
-            return Ok(false);
-        }
-        let (tag, bytes) = (*tag, std::mem::take(bytes));
-        receiving.arriving = None;
-        lock(&self.pushes).hold(tag, bytes);
-        Ok(true)
-    }
-
-    /// See [`Peer::receive_push`](super::Peer::receive_push), for what comes over the link.
-    pub(super) fn receive_push(
-        &self,
-        tag: Tag,
-        pieces: &mut [Piece<'_>],
-        wait: &Wait,
-    ) -> Result<bool, CouplingError> {
-        let during = "receive_push";
-        let turn = self.receiving.take(wait);
-        let _turn = turn.map_err(|source| self.not_ready(during, source))?;
-        let mut receiver = lock(&self.receiver);
-        let Some(receiving) = &mut *receiver else {
-            return Err(CouplingError::NotLinked);
-        };
-        let looking = Looking::new(self.options.spin);
-        loop {
-            let known = lock(&self.pushes).take(tag);
-            match known {
-                Known::Held(bytes) => return self.fill(&bytes, pieces),
-                Known::Never => return Ok(false),
-                // What comes before a message does not come after it.
-                Known::ToCome if receiving.passed.is_some() => return Ok(false),
-                Known::ToCome => {}
-            }
-            let mut message = Vec::new();
-            match self.take_frames(receiving, &mut message, Some(tag))? {
-                Came::Wanted if receiving.receiver.body_left() > 0 => {
-                    if receiving.arriving.is_none() {
-                        return self.receive_straight(receiving, pieces, &looking, wait);
-                    }
-                }
-                Came::Wanted => {}
-                Came::Message => receiving.passed = Some(message),
-                Came::Nothing => self.pause(receiving, &looking, during, wait)?,
-            }
-        }
-    }
-
-    fn pause(
-        &self,
-        receiving: &Receiving,
-        looking: &Looking,
-        during: &'static str,
-        wait: &Wait,
-    ) -> Result<(), CouplingError> {
-        let at_most = self.check_silence()?;
-        let mut fds = [PollFd::new(&receiving.receiver, PollFlags::IN)];
-        let paused = looking.pause(&mut fds, wait, at_most);
-        paused.map_err(|source| self.not_ready(during, source))
-    }
-
-    /// Receives the push that begins to where it is wanted. What of it is not
-    /// received, if this fails, is skipped by whoever receives next.
-    fn receive_straight(
-        &self,
-        receiving: &mut Receiving,
-        pieces: &mut [Piece<'_>],
-        looking: &Looking,
-        wait: &Wait,
-    ) -> Result<bool, CouplingError> {
-        let bytes = receiving.receiver.body_left();
-        let asked: u64 = pieces.iter().map(|piece| piece.into.len() as u64).sum();
-        let are_the_same = asked == bytes;
-        lock(&self.pushes).let_go(bytes, are_the_same);
-        self.give_credit();
-        if !are_the_same {
-            return Err(CouplingError::OtherPieces);
-        }
-        let (mut first, mut at) = (0, 0);
-        while receiving.receiver.body_left() > 0 {
-            let received = receive_into(&mut receiving.receiver, pieces, &mut first, &mut at);
-            if received.map_err(|error| self.lose(lost_by(&error)))? == 0 {
-                self.pause(receiving, looking, "receive_push", wait)?;
-            }
-        }
-        self.counts.push_bytes.add(bytes);
-        Ok(true)
-    }
-
-    /// Fills pieces with what was pushed; it is held no more.
-    pub(super) fn fill(
-        &self,
-        bytes: &[u8],
-        pieces: &mut [Piece<'_>],
-    ) -> Result<bool, CouplingError> {
-        let asked: usize = pieces.iter().map(|piece| piece.into.len()).sum();
-        let are_the_same = asked == bytes.len();
-        lock(&self.pushes).let_go(bytes.len() as u64, are_the_same);
-        if self.info.linked {
-            self.give_credit();
-        }
-        if !are_the_same {
-            return Err(CouplingError::OtherPieces);
-        }
-        self.counts.push_bytes.add(asked as u64);
-        let mut rest = bytes;
-        for piece in pieces {
-            let (now, after) = rest.split_at(piece.into.len());
-            copy_bytes_uninit(piece.into, now, self.channel_counters.copies());
-            rest = after;
-        }
-        Ok(true)
-    }
-
-    /// Gives credit back over the link, if it is worth it.
-    pub(super) fn give_credit(&self) {
-        let owed = lock(&self.pushes).take_owed();
-        if let Some(bytes) = owed {
-            self.say(Frame::Credit { bytes }.to_bytes());
-        }
-    }
-
-    /// Sends a frame over the link, at once or when something else is sent. What
-    /// fails is seen by whoever receives.
-    pub(super) fn say(&self, head: Vec<u8>) {
-        self.with_sender(|sender| {
-            if sender.queue(head, Vec::new()).is_ok() {
-                let _ = sender.flush(usize::MAX);
-            }
-        });
-    }
-
     /// Remembers the loss; the connection is of no more use.
     pub(super) fn lose(&self, lost: Lost) -> CouplingError {
         let lost = self.lost.get_or_init(|| lost).clone();
@@ -634,7 +400,7 @@ impl Core {
 
     /// How long the endpoint may still be silent. Time in which nobody looked
     /// does not count: what it said then would have been seen just now.
-    fn check_silence(&self) -> Result<Duration, CouplingError> {
+    pub(super) fn check_silence(&self) -> Result<Duration, CouplingError> {
         let lease = self.options.lease;
         let now = Time::now();
         let looked = Time(self.looked.swap(now.0, Ordering::Relaxed));

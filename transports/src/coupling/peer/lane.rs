@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 
-use super::core::{Sender, lost_by, lost_by_close, receive_pushed};
+use super::core::{Sender, lost_by, lost_by_close};
 use super::plan::{Part, Request};
 use super::pushes::Pushes;
+use super::unasked::receive_pushed;
 use crate::channel::{ChannelError, PolledReceiver, UninitSlice};
 use crate::coupling::wire::{Frame, parse_frame, read_head};
 use crate::coupling::{Lost, Piece, PieceRef, Tag};

@@ -3,6 +3,7 @@
 //! ```text
 //!   Peer
 //!     core        the first connection: messages, heartbeats, its loss
+//!     unasked     what comes over it: messages, and what was subscribed to
 //!     data        by transport: what is read, mapped or pushed
 //!     keeper      one thread of the process, which says that peers live
 //! ```
@@ -18,6 +19,7 @@ mod shm;
 mod tcp;
 mod transport;
 mod turn;
+mod unasked;
 
 use std::fmt;
 use std::sync::Arc;

@@ -286,10 +286,7 @@ impl TcpData {
                 pushes: &mut pushes,
             };
             let received = lane.receive(&mut targets);
-            let has_come = received.and_then(|has_come| match targets.wanted {
-                Some(_) => Ok(Some(has_come)),
-                None => Ok(None),
-            });
+            let has_come = received.map(|has_come| targets.wanted.map(|_| has_come));
             drop(pushes);
             match has_come {
                 Ok(None) => {
