@@ -158,7 +158,6 @@ static panta_status read_descriptor(const char *function, const CFI_cdesc_t *arr
                                     fortran_array *read)
 {
     panta_buffer *buffer = &read->buffer;
-    memset(read, 0, sizeof *read);
     if (!array || !array->base_addr)
         return refuse(PANTA_ERROR_NULL,
                       "%s: `array` is not there: it was not allocated, or its pointer is "
@@ -170,9 +169,13 @@ static panta_status read_descriptor(const char *function, const CFI_cdesc_t *arr
                       "was compiled for %d: compile it with the ISO_Fortran_binding.h "
                       "of the Fortran compiler",
                       function, array->version, CFI_VERSION);
+    /* The rest of the counts and strides is not looked at. */
+    read->logical_bytes = 0;
     buffer->size = sizeof *buffer;
     buffer->data = array->base_addr;
     buffer->dtype = dtype_of(array);
+    buffer->space = PANTA_HOST;
+    buffer->device = 0;
     buffer->dimensions = array->rank;
     if (!buffer->dtype)
         return refuse(PANTA_ERROR_DTYPE,
@@ -230,15 +233,11 @@ static panta_status in_fortran(panta_status status, char words[WORDS_BYTES])
 }
 
 /* Adds to the library's error what its caller knows the arguments as. */
-static panta_status explain(panta_status status, const panta_buffer *buffer,
-                            const fortran_place *start, const fortran_place *count)
+static void add_arguments(const panta_buffer *buffer, const fortran_place *start,
+                          const fortran_place *count)
 {
     char words[WORDS_BYTES] = "; `array` is ";
     int64_t shape[PANTA_MAX_DIMS];
-    if (status != PANTA_ERROR_DTYPE && status != PANTA_ERROR_SHAPE &&
-        status != PANTA_ERROR_SELECTION && status != PANTA_ERROR_NOT_COVERED &&
-        status != PANTA_ERROR_NO_SUCH_BLOCK)
-        return status;
     strcat(words, dtype_name(buffer->dtype));
     for (int i = 0; i < buffer->dimensions; i++)
         shape[i] = buffer->count[buffer->dimensions - 1 - i];
@@ -247,7 +246,18 @@ static panta_status explain(panta_status status, const panta_buffer *buffer,
         say_place(words, ", `start` is ", start->dimensions, start->of);
     if (count->dimensions >= 0)
         say_place(words, ", `count` is ", count->dimensions, count->of);
-    return in_fortran(status, words);
+    in_fortran(PANTA_OK, words);
+}
+
+/* The same where the arguments can have to do with it; a good call costs nothing here. */
+static panta_status explain(panta_status status, const panta_buffer *buffer,
+                            const fortran_place *start, const fortran_place *count)
+{
+    if (status == PANTA_ERROR_DTYPE || status == PANTA_ERROR_SHAPE ||
+        status == PANTA_ERROR_SELECTION || status == PANTA_ERROR_NOT_COVERED ||
+        status == PANTA_ERROR_NO_SUCH_BLOCK)
+        add_arguments(buffer, start, count);
+    return status;
 }
 
 /* Gives the buffer the dimensions of `count`, of which it may lack those that are
@@ -255,10 +265,11 @@ static panta_status explain(panta_status status, const panta_buffer *buffer,
 static panta_status spread(const char *function, fortran_array *array,
                            const fortran_place *count)
 {
-    panta_buffer *buffer = &array->buffer, wide = *buffer;
+    panta_buffer *buffer = &array->buffer, wide;
     int from = buffer->dimensions;
     if (count->dimensions < 0)
         return PANTA_OK;
+    wide = *buffer;
     wide.dimensions = (int32_t)count->dimensions;
     for (int64_t i = 0; i < count->dimensions; i++) {
         int64_t c = count->dimensions - 1 - i;

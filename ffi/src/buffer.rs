@@ -1,33 +1,81 @@
 //! Arrays in the caller's memory.
 //!
-//! A [`Buffer`] has no lifetime, since C states none: who makes it into a view
-//! says until when that is used, and panta.h says the same to the caller.
+//! The memory that a [`Buffer`] describes has no lifetime, since C states none: who
+//! makes it into a view says until when that is used, and panta.h says the same to the
+//! caller.
 
-use panta_core::model::{DType, MemorySpace};
+use panta_core::model::{DType, Dims, MemorySpace};
 use panta_transports::copy::{LayoutError, StridedMut, StridedRef};
 
 use crate::failed::Failed;
 use crate::types::*;
 
-/// A caller's array, as its buffer describes it.
-#[derive(Clone, Debug)]
-pub(crate) struct Buffer {
-    pub(crate) data: *mut u8,
+/// A caller's array, as its buffer describes it; read where it lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buffer<'c> {
+    given: &'c panta_buffer,
     pub(crate) dtype: DType,
     pub(crate) space: MemorySpace,
-    pub(crate) count: Vec<u64>,
-    pub(crate) strides_bytes: Vec<i64>,
+}
+
+/// The same for longer than the call in which it was given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    given: panta_buffer,
+    dtype: DType,
+    space: MemorySpace,
 }
 
 // SAFETY: it describes memory of the caller, who lets the library use it from the
 // call in which it is given until the one that ends this; see panta.h.
-unsafe impl Send for Buffer {}
+unsafe impl Send for Kept {}
 
-fn layout(error: &LayoutError) -> Failed {
-    Failed::new(PANTA_ERROR_SHAPE, format!("the buffer: {error}"))
+impl Kept {
+    pub(crate) fn buffer(&self) -> Buffer<'_> {
+        Buffer {
+            given: &self.given,
+            dtype: self.dtype,
+            space: self.space,
+        }
+    }
 }
 
-impl Buffer {
+impl From<LayoutError> for Failed {
+    #[cold]
+    fn from(error: LayoutError) -> Self {
+        Self::new(PANTA_ERROR_SHAPE, format!("the buffer: {error}"))
+    }
+}
+
+impl<'c> Buffer<'c> {
+    /// A buffer whose fields were checked: as many dimensions as there are at most,
+    /// no count below zero.
+    pub(crate) fn new(given: &'c panta_buffer, dtype: DType, space: MemorySpace) -> Self {
+        Self {
+            given,
+            dtype,
+            space,
+        }
+    }
+
+    pub(crate) fn keep(&self) -> Kept {
+        Kept {
+            given: *self.given,
+            dtype: self.dtype,
+            space: self.space,
+        }
+    }
+
+    /// Cells per dimension.
+    pub(crate) fn count(&self) -> &'c [u64] {
+        bytemuck::cast_slice(&self.given.count[..self.given.dimensions as usize])
+    }
+
+    /// Bytes from one element to the next, per dimension.
+    fn strides_bytes(&self) -> &'c [i64] {
+        &self.given.strides_bytes[..self.given.dimensions as usize]
+    }
+
     /// Refuses memory that is written to, unless it is the host's.
     pub(crate) fn on_host(&self) -> Result<(), Failed> {
         if self.space == MemorySpace::Host {
@@ -41,12 +89,12 @@ impl Buffer {
     }
 
     pub(crate) fn same_shape(&self, shape: &[u64]) -> Result<(), Failed> {
-        if self.count == shape {
+        if self.count() == shape {
             return Ok(());
         }
         let message = format!(
             "the buffer has {:?} cells, the selection {shape:?}",
-            self.count
+            self.count()
         );
         Err(Failed::new(PANTA_ERROR_SHAPE, message))
     }
@@ -55,35 +103,35 @@ impl Buffer {
     ///
     /// # Safety
     /// Nobody reads it after the caller has its memory back.
-    pub(crate) unsafe fn source(&self) -> Result<StridedRef<'static>, Failed> {
+    #[inline]
+    pub(crate) unsafe fn source(&self) -> Result<StridedRef<'static>, LayoutError> {
         // SAFETY: the caller describes memory of its own, and does not write to it
         // until it has it back.
         unsafe {
             StridedRef::from_raw_parts(
-                self.data,
+                self.given.data.cast(),
                 self.dtype.size_bytes(),
-                &self.count,
-                &self.strides_bytes,
+                self.count(),
+                self.strides_bytes(),
             )
         }
-        .map_err(|error| layout(&error))
     }
 
     /// The array, to be written.
     ///
     /// # Safety
     /// As for [`source`](Self::source).
-    pub(crate) unsafe fn destination(&self) -> Result<StridedMut<'static>, Failed> {
+    #[inline]
+    pub(crate) unsafe fn destination(&self) -> Result<StridedMut<'static>, LayoutError> {
         // SAFETY: as above, and the caller does not read from it either.
         unsafe {
             StridedMut::from_raw_parts(
-                self.data,
+                self.given.data.cast(),
                 self.dtype.size_bytes(),
-                &self.count,
-                &self.strides_bytes,
+                self.count(),
+                self.strides_bytes(),
             )
         }
-        .map_err(|error| layout(&error))
     }
 
     /// Whether it holds booleans one of which is neither 0 nor 1.
@@ -91,21 +139,23 @@ impl Buffer {
     /// # Safety
     /// The caller has not its memory back.
     pub(crate) unsafe fn has_wrong_boolean(&self) -> bool {
-        if self.dtype != DType::Bool || self.count.contains(&0) {
+        let (count, strides_bytes) = (self.count(), self.strides_bytes());
+        if self.dtype != DType::Bool || count.contains(&0) {
             return false;
         }
-        let mut index = vec![0_u64; self.count.len()];
+        let data = self.given.data.cast::<u8>();
+        let mut index = Dims::from_elem(0, count.len());
         loop {
             let offset: isize = index
                 .iter()
-                .zip(&self.strides_bytes)
+                .zip(strides_bytes)
                 .map(|(index, stride)| *index as isize * *stride as isize)
                 .sum();
             // SAFETY: an element of the array that the caller describes.
-            if unsafe { *self.data.wrapping_offset(offset) } > 1 {
+            if unsafe { *data.wrapping_offset(offset) } > 1 {
                 return true;
             }
-            if !advance(&mut index, &self.count) {
+            if !advance(&mut index, count) {
                 return false;
             }
         }
@@ -131,17 +181,23 @@ mod tests {
     #[test]
     fn a_wrong_boolean_is_found_in_strided_memory_and_not_beside_it() {
         let memory = [1_u8, 9, 0, 9, 1, 9];
-        let mut buffer = Buffer {
-            data: memory.as_ptr().cast_mut(),
-            dtype: DType::Bool,
-            space: MemorySpace::Host,
-            count: vec![3],
-            strides_bytes: vec![2],
+        let mut given = panta_buffer {
+            size: size_of::<panta_buffer>(),
+            data: memory.as_ptr().cast_mut().cast(),
+            dtype: PANTA_BOOL,
+            space: PANTA_HOST,
+            device: 0,
+            dimensions: 1,
+            count: [3; PANTA_MAX_DIMS],
+            strides_bytes: [2; PANTA_MAX_DIMS],
         };
-        // SAFETY: three bytes of `memory`.
-        assert!(!unsafe { buffer.has_wrong_boolean() });
-        buffer.strides_bytes = vec![1];
-        // SAFETY: as above.
-        assert!(unsafe { buffer.has_wrong_boolean() });
+        let wrong = |given: &panta_buffer| {
+            let buffer = Buffer::new(given, DType::Bool, MemorySpace::Host);
+            // SAFETY: three bytes of `memory`.
+            unsafe { buffer.has_wrong_boolean() }
+        };
+        assert!(!wrong(&given));
+        given.strides_bytes[0] = 1;
+        assert!(wrong(&given));
     }
 }

@@ -9,7 +9,8 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use panta_core::model::{Axis, BlockId, DType, MemorySpace, Selection};
+use panta_core::model::{Axis, BlockId, DType, MemorySpace};
+use smallvec::SmallVec;
 
 use crate::buffer::Buffer;
 use crate::failed::{Failed, remember};
@@ -27,16 +28,19 @@ const STRUCT_LIMIT_BYTES: usize = 4096;
 pub(crate) unsafe trait Sized_: Copy {
     /// What messages call it.
     const NAME: &'static str;
+    /// Its size when it was published first; it only grows.
+    const FIRST_BYTES: usize;
     /// The value of fields that an older caller does not know.
     fn default_value() -> Self;
 }
 
 macro_rules! sized {
-    ($($name:ident),* $(,)?) => {
+    ($($name:ident $first:literal),* $(,)?) => {
         $(
             // SAFETY: `repr(C)`, starts with its size, integers and pointers only.
             unsafe impl Sized_ for $name {
                 const NAME: &'static str = stringify!($name);
+                const FIRST_BYTES: usize = $first;
                 fn default_value() -> Self {
                     // SAFETY: any bytes are a value, zeros too.
                     unsafe { std::mem::zeroed() }
@@ -47,19 +51,19 @@ macro_rules! sized {
 }
 
 sized!(
-    panta_comm_vtable,
-    panta_writer_options,
-    panta_reader_options,
-    panta_definition,
-    panta_buffer,
-    panta_selection,
-    panta_step_info,
-    panta_sealed,
-    panta_variable_info,
-    panta_block_info,
-    panta_attribute,
-    panta_engine_info,
-    panta_copies,
+    panta_comm_vtable 40,
+    panta_writer_options 32,
+    panta_reader_options 40,
+    panta_definition 208,
+    panta_buffer 288,
+    panta_selection 408,
+    panta_step_info 56,
+    panta_sealed 24,
+    panta_variable_info 296,
+    panta_block_info 360,
+    panta_attribute 72,
+    panta_engine_info 32,
+    panta_copies 24,
 );
 
 /// One call from C.
@@ -219,9 +223,24 @@ impl Caller {
         Ok(value)
     }
 
-    /// Sizes below today's were never published; later ones grow.
+    /// A struct that starts with its size and was never smaller than it is: where it
+    /// lies, without copying it. What a newer caller knows besides must be zero.
+    pub(crate) fn in_place<T: Sized_>(&self, pointer: *const T, what: &str) -> Result<&T, Failed> {
+        const { assert!(T::FIRST_BYTES == size_of::<T>()) };
+        self.not_null(pointer, what)?;
+        // SAFETY: every such struct starts with its size.
+        let size = unsafe { pointer.cast::<usize>().read() };
+        if size != size_of::<T>() {
+            self.input(pointer, what)?;
+        }
+        // SAFETY: the caller gives `size` bytes, at least as many as a `T` has, of which
+        // any are a value, and leaves them alone during the call.
+        Ok(unsafe { &*pointer })
+    }
+
+    /// A size is that of the first version that was published, or larger.
     fn check_size<T: Sized_>(&self, size: usize, what: &str) -> Result<(), Failed> {
-        if (size_of::<T>()..=STRUCT_LIMIT_BYTES).contains(&size) {
+        if (T::FIRST_BYTES..=STRUCT_LIMIT_BYTES).contains(&size) {
             return Ok(());
         }
         let message = format!(
@@ -253,12 +272,14 @@ impl Caller {
     ) -> Result<(), Failed> {
         self.check_output(pointer, what)?;
         let first = size_of::<usize>();
-        // SAFETY: the caller's struct is at least as large as ours, as just seen.
+        // SAFETY: every such struct starts with its size, which the caller has set.
+        let size = unsafe { pointer.cast::<usize>().read() };
+        // SAFETY: both structs have so many bytes, more than the first field's, as seen.
         unsafe {
             std::ptr::copy_nonoverlapping(
                 std::ptr::from_ref(value).cast::<u8>().add(first),
                 pointer.cast::<u8>().add(first),
-                size_of::<T>() - first,
+                size.min(size_of::<T>()) - first,
             );
         }
         Ok(())
@@ -305,52 +326,54 @@ impl Caller {
         self.give(pointer, value, what)
     }
 
-    /// Positions or sizes of `dimensions` dimensions.
+    /// Positions or sizes of `dimensions` dimensions, where they lie.
     pub(crate) fn sides(
         &self,
         pointer: *const i64,
         dimensions: usize,
         what: &str,
-    ) -> Result<Vec<u64>, Failed> {
+    ) -> Result<&[u64], Failed> {
         sides(self.array(pointer, dimensions, what)?, what)
     }
 
-    /// A selection; everything for NULL.
-    pub(crate) fn selection(&self, pointer: *const panta_selection) -> Result<Selection, Failed> {
+    /// A selection; everything for NULL. Gives its block, if it is of one, and adds what
+    /// is wanted along each dimension to `axes`.
+    pub(crate) fn selection(
+        &self,
+        pointer: *const panta_selection,
+        axes: &mut Axes,
+    ) -> Result<Option<BlockId>, Failed> {
         if pointer.is_null() {
-            return Ok(Selection::all());
+            return Ok(None);
         }
-        let given = self.input(pointer, "selection")?;
+        let given = self.in_place(pointer, "selection")?;
         let dimensions = dimensions(given.dimensions, "selection.dimensions")?;
         let start = sides(&given.start[..dimensions], "selection.start")?;
-        let mut axes = Vec::with_capacity(dimensions);
-        for (axis, start) in start.into_iter().enumerate() {
-            axes.push(axis_of(start, given.count[axis], given.stride[axis])?);
+        for (axis, start) in start.iter().enumerate() {
+            let (count, stride) = (given.count[axis], given.stride[axis]);
+            axes.push(axis_of(*start, count, stride)?);
         }
-        let block = match given.block {
-            PANTA_NO_BLOCK => None,
-            block => Some(block_of(block)?),
-        };
-        Ok(Selection { block, axes })
+        match given.block {
+            PANTA_NO_BLOCK => Ok(None),
+            block => block_of(block).map(Some),
+        }
     }
 
     /// A buffer.
-    pub(crate) fn buffer(&self, pointer: *const panta_buffer) -> Result<Buffer, Failed> {
-        let given = self.input(pointer, "buffer")?;
+    pub(crate) fn buffer(&self, pointer: *const panta_buffer) -> Result<Buffer<'_>, Failed> {
+        let given = self.in_place(pointer, "buffer")?;
         let dimensions = dimensions(given.dimensions, "buffer.dimensions")?;
         let count = sides(&given.count[..dimensions], "buffer.count")?;
         if given.data.is_null() && !count.contains(&0) {
             return Err(Failed::new(PANTA_ERROR_NULL, "`buffer.data` is NULL"));
         }
-        Ok(Buffer {
-            data: given.data.cast(),
-            dtype: dtype(given.dtype, "buffer.dtype")?,
-            space: space(given.space)?,
-            count,
-            strides_bytes: given.strides_bytes[..dimensions].to_vec(),
-        })
+        let dtype = dtype(given.dtype, "buffer.dtype")?;
+        Ok(Buffer::new(given, dtype, space(given.space)?))
     }
 }
+
+/// What is wanted along each dimension; few of them need no memory.
+pub(crate) type Axes = SmallVec<[Axis; 4]>;
 
 fn axis_of(start: u64, count: i64, stride: i64) -> Result<Axis, Failed> {
     let step = u64::try_from(stride)
@@ -383,14 +406,12 @@ fn axis_of(start: u64, count: i64, stride: i64) -> Result<Axis, Failed> {
 }
 
 /// Sizes or positions, none of them negative.
-pub(crate) fn sides(given: &[i64], what: &str) -> Result<Vec<u64>, Failed> {
-    given
-        .iter()
-        .map(|side| {
-            u64::try_from(*side)
-                .map_err(|_| Failed::argument(format!("`{what}` has {side}, which is negative")))
-        })
-        .collect()
+pub(crate) fn sides<'g>(given: &'g [i64], what: &str) -> Result<&'g [u64], Failed> {
+    if let Some(side) = given.iter().find(|side| **side < 0) {
+        let message = format!("`{what}` has {side}, which is negative");
+        return Err(Failed::argument(message));
+    }
+    Ok(bytemuck::cast_slice(given))
 }
 
 /// A number of dimensions that a variable can have.

@@ -9,8 +9,9 @@ use panta_core::comm::{Comm, CommError, Procs, Solo, Threads};
 use panta_transports::time::Wait;
 
 use crate::caller::Caller;
+use crate::exclusive::Exclusive;
 use crate::failed::Failed;
-use crate::handles::{Exclusive, Handle, Object};
+use crate::handles::{Handle, Object};
 use crate::types::*;
 
 /// The longest that one rank's contribution may be, in bytes. All are padded to

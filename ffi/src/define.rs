@@ -32,7 +32,7 @@ fn definition_of(caller: &Caller, given: &panta_definition) -> Result<Definition
     let dtype = dtype(given.dtype, "definition.dtype")?;
     let mut shape = match kind {
         ShapeKind::LocalArray => vec![0; count],
-        _ => sides(&given.shape[..count], "definition.shape")?,
+        _ => sides(&given.shape[..count], "definition.shape")?.to_vec(),
     };
     if let ShapeKind::JoinedArray { axis } = kind
         && let Some(joined) = shape.get_mut(usize::from(axis))
@@ -65,7 +65,11 @@ fn definition_of(caller: &Caller, given: &panta_definition) -> Result<Definition
     let chunk = if given.chunk.is_null() {
         None
     } else {
-        Some(caller.sides(given.chunk, count, "definition.chunk")?)
+        Some(
+            caller
+                .sides(given.chunk, count, "definition.chunk")?
+                .to_vec(),
+        )
     };
     Ok(Definition {
         name: caller.text(given.name, "definition.name")?.to_owned(),
@@ -128,7 +132,7 @@ pub unsafe extern "C" fn panta_set_shape(
             let index = state.variable(variable)?;
             let count = state.session.definition(index).dimensions();
             let shape = caller.sides(shape, count, "shape")?;
-            Ok(state.session.set_shape(index, &shape)?)
+            Ok(state.session.set_shape(index, shape)?)
         })
     })
 }

@@ -5,14 +5,15 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use panta_core::engine::Pinned;
-use panta_core::model::{DType, Selection};
+use panta_core::model::{DType, Dims, Selection};
 use panta_core::session::{Batch, Resolved};
 use panta_transports::copy::StridedMut;
 
-use crate::buffer::Buffer;
-use crate::caller::{Caller, block_of, dtype};
+use crate::buffer::{Buffer, Kept};
+use crate::caller::{Axes, Caller, block_of, dtype};
+use crate::exclusive::Exclusive;
 use crate::failed::Failed;
-use crate::handles::{Exclusive, Handle, Object};
+use crate::handles::{Handle, Object};
 use crate::step::{StepObject, padded, step_of};
 use crate::types::*;
 
@@ -22,7 +23,7 @@ pub(crate) struct BatchObject(Exclusive<Waiting>);
 struct Waiting {
     step: Arc<StepObject>,
     batch: Batch<'static>,
-    booleans: Vec<Buffer>,
+    booleans: Vec<Kept>,
 }
 
 impl Object for BatchObject {
@@ -49,19 +50,25 @@ impl Object for ViewObject {
     const NAME: &'static str = "view";
 }
 
-/// A selection against a variable, for a buffer that must fit.
-fn target(
+/// Calls `act` with a selection against a variable and a buffer that fits it: both are
+/// large, and not moved on the way.
+#[inline]
+fn with_target(
     caller: &Caller,
     step: &StepObject,
     variable: *const c_char,
     selection: *const panta_selection,
     buffer: *const panta_buffer,
-) -> Result<(Resolved, Buffer), Failed> {
+    act: impl FnOnce(Resolved, Buffer<'_>) -> Result<(), Failed>,
+) -> Result<(), Failed> {
     let variable = caller.text(variable, "variable")?;
     let buffer = caller.buffer(buffer)?;
     buffer.on_host()?;
-    let selection = caller.selection(selection)?;
-    let resolved = step.step.resolve(variable, buffer.dtype, &selection)?;
+    let mut axes = Axes::new();
+    let block = caller.selection(selection, &mut axes)?;
+    let resolved = step
+        .step
+        .resolve_part(variable, buffer.dtype, block, &axes)?;
     if buffer.dtype == DType::Text {
         return Err(Failed::new(
             PANTA_ERROR_DTYPE,
@@ -69,16 +76,13 @@ fn target(
         ));
     }
     buffer.same_shape(resolved.count())?;
-    Ok((resolved, buffer))
+    act(resolved, buffer)
 }
 
 /// A boolean that came as neither 0 nor 1 is damage.
-fn check_booleans(buffers: &[Buffer]) -> Result<(), Failed> {
-    // SAFETY: the call that was given the buffers has not returned.
-    let wrong = buffers
-        .iter()
-        .any(|buffer| unsafe { buffer.has_wrong_boolean() });
-    if wrong {
+fn check_booleans(buffer: Buffer<'_>) -> Result<(), Failed> {
+    // SAFETY: the call that fills the buffer has not returned.
+    if unsafe { buffer.has_wrong_boolean() } {
         return Err(Failed::new(
             PANTA_ERROR_CORRUPT,
             "a byte of the data is no bool",
@@ -102,11 +106,20 @@ pub unsafe extern "C" fn panta_get(
     let caller = unsafe { Caller::of("panta_get") };
     caller.answer(|| {
         let object = step_of(step)?;
-        let (resolved, buffer) = target(&caller, &object, variable, selection, buffer)?;
-        // SAFETY: used within this call only.
-        let into = unsafe { buffer.destination() }?;
-        object.step.read(resolved, into)?;
-        check_booleans(&[buffer])
+        let step = &object.step;
+        with_target(
+            &caller,
+            &object,
+            variable,
+            selection,
+            buffer,
+            |what, buffer| {
+                // SAFETY: used within this call only.
+                let into = unsafe { buffer.destination() }?;
+                step.read(what, into)?;
+                check_booleans(buffer)
+            },
+        )
     })
 }
 
@@ -138,7 +151,7 @@ pub unsafe extern "C" fn panta_get_value(
         }
         caller.check_place(value, "value")?;
         let mut bytes = [0_u8; 16];
-        let count = resolved.count().to_vec();
+        let count = Dims::from_slice(resolved.count());
         let into =
             StridedMut::contiguous(&mut bytes[..dtype.size_bytes()], dtype.size_bytes(), &count)
                 .map_err(|error| Failed::new(PANTA_ERROR_SHAPE, error.to_string()))?;
@@ -167,9 +180,10 @@ pub unsafe extern "C" fn panta_selected(
     caller.answer(|| {
         let object = step_of(step)?;
         let variable = caller.text(variable, "variable")?;
-        let selection = caller.selection(selection)?;
+        let mut axes = Axes::new();
+        let block = caller.selection(selection, &mut axes)?;
         let dtype = object.step.entry(variable)?.definition.dtype;
-        let resolved = object.step.resolve(variable, dtype, &selection)?;
+        let resolved = object.step.resolve_part(variable, dtype, block, &axes)?;
         let sides = resolved.count();
         caller.give_if_wanted(dimensions, sides.len() as i32, "dimensions")?;
         for (place, side) in padded(sides).iter().take(sides.len()).enumerate() {
@@ -193,7 +207,7 @@ pub unsafe extern "C" fn panta_batch_open(
     caller.answer(|| {
         caller.check_place(batch, "batch")?;
         let waiting = Waiting {
-            step: step_of(step)?,
+            step: step_of(step)?.keep(),
             batch: Batch::default(),
             booleans: Vec::new(),
         };
@@ -218,15 +232,24 @@ pub unsafe extern "C" fn panta_batch_get(
         let object = Handle::<BatchObject>::from_pointer(batch).get()?;
         let mut guard = object.0.enter(BatchObject::NAME)?;
         let waiting = guard.state()?;
-        let (resolved, buffer) = target(&caller, &waiting.step, variable, selection, buffer)?;
-        // SAFETY: used within panta_batch_finish only, until which the caller leaves
-        // the memory in place.
-        let into = unsafe { buffer.destination() }?;
-        waiting.batch.add(resolved, into);
-        if buffer.dtype == DType::Bool {
-            waiting.booleans.push(buffer);
-        }
-        Ok(())
+        let (batch, booleans) = (&mut waiting.batch, &mut waiting.booleans);
+        with_target(
+            &caller,
+            &waiting.step,
+            variable,
+            selection,
+            buffer,
+            |what, buffer| {
+                // SAFETY: used within panta_batch_finish only, until which the caller leaves
+                // the memory in place.
+                let into = unsafe { buffer.destination() }?;
+                batch.add(what, into);
+                if buffer.dtype == DType::Bool {
+                    booleans.push(buffer.keep());
+                }
+                Ok(())
+            },
+        )
     })
 }
 
@@ -249,7 +272,8 @@ pub unsafe extern "C" fn panta_batch_finish(batch: *mut panta_batch) -> panta_st
             return Ok(());
         };
         waiting.step.step.read_batch(waiting.batch)?;
-        check_booleans(&waiting.booleans)
+        let mut kept = waiting.booleans.iter();
+        kept.try_for_each(|kept| check_booleans(kept.buffer()))
     })
 }
 
@@ -313,5 +337,5 @@ pub unsafe extern "C" fn panta_view_open(
 pub extern "C" fn panta_view_close(view: *mut panta_view) -> panta_status {
     // SAFETY: no pointer is read through.
     let caller = unsafe { Caller::of("panta_view_close") };
-    caller.answer(|| Handle::<ViewObject>::from_pointer(view).close().map(drop))
+    caller.answer(|| Handle::<ViewObject>::from_pointer(view).close())
 }

@@ -20,6 +20,7 @@ mod buffer;
 mod caller;
 pub mod comm;
 pub mod define;
+mod exclusive;
 pub mod failed;
 pub mod get;
 mod handles;

@@ -45,15 +45,16 @@ fn not_text(dtype: DType) -> Result<(), Failed> {
 }
 
 /// `start` has as many entries as the variable dimensions; NULL is zeros.
-fn start_of(
-    caller: &Caller,
+fn start_of<'c>(
+    caller: &'c Caller,
     state: &State,
     index: usize,
     start: *const i64,
-) -> Result<Vec<u64>, Failed> {
+) -> Result<&'c [u64], Failed> {
+    const ZEROS: [u64; PANTA_MAX_DIMS] = [0; PANTA_MAX_DIMS];
     let count = state.session.definition(index).dimensions();
     if start.is_null() {
-        return Ok(vec![0; count]);
+        return Ok(&ZEROS[..count]);
     }
     caller.sides(start, count, "start")
 }
@@ -75,12 +76,12 @@ fn put(
         // SAFETY: read only by this writer's panta_end_step, until which the caller
         // leaves the memory in place.
         let source = unsafe { buffer.source() }?;
-        let put = state
+        let kind = (buffer.dtype, buffer.space);
+        state
             .session
-            .put(index, buffer.dtype, &start, source, buffer.space)?;
-        state.puts.push(put);
+            .put_onto(&mut state.puts, index, kind, start, &source)?;
         if buffer.dtype == DType::Bool {
-            state.booleans.push((index, buffer));
+            state.booleans.push((index, buffer.keep()));
         }
         state.lent.extend(lent.take());
         Ok(())
@@ -133,11 +134,11 @@ fn put_copied(
     let source = unsafe { buffer.source() }?;
     let (put, first, bytes) = state
         .session
-        .span(index, buffer.dtype, &start, &buffer.count)?;
+        .span(index, buffer.dtype, start, buffer.count())?;
     state.puts.push(put);
     // SAFETY: the span's memory is ours until the step ends, and nobody has seen it yet.
     let memory = unsafe { slice::from_raw_parts_mut(first.as_ptr(), bytes) };
-    StridedMut::contiguous(memory, buffer.dtype.size_bytes(), &buffer.count)
+    StridedMut::contiguous(memory, buffer.dtype.size_bytes(), buffer.count())
         .map_err(|error| error.to_string())
         .and_then(|mut into| {
             copy(&mut into, &source, &state.session.copies()).map_err(|error| error.to_string())
@@ -204,7 +205,7 @@ pub unsafe extern "C" fn panta_put_owned(
     caller.answer(|| {
         let release = release
             .ok_or_else(|| Failed::new(PANTA_ERROR_NULL, "`release` is NULL; use panta_put"))?;
-        let data = caller.input(buffer, "buffer")?.data;
+        let data = caller.in_place(buffer, "buffer")?.data;
         let lent = Lent {
             release,
             context,
@@ -290,7 +291,7 @@ pub unsafe extern "C" fn panta_span(
             let index = state.variable(variable)?;
             let start = start_of(&caller, state, index, start)?;
             let count = caller.sides(count, start.len(), "count")?;
-            let (put, first, _bytes) = state.session.span(index, dtype, &start, &count)?;
+            let (put, first, _bytes) = state.session.span(index, dtype, start, count)?;
             state.puts.push(put);
             Ok(first)
         })?;

@@ -1,15 +1,16 @@
 //! Reading a stream: open, step by step, commit, close.
 
 use std::ffi::c_char;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use panta_core::engine::Start;
 use panta_core::session::{Reader, ReaderOptions};
 
 use crate::caller::{Caller, milliseconds};
 use crate::comm::with_comm;
+use crate::exclusive::Exclusive;
 use crate::failed::Failed;
-use crate::handles::{Exclusive, Handle, Object};
+use crate::handles::{Handle, Object};
 use crate::info::EngineTexts;
 use crate::interrupts;
 use crate::step::StepObject;
@@ -27,17 +28,17 @@ impl Object for ReaderObject {
 struct State {
     session: Reader,
     /// The step it is at, which ends with the next one unless it was detached.
-    current: Option<(Handle<StepObject>, Weak<StepObject>)>,
+    current: Option<Handle<StepObject>>,
     info: EngineTexts,
 }
 
 impl State {
     fn let_go_of_current(&mut self) {
-        let Some((handle, step)) = self.current.take() else {
+        let Some(handle) = self.current.take() else {
             return;
         };
-        if step.upgrade().is_some_and(|step| !step.is_detached()) {
-            // It may have been closed in between, which is as good.
+        // It may have been closed in between, which is as good.
+        if handle.get().is_ok_and(|step| !step.is_detached()) {
             drop(handle.close());
         }
     }
@@ -162,9 +163,8 @@ pub unsafe extern "C" fn panta_next_step(
                 None => state.session.next_step(),
             }?;
             let Some(found) = found else { return Ok(None) };
-            let object = Arc::new(StepObject::new(found));
-            let handle = Handle::open(Arc::clone(&object))?;
-            state.current = Some((handle, Arc::downgrade(&object)));
+            let handle = Handle::open(Arc::new(StepObject::new(found)))?;
+            state.current = Some(handle);
             Ok(Some(handle.to_pointer()))
         })?;
         match found {

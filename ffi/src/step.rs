@@ -11,7 +11,7 @@ use panta_core::session::{Step, nearest};
 
 use crate::caller::{CTexts, Caller, signed};
 use crate::failed::{Failed, c_text};
-use crate::handles::{Handle, Object};
+use crate::handles::{Handle, Held, Object};
 use crate::info::stats;
 use crate::types::*;
 
@@ -241,7 +241,7 @@ pub(crate) fn padded(sides: &[u64]) -> [i64; PANTA_MAX_DIMS] {
 }
 
 /// The step of a handle.
-pub(crate) fn step_of(step: *const panta_step) -> Result<Arc<StepObject>, Failed> {
+pub(crate) fn step_of(step: *const panta_step) -> Result<Held<StepObject>, Failed> {
     Handle::<StepObject>::from_pointer(step).get()
 }
 
@@ -269,7 +269,7 @@ pub extern "C" fn panta_step_detach(step: *mut panta_step) -> panta_status {
 pub extern "C" fn panta_step_close(step: *mut panta_step) -> panta_status {
     // SAFETY: no pointer is read through.
     let caller = unsafe { Caller::of("panta_step_close") };
-    caller.answer(|| Handle::<StepObject>::from_pointer(step).close().map(drop))
+    caller.answer(|| Handle::<StepObject>::from_pointer(step).close())
 }
 
 /// The step's identity and times.

@@ -16,11 +16,12 @@ use panta_core::error::{EndError, Failure, Fault};
 use panta_core::model::StepTime;
 use panta_core::session::{Put, Writer, WriterOptions};
 
-use crate::buffer::Buffer;
+use crate::buffer::Kept;
 use crate::caller::{Caller, milliseconds, signed};
 use crate::comm::with_comm;
+use crate::exclusive::Exclusive;
 use crate::failed::Failed;
-use crate::handles::{Exclusive, Handle, Object};
+use crate::handles::{Handle, Object};
 use crate::info::EngineTexts;
 use crate::interrupts;
 use crate::types::*;
@@ -59,7 +60,7 @@ pub(crate) struct State {
     pub(crate) variables: usize,
     pub(crate) in_step: bool,
     pub(crate) puts: Vec<Put<'static>>,
-    pub(crate) booleans: Vec<(usize, Buffer)>,
+    pub(crate) booleans: Vec<(usize, Kept)>,
     pub(crate) lent: Vec<Lent>,
     /// Why a put was refused before it came to the session.
     pub(crate) refused: Option<String>,
@@ -81,8 +82,10 @@ impl State {
         self.in_step = false;
         self.refused = None;
         self.booleans.clear();
+        // The next step most likely has as many.
+        let puts = Vec::with_capacity(self.puts.len());
         (
-            std::mem::take(&mut self.puts),
+            std::mem::replace(&mut self.puts, puts),
             std::mem::take(&mut self.lent),
         )
     }
@@ -97,9 +100,9 @@ impl State {
             };
             return Some(fault.at(self.session.place()).into());
         }
-        let wrong = self.booleans.iter().find(|(_, buffer)| {
+        let wrong = self.booleans.iter().find(|(_, kept)| {
             // SAFETY: the step has not ended, so the memory is still lent to us.
-            unsafe { buffer.has_wrong_boolean() }
+            unsafe { kept.buffer().has_wrong_boolean() }
         });
         let (variable, _) = wrong?;
         let name = &self.session.definition(*variable).name;

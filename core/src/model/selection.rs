@@ -85,18 +85,7 @@ impl Selection {
     /// # Errors
     /// [`SelectionError`] if it has the wrong number of dimensions or reaches outside.
     pub fn resolve(&self, shape: &[u64]) -> Result<Region, SelectionError> {
-        if !self.axes.is_empty() && self.axes.len() != shape.len() {
-            return Err(SelectionError::Dimensions {
-                selection: self.axes.len(),
-                array: shape.len(),
-            });
-        }
-        let mut region = Region::default();
-        for (dimension, length) in shape.iter().enumerate() {
-            let axis = self.axes.get(dimension).copied().unwrap_or(Axis::ALL);
-            region.push(axis, dimension, *length)?;
-        }
-        Ok(region)
+        Region::of(&self.axes, shape)
     }
 }
 
@@ -115,6 +104,25 @@ pub struct Region {
 }
 
 impl Region {
+    /// What `axes` select of a shape; none of them: everything.
+    ///
+    /// # Errors
+    /// [`SelectionError`] if they are too few or many, or reach outside.
+    pub fn of(axes: &[Axis], shape: &[u64]) -> Result<Self, SelectionError> {
+        if !axes.is_empty() && axes.len() != shape.len() {
+            return Err(SelectionError::Dimensions {
+                selection: axes.len(),
+                array: shape.len(),
+            });
+        }
+        let mut region = Self::default();
+        for (dimension, length) in shape.iter().enumerate() {
+            let axis = axes.get(dimension).copied().unwrap_or(Axis::ALL);
+            region.push(axis, dimension, *length)?;
+        }
+        Ok(region)
+    }
+
     fn push(&mut self, axis: Axis, dimension: usize, length: u64) -> Result<(), SelectionError> {
         let outside = || SelectionError::Outside {
             dimension,

@@ -22,7 +22,8 @@ use crate::comm::Comm;
 use crate::engine::{EngineFactory, EngineInfo, Pinned, Read, ReaderEngine, Start, Wanted};
 use crate::error::{CloseError, Failure, GetError, NextError, OpenError, Place};
 use crate::model::{
-    BlockId, DType, Dims, Entry, Payload, Region, Schema, Selection, ShapeKind, StepHead, StepMeta,
+    Axis, BlockId, DType, Dims, Entry, Payload, Region, Schema, Selection, ShapeKind, StepHead,
+    StepMeta,
 };
 use crate::tree::TreeCounters;
 
@@ -418,6 +419,21 @@ impl Step {
         dtype: DType,
         selection: &Selection,
     ) -> Result<Resolved, GetError> {
+        self.resolve_part(variable, dtype, selection.block, &selection.axes)
+    }
+
+    /// The same for a selection in parts: of a block or the whole array, `axes`, one for
+    /// each dimension, or none for everything.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_part(
+        &self,
+        variable: &str,
+        dtype: DType,
+        block: Option<BlockId>,
+        axes: &[Axis],
+    ) -> Result<Resolved, GetError> {
         let index = self.index(variable)?;
         let entry = &self.meta.entries[index];
         let stored = entry.definition.dtype;
@@ -429,7 +445,7 @@ impl Step {
             });
         }
         let local = entry.definition.kind == ShapeKind::LocalArray;
-        let block = match selection.block {
+        let block = match block {
             None if local && entry.blocks.len() == 1 => Some(BlockId(0)),
             None if local => {
                 let problem = format!(
@@ -456,12 +472,10 @@ impl Step {
                 }
             },
         };
-        let region = selection
-            .resolve(&shape)
-            .map_err(|error| GetError::Selection {
-                place: self.place(variable),
-                error,
-            })?;
+        let region = Region::of(axes, &shape).map_err(|error| GetError::Selection {
+            place: self.place(variable),
+            error,
+        })?;
         Ok(Resolved {
             entry: index,
             block,

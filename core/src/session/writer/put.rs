@@ -103,6 +103,48 @@ impl Writer {
         source: StridedRef<'d>,
         space: MemorySpace,
     ) -> Result<Put<'d>, PutError> {
+        let (order, start) = self.check_put(variable, dtype, start, &source, space)?;
+        Ok(Put {
+            variable,
+            order,
+            start,
+            count: Dims::from_slice(source.count()),
+            source: Source::Memory(source),
+        })
+    }
+
+    /// The same, with the put added to others: it is large, and not moved on the way.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn put_onto<'d>(
+        &self,
+        puts: &mut Vec<Put<'d>>,
+        variable: usize,
+        (dtype, space): (DType, MemorySpace),
+        start: &[u64],
+        source: &StridedRef<'d>,
+    ) -> Result<(), PutError> {
+        let (order, start) = self.check_put(variable, dtype, start, source, space)?;
+        puts.push(Put {
+            variable,
+            order,
+            start,
+            count: Dims::from_slice(source.count()),
+            source: Source::Memory(*source),
+        });
+        Ok(())
+    }
+
+    /// The place of a put that is in order, and where it starts.
+    fn check_put(
+        &self,
+        variable: usize,
+        dtype: DType,
+        start: &[u64],
+        source: &StridedRef<'_>,
+        space: MemorySpace,
+    ) -> Result<(u32, Dims), PutError> {
         if space != MemorySpace::Host {
             let fault = Fault::Unsupported {
                 engine: self.group.target.engine.scheme().to_owned(),
@@ -111,18 +153,11 @@ impl Writer {
             };
             return Err(self.stick(failed(fault, self.put_place(variable))));
         }
-        let count = Dims::from_slice(source.count());
         let start = self.full_start(variable, start);
         let order = self
-            .admit_put(variable, dtype, &start, &count)
+            .admit_put(variable, dtype, &start, source.count())
             .map_err(|error| self.stick(error))?;
-        Ok(Put {
-            variable,
-            order,
-            start,
-            count,
-            source: Source::Memory(source),
-        })
+        Ok((order, start))
     }
 
     fn full_start(&self, variable: usize, start: &[u64]) -> Dims {
