@@ -180,6 +180,12 @@ impl<'a> Decoder<'a> {
         self.offset
     }
 
+    /// How many bytes are left.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.offset
+    }
+
     /// An error at the present place.
     pub fn error(&self, problem: impl Into<String>) -> DecodeError {
         DecodeError {
@@ -550,7 +556,7 @@ impl Coded for Payload {
 pub(crate) const RECORD_FRONT_BYTES: usize = 49;
 
 /// Appends what a step's blocks carry, as a record holds it.
-pub(crate) fn encode_payloads(payloads: &[Vec<Payload>], into: &mut Encoder) {
+fn encode_payloads(payloads: &[Vec<Payload>], into: &mut Encoder) {
     into.length(payloads.len());
     for payloads in payloads {
         into.length(payloads.len());

@@ -21,6 +21,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod file;
+mod lean;
 pub mod model;
 pub mod null;
 mod ordered;

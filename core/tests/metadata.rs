@@ -1,5 +1,5 @@
 //! What metadata costs: two rounds a step to write and one to read, bytes in proportion to
-//! what changed, nothing to go back to a layout of before; and what engines are given.
+//! what changed, its name to go back to a layout of before; and what engines are given.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -135,24 +135,32 @@ fn costs(widths: &[u64]) -> (Vec<Vec<u64>>, Vec<u64>) {
 }
 
 #[test]
-fn a_changed_layout_costs_what_changed_and_one_of_before_nothing() {
+fn a_changed_layout_costs_what_changed_and_one_of_before_its_name() {
     // Step by step: new, unchanged, changed, as at first, as changed, unchanged.
     let (written, read) = costs(&[4, 4, 3, 4, 3, 3]);
-    // A block costs at least its rank, order, start and count: 48 bytes.
-    let blocks = BLOCKS as u64 * 48;
+    // A block costs at least variable, order, start and count, a byte each and for how many.
+    let blocks = BLOCKS as u64 * 8;
+    // Where it is stored, and where a reader is told of all of them, 48 bytes.
+    let stored = RANKS as u64 * BLOCKS as u64 * 48;
     for (rank, costs) in written.iter().enumerate() {
         let unchanged = costs[1];
         assert!(costs[0] > unchanged + blocks, "rank {rank}: {costs:?}");
-        assert_eq!(costs[3..], [unchanged; 3], "rank {rank}: {costs:?}");
+        // One of before, and which it is.
+        let named = if rank == 1 { unchanged + 8 } else { unchanged };
+        assert_eq!(
+            costs[3..],
+            [named, named, unchanged],
+            "rank {rank}: {costs:?}"
+        );
         match rank {
             // The root seals the changed layout for readers, whole.
-            0 => assert!(costs[2] > unchanged + RANKS as u64 * blocks),
+            0 => assert!(costs[2] > unchanged + stored),
             1 => assert!(costs[2] > unchanged + blocks, "{costs:?}"),
             _ => assert_eq!(costs[2], unchanged, "rank {rank}: {costs:?}"),
         }
     }
     let unchanged = read[1];
-    assert!(read[0] > unchanged + RANKS as u64 * blocks, "{read:?}");
+    assert!(read[0] > unchanged + stored, "{read:?}");
     assert!(read[2] > unchanged + blocks, "{read:?}");
     assert!(read[2] < unchanged + blocks * 3 / 2, "{read:?}");
     assert_eq!(read[3..], [unchanged; 3], "{read:?}");
@@ -164,7 +172,7 @@ fn layouts_that_take_turns_are_told_once_each() {
     let (written, _) = costs(&widths);
     let costs = &written[1];
     assert!(costs[4..].iter().all(|cost| *cost == costs[4]), "{costs:?}");
-    assert!(costs[3] > costs[4] + BLOCKS as u64 * 48, "{costs:?}");
+    assert!(costs[3] > costs[4] + BLOCKS as u64 * 8, "{costs:?}");
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //! blocks are not the same. All of a changed rank's blocks are told.
 //!
 //! ```text
-//! base digest u64 | ranks u32 | rank u32, blocks u32, (variable u32, block)… | …
+//! base digest u64 | ranks | rank, blocks, (variable, order, start, count)… | …
 //! ```
+//! All but the digest are [`lean`] numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::codec::{Coded, DecodeError, Decoder, Encoder};
+use crate::codec::{DecodeError, Decoder, Encoder};
+use crate::lean;
 use crate::model::{Block, Layout, LayoutEntry};
 
 type ByRank<'l> = BTreeMap<u32, Vec<(u32, &'l Block)>>;
@@ -33,13 +35,17 @@ pub(super) fn between((digest, base): (u64, &Layout), layout: &Layout) -> Option
         .filter(|rank| before.get(rank) != after.get(rank))
         .collect();
     let mut encoder = Encoder::default();
-    encoder.u64(digest).length(changed.len());
+    encoder.u64(digest);
+    lean::put(changed.len() as u64, &mut encoder);
     for rank in changed {
         let blocks = after.get(&rank).map_or(&[][..], |blocks| blocks);
-        encoder.u32(rank).length(blocks.len());
+        lean::put(rank.into(), &mut encoder);
+        lean::put(blocks.len() as u64, &mut encoder);
         for (variable, block) in blocks {
-            encoder.u32(*variable);
-            block.encode(&mut encoder);
+            lean::put((*variable).into(), &mut encoder);
+            lean::put(block.order.into(), &mut encoder);
+            lean::put_dims(&block.start, &mut encoder);
+            lean::put_dims(&block.count, &mut encoder);
         }
     }
     let told = encoder.finish();
@@ -57,15 +63,17 @@ pub(super) fn base(from: &mut Decoder<'_>) -> Result<u64, DecodeError> {
 pub(super) fn apply(base: &Layout, from: &mut Decoder<'_>) -> Result<Layout, DecodeError> {
     let mut changed: BTreeSet<u32> = BTreeSet::new();
     let mut blocks: BTreeMap<u32, Vec<Block>> = BTreeMap::new();
-    for _ in 0..from.count(8)? {
-        let rank = from.u32()?;
+    for _ in 0..lean::count(from)? {
+        let rank = lean::take_u32(from)?;
         changed.insert(rank);
-        for _ in 0..from.count(20)? {
-            let variable = from.u32()?;
-            let block = Block::decode(from)?;
-            if block.rank != rank {
-                return Err(from.error("a block is told of another rank"));
-            }
+        for _ in 0..lean::count(from)? {
+            let variable = lean::take_u32(from)?;
+            let block = Block {
+                rank,
+                order: lean::take_u32(from)?,
+                start: lean::take_dims(from)?.to_vec(),
+                count: lean::take_dims(from)?.to_vec(),
+            };
             blocks.entry(variable).or_default().push(block);
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::codec::{Coded, DecodeError, Decoder};
+use crate::codec::{DecodeError, Decoder};
+use crate::lean;
 use crate::model::{
     Block, DType, Definition, Entry, EntryBlock, Layout, Payload, Schema, ShapeKind,
 };
@@ -57,12 +58,12 @@ impl Frame {
         self.entries.len()
     }
 
-    /// The entries of one step, from its payloads as a record holds them.
+    /// The entries of one step, from its payloads as an announcement has them.
     ///
     /// # Errors
     /// [`DecodeError`] if they are damaged or are not those of this frame.
     pub(super) fn read(&self, from: &mut Decoder<'_>) -> Result<Vec<Entry>, DecodeError> {
-        let variables = from.count(4)?;
+        let variables = lean::count(from)?;
         if variables != self.entries.len() {
             return Err(from.error(format!(
                 "{variables} variables in the record, {} in the layout",
@@ -80,7 +81,7 @@ impl Frame {
 impl FrameEntry {
     fn read(&self, from: &mut Decoder<'_>) -> Result<Entry, DecodeError> {
         let definition = &self.definition;
-        let payloads = from.count(1)?;
+        let payloads = lean::count(from)?;
         if payloads != self.blocks.len() {
             return Err(from.error(format!(
                 "`{}` has {payloads} payloads for {} blocks",
@@ -90,7 +91,7 @@ impl FrameEntry {
         }
         let mut blocks = SmallVec::with_capacity(payloads);
         for block in &self.blocks {
-            let payload = Payload::decode(from)?;
+            let payload = lean::take_payload(from)?;
             check_payload(definition, &payload)
                 .map_err(|problem| from.error(format!("`{}`: {problem}", definition.name)))?;
             blocks.push(EntryBlock {

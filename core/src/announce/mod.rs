@@ -1,7 +1,7 @@
 //! Telling a reader group about a step: schema and layout only when they changed.
 //!
 //! ```text
-//! head | schema digest, layout digest | schema, or nothing | layout | payloads | engine's own
+//! head | schema digest, layout digest | schema, or nothing | layout | lean payloads | engine's own
 //! layout   0 it is known | 1 whole | 2 what changed, by rank, since one that is known
 //! ```
 //! The root packs; every rank of the group, the root too, unpacks every
@@ -14,10 +14,9 @@ mod frame;
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::codec::{
-    Coded, DecodeError, Decoder, Encoder, RECORD_FRONT_BYTES, digest, encode_payloads,
-};
-use crate::model::{Layout, Schema, StepHead, StepMeta, StepRecord};
+use crate::codec::{Coded, DecodeError, Decoder, Encoder, RECORD_FRONT_BYTES, digest};
+use crate::lean;
+use crate::model::{Layout, Payload, Schema, StepHead, StepMeta, StepRecord};
 use crate::recent::Recent;
 
 use frame::Frame;
@@ -44,7 +43,41 @@ pub struct Announced {
     pub entries: usize,
 }
 
-/// A step to be announced: the byte form of its record, the digests in it of schema
+/// Appends a record as announcements have it.
+pub(crate) fn encode_record(record: &StepRecord, into: &mut Encoder) {
+    record.head.encode(into);
+    into.u64(record.schema_digest).u64(record.layout_digest);
+    put_payloads(&record.payloads, into);
+}
+
+/// The record that [`encode_record`] made bytes of.
+pub(crate) fn decode_record(bytes: &[u8]) -> Result<StepRecord, DecodeError> {
+    let mut from = Decoder::new(bytes);
+    let mut record = StepRecord {
+        head: StepHead::decode(&mut from)?,
+        schema_digest: from.u64()?,
+        layout_digest: from.u64()?,
+        payloads: Vec::new(),
+    };
+    for _ in 0..lean::count(&mut from)? {
+        let payloads = (0..lean::count(&mut from)?).map(|_| lean::take_payload(&mut from));
+        record.payloads.push(payloads.collect::<Result<_, _>>()?);
+    }
+    from.finish()?;
+    Ok(record)
+}
+
+fn put_payloads(payloads: &[Vec<Payload>], into: &mut Encoder) {
+    lean::put(payloads.len() as u64, into);
+    for payloads in payloads {
+        lean::put(payloads.len() as u64, into);
+        for payload in payloads {
+            lean::put_payload(payload, into);
+        }
+    }
+}
+
+/// A step to be announced: its record as [`encode_record`] made it, the digests in it of schema
 /// and layout, and their byte forms.
 pub(crate) struct Recorded<'a> {
     pub(crate) record: &'a [u8],
@@ -97,7 +130,7 @@ impl Announcer {
         encoder.u64(record.schema_digest).u64(record.layout_digest);
         let digests = (record.schema_digest, record.layout_digest);
         self.pack_forms(digests, schema, layout, &mut encoder);
-        encode_payloads(&record.payloads, &mut encoder);
+        put_payloads(&record.payloads, &mut encoder);
         encoder.bytes(engine);
         encoder.finish()
     }

@@ -232,6 +232,16 @@ pub(super) struct At<'a> {
     step: Option<u64>,
 }
 
+impl<'a> At<'a> {
+    #[cfg(test)]
+    pub(super) fn new(stream: &'a str, step: u64) -> Self {
+        Self {
+            stream,
+            step: Some(step),
+        }
+    }
+}
+
 impl At<'_> {
     pub(super) fn place(&self) -> Place {
         let place = Place::stream(self.stream);
@@ -296,7 +306,7 @@ fn nowhere() -> Target {
     }
 }
 
-fn decide_all<P: Coded, D, E: Travels>(
+pub(super) fn decide_all<P: Coded, D, E: Travels>(
     all: Vec<Result<Vec<u8>, crate::tree::Failure>>,
     place: &Place,
     decide: impl FnOnce(Vec<P>) -> Result<D, E>,
@@ -319,10 +329,10 @@ fn decide_all<P: Coded, D, E: Travels>(
 }
 
 /// A result in bytes: the last byte tells which.
-struct Verdict;
+pub(super) struct Verdict;
 
 impl Verdict {
-    fn of<E: Travels>(result: Result<Vec<u8>, E>, rank: usize) -> Vec<u8> {
+    pub(super) fn of<E: Travels>(result: Result<Vec<u8>, E>, rank: usize) -> Vec<u8> {
         let (mut bytes, failed) = match result {
             Ok(bytes) => (bytes, 0),
             Err(error) => (error.pack(rank), 1),
@@ -331,7 +341,7 @@ impl Verdict {
         bytes
     }
 
-    fn read<E: Travels>(mut bytes: Vec<u8>, place: &Place) -> Result<Vec<u8>, E> {
+    pub(super) fn read<E: Travels>(mut bytes: Vec<u8>, place: &Place) -> Result<Vec<u8>, E> {
         match bytes.pop() {
             Some(0) => Ok(bytes),
             Some(_) => Err(E::unpack(&bytes, place)),

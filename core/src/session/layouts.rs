@@ -14,8 +14,9 @@ use super::group::At;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder, digest};
 use crate::engine::Sealing;
 use crate::error::{EndError, Fault};
+use crate::lean;
 use crate::model::{
-    Block, Dims, Layout, LayoutEntry, MAX_DIMS, Payload, Schema, ShapeKind, StepHead, StepRecord,
+    Block, Dims, Layout, LayoutEntry, Payload, Schema, ShapeKind, StepHead, StepRecord,
 };
 use crate::plan;
 use crate::recent::Recent;
@@ -36,28 +37,20 @@ pub(super) struct PutBox {
     pub(super) count: Dims,
 }
 
-fn dims(from: &mut Decoder<'_>) -> Result<Dims, DecodeError> {
-    let count = from.count(8)?;
-    if count > MAX_DIMS {
-        return Err(from.error(format!("{count} dimensions, the limit is {MAX_DIMS}")));
-    }
-    (0..count).map(|_| from.u64()).collect()
-}
-
 impl Coded for PutBox {
     fn encode(&self, into: &mut Encoder) {
-        into.u32(self.variable)
-            .u32(self.order)
-            .u64s(&self.start)
-            .u64s(&self.count);
+        lean::put(self.variable.into(), into);
+        lean::put(self.order.into(), into);
+        lean::put_dims(&self.start, into);
+        lean::put_dims(&self.count, into);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            variable: from.u32()?,
-            order: from.u32()?,
-            start: dims(from)?,
-            count: dims(from)?,
+            variable: lean::take_u32(from)?,
+            order: lean::take_u32(from)?,
+            start: lean::take_dims(from)?,
+            count: lean::take_dims(from)?,
         })
     }
 }
@@ -65,56 +58,72 @@ impl Coded for PutBox {
 type Boxes = Arc<[PutBox]>;
 
 fn encode_boxes(boxes: &[PutBox], into: &mut Encoder) {
-    into.length(boxes.len());
+    lean::put(boxes.len() as u64, into);
     boxes.iter().for_each(|put| put.encode(into));
+}
+
+/// The boxes of a rank, in put order.
+#[derive(Clone, Debug, Default)]
+enum Said {
+    /// Those of the step before.
+    #[default]
+    Same,
+    /// A list that the root remembers, by its digest.
+    Known(u64),
+    /// A list by its digest, and the bytes of its byte form.
+    New(u64, Boxes, usize),
 }
 
 /// What a rank says at end.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EndPart {
-    /// Names the list of the rank's boxes, in put order.
-    boxes_digest: u64,
-    /// The list, if the root does not remember it, with the bytes of its byte form.
-    boxes: Option<(Boxes, usize)>,
+    boxes: Said,
     /// What each box carries.
     payloads: SmallVec<[Payload; 2]>,
     /// The engine's own part.
     contribution: Vec<u8>,
 }
 
+const SAME: u8 = 0;
+const KNOWN: u8 = 1;
+const NEW: u8 = 2;
+
 impl Coded for EndPart {
     fn encode(&self, into: &mut Encoder) {
-        into.u64(self.boxes_digest)
-            .u8(u8::from(self.boxes.is_some()));
-        if let Some((boxes, _)) = &self.boxes {
-            encode_boxes(boxes, into);
+        match &self.boxes {
+            Said::Same => {
+                into.u8(SAME);
+            }
+            Said::Known(digest) => {
+                into.u8(KNOWN).u64(*digest);
+            }
+            Said::New(digest, boxes, _) => encode_boxes(boxes, into.u8(NEW).u64(*digest)),
         }
-        into.length(self.payloads.len());
-        self.payloads
-            .iter()
-            .for_each(|payload| payload.encode(into));
-        into.bytes(&self.contribution);
+        lean::put(self.payloads.len() as u64, into);
+        for payload in &self.payloads {
+            lean::put_payload(payload, into);
+        }
+        lean::put_bytes(&self.contribution, into);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let boxes_digest = from.u64()?;
         let boxes = match from.u8()? {
-            0 => None,
-            _ => {
+            SAME => Said::Same,
+            KNOWN => Said::Known(from.u64()?),
+            NEW => {
+                let digest = from.u64()?;
                 let begin = from.offset();
-                let boxes = (0..from.count(16)?).map(|_| PutBox::decode(from));
+                let boxes = (0..lean::count(from)?).map(|_| PutBox::decode(from));
                 let boxes: Boxes = boxes.collect::<Result<_, _>>()?;
-                Some((boxes, from.offset() - begin))
+                Said::New(digest, boxes, from.offset() - begin)
             }
+            other => return Err(from.error(format!("no list of boxes has code {other}"))),
         };
-        let payloads = (0..from.count(1)?)
-            .map(|_| Payload::decode(from))
-            .collect::<Result<_, _>>()?;
+        let payloads = (0..lean::count(from)?).map(|_| lean::take_payload(from));
         Ok(Self {
-            boxes_digest,
             boxes,
-            payloads,
-            contribution: from.bytes()?.to_vec(),
+            payloads: payloads.collect::<Result<_, _>>()?,
+            contribution: lean::take_bytes(from)?.to_vec(),
         })
     }
 }
@@ -151,29 +160,28 @@ impl OwnBoxes {
             let now = self.now.iter().map(|(put, _)| put);
             boxes.iter().eq(now)
         });
-        let (boxes_digest, boxes) = match unchanged {
-            Some((named, _)) => (named, None),
+        let boxes = match unchanged {
+            Some(_) => Said::Same,
             None => self.name_changed(),
         };
         EndPart {
-            boxes_digest,
             boxes,
             payloads: self.now.drain(..).map(|(_, payload)| payload).collect(),
             contribution,
         }
     }
 
-    fn name_changed(&mut self) -> (u64, Option<(Boxes, usize)>) {
+    fn name_changed(&mut self) -> Said {
         let boxes: Boxes = self.now.iter().map(|(put, _)| put.clone()).collect();
         let mut encoder = Encoder::default();
         encode_boxes(&boxes, &mut encoder);
         let bytes = encoder.finish();
         let named = digest(&bytes);
         if self.recent.name(named).is_some() {
-            return (named, None);
+            return Said::Known(named);
         }
         self.recent.take_in(named, bytes.len(), Arc::clone(&boxes));
-        (named, Some((boxes, bytes.len())))
+        Said::New(named, boxes, bytes.len())
     }
 
     /// Forgets everything: the root may not have heard of it.
@@ -254,7 +262,7 @@ impl Layouts {
     ) -> Result<u64, EndError> {
         let mut new_bytes = self.name_schema(schema);
         self.take_in(parts, schema.variables.len(), at)?;
-        new_bytes += self.lay_out(parts, (schema, checked), at)?;
+        new_bytes += self.lay_out((schema, checked), at)?;
         let (Some((_, laid)), Some(named)) = (self.laid.newest(), &self.schema) else {
             return Err(corrupt(at, "the root's memory", "it is empty"));
         };
@@ -328,17 +336,17 @@ impl Layouts {
             .resize_with(parts.len(), || Recent::new(REMEMBERED_BOXES_BYTES));
         for (rank, (part, recent)) in parts.iter_mut().zip(&mut self.ranks).enumerate() {
             let what = |problem: &str| corrupt(at, &format!("what rank {rank} put"), problem);
-            let boxes = match part.boxes.take() {
-                Some((boxes, bytes)) => {
+            let boxes = match std::mem::take(&mut part.boxes) {
+                Said::New(digest, boxes, bytes) => {
                     if boxes.iter().any(|put| put.variable as usize >= variables) {
                         return Err(what("it names a variable that there is not"));
                     }
-                    recent.take_in(part.boxes_digest, bytes, boxes)
+                    Some(&*recent.take_in(digest, bytes, boxes))
                 }
-                None => recent
-                    .name(part.boxes_digest)
-                    .ok_or_else(|| what("it names boxes that are not known"))?,
+                Said::Known(digest) => recent.name(digest).map(|boxes| &*boxes),
+                Said::Same => recent.newest().map(|(_, boxes)| boxes),
             };
+            let boxes = boxes.ok_or_else(|| what("it names boxes that are not known"))?;
             if boxes.len() != part.payloads.len() {
                 return Err(what("boxes and payloads differ in number"));
             }
@@ -349,11 +357,11 @@ impl Layouts {
     /// Makes the layout of the step the newest; its bytes if it is a new one.
     fn lay_out(
         &mut self,
-        parts: &[EndPart],
         (schema, checked): (&Arc<Schema>, bool),
         at: &At<'_>,
     ) -> Result<u64, EndError> {
-        let now = parts.iter().map(|part| part.boxes_digest);
+        let newest = |recent: &Recent<Boxes>| recent.newest().map_or(0, |(digest, _)| digest);
+        let now = self.ranks.iter().map(newest);
         if self.last.iter().copied().eq(now.clone()) {
             return Ok(0);
         }

@@ -1,10 +1,11 @@
 //! Making one schema of what the ranks define.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::codec::{Coded, DecodeError, Decoder, Encoder, digest};
 use crate::error::BeginError;
+use crate::lean;
 use crate::model::{Attribute, AttributeKey, Definition, Schema};
 
 use super::group::At;
@@ -32,12 +33,12 @@ impl Coded for BeginPart {
                 .iter()
                 .for_each(|definition| definition.encode(into));
         }
-        into.length(self.attributes.len());
+        lean::put(self.attributes.len() as u64, into);
         for (key, value) in &self.attributes {
             key.encode(into);
             value.encode(into);
         }
-        into.u64(self.reserve_bytes);
+        lean::put(self.reserve_bytes, into);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
@@ -50,10 +51,10 @@ impl Coded for BeginPart {
                     .collect::<Result<_, _>>()?,
             ),
         };
-        let attributes = (0..from.count(9)?)
+        let attributes = (0..lean::count(from)?)
             .map(|_| Ok((AttributeKey::decode(from)?, Attribute::decode(from)?)))
             .collect::<Result<_, _>>()?;
-        let reserve_bytes = from.u64()?;
+        let reserve_bytes = lean::take(from)?;
         Ok(Self {
             definitions_digest,
             definitions,
@@ -100,7 +101,8 @@ impl Definitions {
         if !now.clone().eq(self.last.iter().copied()) {
             let now: Vec<u64> = now.collect();
             self.merge_definitions(&now, schema, at)?;
-            self.views.retain(|digest, _| now.contains(digest));
+            let named: BTreeSet<u64> = now.iter().copied().collect();
+            self.views.retain(|digest, _| named.contains(digest));
             self.last = now;
         }
         for (key, value) in parts.iter_mut().flat_map(|part| part.attributes.drain(..)) {
@@ -124,7 +126,7 @@ impl Definitions {
     ) -> Result<(), BeginError> {
         let mut agreed: BTreeMap<&str, (usize, &Arc<Definition>)> = BTreeMap::new();
         let mut order: Vec<&Arc<Definition>> = Vec::new();
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let disagreement = |name: &str, difference: String| BeginError::Disagreement {
             place: at.place().of_variable(name),
             difference,

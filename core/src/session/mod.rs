@@ -11,6 +11,8 @@ mod group;
 mod layouts;
 mod merge;
 mod reader;
+#[cfg(test)]
+mod scale;
 mod writer;
 
 pub use reader::{Batch, Reader, ReaderOptions, Resolved, Step};

@@ -264,7 +264,7 @@ impl Drop for Reader {
 }
 
 /// What the root tells of the next step; `None` at the end of the stream.
-struct Announcement(Option<Vec<u8>>);
+pub(super) struct Announcement(pub(super) Option<Vec<u8>>);
 
 impl Coded for Announcement {
     fn encode(&self, into: &mut Encoder) {

@@ -33,6 +33,8 @@ mod peers;
 mod preload;
 mod process;
 mod reader;
+#[cfg(test)]
+pub(crate) mod scale;
 mod slot;
 mod spill;
 mod step;

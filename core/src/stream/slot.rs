@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 
 use super::spill::Written;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
+use crate::lean;
 
 /// What everything in an extent is aligned to.
 const ALIGNMENT: u64 = 64;
@@ -124,18 +125,34 @@ impl Share {
 const HAS_MAIN: u8 = 1;
 const HAS_SPANS: u8 = 2;
 
+/// Places are aligned, as a rule: the last bits turn to the front, where they cost nothing.
+const ALIGNED_BITS: u32 = ALIGNMENT.trailing_zeros();
+
+fn put_spot(spot: Spot, into: &mut Encoder) {
+    lean::put(spot.region.into(), into);
+    lean::put(spot.offset.rotate_right(ALIGNED_BITS), into);
+}
+
+fn take_spot(from: &mut Decoder<'_>) -> Result<Spot, DecodeError> {
+    Ok(Spot {
+        region: lean::take_u32(from)?,
+        offset: lean::take(from)?.rotate_left(ALIGNED_BITS),
+    })
+}
+
 impl Coded for Share {
     fn encode(&self, into: &mut Encoder) {
         let spans = if self.spans.is_empty() { 0 } else { HAS_SPANS };
         into.u8(self.main.map_or(0, |_| HAS_MAIN) | spans);
-        into.u64(self.bytes);
+        lean::put(self.bytes, into);
         if let Some(main) = self.main {
-            into.u32(main.region).u64(main.offset);
+            put_spot(main, into);
         }
         if spans != 0 {
-            into.length(self.spans.len());
+            lean::put(self.spans.len() as u64, into);
             for (order, spot) in &self.spans {
-                into.u32(*order).u32(spot.region).u64(spot.offset);
+                lean::put((*order).into(), into);
+                put_spot(*spot, into);
             }
         }
     }
@@ -143,21 +160,15 @@ impl Coded for Share {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let what = from.u8()?;
         let mut share = Self {
-            bytes: from.u64()?,
+            bytes: lean::take(from)?,
             ..Self::default()
         };
-        let spot = |from: &mut Decoder<'_>| -> Result<Spot, DecodeError> {
-            Ok(Spot {
-                region: from.u32()?,
-                offset: from.u64()?,
-            })
-        };
         if what & HAS_MAIN != 0 {
-            share.main = Some(spot(from)?);
+            share.main = Some(take_spot(from)?);
         }
         if what & HAS_SPANS != 0 {
-            for _ in 0..from.count(16)? {
-                let span = (from.u32()?, spot(from)?);
+            for _ in 0..lean::count(from)? {
+                let span = (lean::take_u32(from)?, take_spot(from)?);
                 if share.spans.last().is_some_and(|last| last.0 >= span.0) {
                     return Err(from.error("spans are not in ascending order"));
                 }
@@ -181,8 +192,8 @@ pub(super) struct Contribution {
 impl Coded for Contribution {
     fn encode(&self, into: &mut Encoder) {
         self.share.encode(into);
-        into.bytes(self.ticket.as_deref().unwrap_or_default());
-        into.length(self.spilled.len());
+        lean::put_bytes(self.ticket.as_deref().unwrap_or_default(), into);
+        lean::put(self.spilled.len() as u64, into);
         for (step, contribution) in &self.spilled {
             into.u64(*step).u8(u8::from(contribution.is_some()));
             into.bytes(contribution.as_deref().unwrap_or_default());
@@ -191,12 +202,12 @@ impl Coded for Contribution {
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let share = Share::decode(from)?;
-        let ticket = from.bytes()?;
+        let ticket = lean::take_bytes(from)?;
         if ticket.len() > MAX_TICKET_BYTES {
             return Err(from.error(format!("a ticket of more than {MAX_TICKET_BYTES} bytes")));
         }
         let ticket = (!ticket.is_empty()).then(|| ticket.to_vec());
-        let spilled = (0..from.count(13)?)
+        let spilled = (0..lean::count(from)?)
             .map(|_| {
                 let (step, well) = (from.u64()?, from.u8()? != 0);
                 let contribution = from.bytes()?;
@@ -254,7 +265,7 @@ mod tests {
             ticket: None,
             spilled: Vec::new(),
         };
-        assert_eq!(whole.to_bytes().len(), 29);
+        assert_eq!(whole.to_bytes().len(), 15);
         let first = Contribution {
             share: Share {
                 spans: smallvec![(0, spot(1, 2)), (9, spot(2, 1))],

@@ -77,7 +77,7 @@ impl StreamStep {
         hold: Hold,
     ) -> Result<Self, DecodeError> {
         let mut from = Decoder::new(own.shares);
-        let shares = (0..from.count(9)?)
+        let shares = (0..from.count(2)?)
             .map(|_| Share::decode(&mut from))
             .collect::<Result<_, _>>()?;
         from.finish()?;

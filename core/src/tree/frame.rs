@@ -2,9 +2,7 @@
 //!
 //! ```text
 //! frame     body length u64 | round u64 | kind u8 | operation u8 | body
-//! Up        entries of all the ranks below, in any order
-//!   entry     rank u32 | 0 | length u64 | bytes
-//!           | rank u32 | 1 | code u32 | length u64 | message
+//! Up        what all the ranks below say, see [`entries`]
 //! Down      the bytes for everyone
 //! Awaiting  ranks u32 that are being waited for
 //! Poison    the error that broke the tree
@@ -13,14 +11,15 @@
 //! Integers are little-endian. Links lie between ranks of one group that know
 //! each other's key; what comes over them is checked all the same.
 
-use super::error::{Failure, Operation, TreeError};
+use super::entries;
+use super::error::{Operation, TreeError};
 use super::{MAX_FRAME_BYTES, MAX_RANKS_NAMED};
 use std::time::Duration;
 
 /// Bytes before the body.
-pub(super) const HEADER_BYTES: usize = 18;
+pub(crate) const HEADER_BYTES: usize = 18;
 /// The longest text in an error that goes to the others, in bytes.
-const MAX_TEXT_BYTES: usize = 4096;
+pub(super) const MAX_TEXT_BYTES: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -95,7 +94,7 @@ pub fn inspect(bytes: &[u8]) -> Result<usize, String> {
     let mut frames = 0;
     while let Some(frame) = Frame::take(&mut rest)? {
         match frame.kind {
-            Kind::Up => drop(read_entries(&frame.body)?),
+            Kind::Up => entries::inspect(&frame.body)?,
             Kind::Down => {}
             Kind::Awaiting => drop(read_ranks(&frame.body)?),
             Kind::Poison => drop(read_error(&frame.body)?),
@@ -123,45 +122,6 @@ fn operation_from(code: u8) -> Result<Operation, String> {
         other => Err(format!("a frame of operation {other}")),
     }
 }
-
-/// Adds one rank's part to an `Up`.
-pub(super) fn write_entry(body: &mut Vec<u8>, rank: usize, entry: &Result<Vec<u8>, Failure>) {
-    put_rank(body, rank);
-    match entry {
-        Ok(bytes) => {
-            body.push(0);
-            put_bytes(body, bytes);
-        }
-        Err(failure) => {
-            body.push(1);
-            body.extend_from_slice(&failure.code.to_le_bytes());
-            put_bytes(body, truncated(&failure.message).as_bytes());
-        }
-    }
-}
-
-/// Reads the parts of an `Up`.
-pub(super) fn read_entries(body: &[u8]) -> Result<Vec<Entry>, String> {
-    let mut fields = Fields(body);
-    let mut entries = Vec::new();
-    while !fields.0.is_empty() {
-        let rank = fields.rank()?;
-        let part = match fields.u8()? {
-            0 => Ok(fields.bytes()?.to_vec()),
-            1 => Err(Failure {
-                rank,
-                code: fields.u32()?,
-                message: fields.text()?,
-            }),
-            other => return Err(format!("an entry of kind {other}")),
-        };
-        entries.push((rank, part));
-    }
-    Ok(entries)
-}
-
-/// A rank and what it said.
-pub(super) type Entry = (usize, Result<Vec<u8>, Failure>);
 
 pub(super) fn write_ranks(ranks: &[usize]) -> Vec<u8> {
     let mut body = Vec::new();
@@ -311,7 +271,7 @@ pub(crate) fn put_bytes(body: &mut Vec<u8>, bytes: &[u8]) {
     body.extend_from_slice(bytes);
 }
 
-fn truncated(text: &str) -> &str {
+pub(super) fn truncated(text: &str) -> &str {
     let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev();
     let end = end.into_iter().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
@@ -321,7 +281,7 @@ fn truncated(text: &str) -> &str {
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
         match self.0.split_at_checked(count) {
             Some((front, rest)) => {
                 self.0 = rest;
@@ -352,6 +312,29 @@ impl<'a> Fields<'a> {
 
     fn rank(&mut self) -> Result<usize, String> {
         Ok(self.u32()? as usize)
+    }
+
+    /// A number of seven bits a byte, the lowest first.
+    pub(super) fn varint(&mut self) -> Result<u64, String> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                break;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err("a number out of reach".to_owned())
+    }
+
+    pub(super) fn rank_varint(&mut self) -> Result<usize, String> {
+        let rank = u32::try_from(self.varint()?);
+        rank.map(|rank| rank as usize)
+            .map_err(|_| "a rank out of reach".to_owned())
     }
 
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], String> {
@@ -421,7 +404,6 @@ mod tests {
         #[test]
         fn no_bytes_make_the_readers_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = read_error(&bytes);
-            let _ = read_entries(&bytes);
             let _ = read_ranks(&bytes);
             let _ = Frame::take(&mut bytes.clone());
         }

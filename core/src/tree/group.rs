@@ -20,6 +20,7 @@
 //! ahead where a collective doesn't wait for them.
 
 use super::TreeCounters;
+use super::entries::{self, Said};
 use super::error::{Failure, Operation, TreeError};
 use super::frame::{self, Frame, Kind};
 use super::link::{self, End, Link};
@@ -74,9 +75,6 @@ impl Operation {
         self != Self::Gather
     }
 }
-
-/// What every rank said, in rank order.
-pub(crate) type Said = Vec<Result<Vec<u8>, Failure>>;
 
 impl Group {
     pub(crate) fn new(
@@ -201,11 +199,9 @@ impl Group {
         while round.ups.iter().any(Option::is_none) {
             self.turn(round)?;
         }
-        let mut entries = Vec::new();
-        frame::write_entry(&mut entries, self.rank, local);
-        for part in round.ups.iter_mut().filter_map(Option::take) {
-            entries.extend_from_slice(&part);
-        }
+        let below: Vec<_> = round.ups.iter_mut().filter_map(Option::take).collect();
+        let entries = entries::gathered(self.rank, local, &below);
+        let entries = entries.map_err(|reason| self.malformed(self.rank, reason))?;
         self.check_size(entries.len())?;
         Ok(entries)
     }
@@ -255,24 +251,7 @@ impl Group {
 
     /// Sorts the parts of all ranks; each must be there once.
     fn in_rank_order(&self, entries: &[u8]) -> Result<Said, TreeError> {
-        let malformed = |reason: String| TreeError::Malformed {
-            rank: self.rank,
-            peer: self.rank,
-            reason,
-        };
-        let mut said: Vec<Option<Result<Vec<u8>, Failure>>> = vec![None; self.size];
-        for (rank, part) in frame::read_entries(entries).map_err(malformed)? {
-            match said.get_mut(rank) {
-                Some(place @ None) => *place = Some(part),
-                _ => {
-                    return Err(malformed(format!(
-                        "rank {rank} has two parts, or none here"
-                    )));
-                }
-            }
-        }
-        let complete: Option<Said> = said.into_iter().collect();
-        complete.ok_or_else(|| malformed("the part of a rank is missing".to_owned()))
+        entries::spread(entries, self.size).map_err(|reason| self.malformed(self.rank, reason))
     }
 
     fn check_size(&self, bytes: usize) -> Result<(), TreeError> {

@@ -23,6 +23,7 @@
 
 mod addresses;
 mod connect;
+mod entries;
 mod error;
 mod frame;
 mod group;
@@ -37,6 +38,23 @@ pub use frame::inspect;
 pub(crate) use frame::{Fields, put_bytes};
 pub(crate) use group::Group;
 pub(crate) use link::{Link, LocalStream, sleep_on};
+
+/// For the simulation of many ranks: what goes over the links.
+#[cfg(test)]
+pub(crate) mod scale {
+    pub(crate) use super::entries::{Said, gathered, spread};
+    pub(crate) use super::frame::HEADER_BYTES;
+    pub(crate) use super::shape::Shape;
+
+    /// Bytes of the word that a rank is lost, besides the header.
+    pub(crate) fn loss_bytes(rank: usize) -> usize {
+        let error = super::TreeError::RankLost {
+            rank,
+            noticed_by: 0,
+        };
+        super::frame::write_error(&error).len()
+    }
+}
 
 use crate::comm::Comm;
 use crate::config::Interfaces;

@@ -40,10 +40,13 @@ enum Event {
     ToReader(GroupId),
     /// The writer's life of this epoch: its next step begins.
     Begin(u64),
+    /// A rank has more to put than it reserved.
+    Grows(u64, u64),
     /// The application has put everything.
     Ends(u64, u64),
     Seal(u64, u64),
     Spilled(u64, u64),
+    SpillFailed(u64, u64),
     /// The writer has waited long for its step, or to be drained.
     Impatient(u64, u64),
     GiveUp(u64, u64),
@@ -99,6 +102,9 @@ pub struct Summary {
     pub delivered: u64,
     pub discarded: u64,
     pub spilled: u64,
+    pub spill_failed: u64,
+    pub grown: u64,
+    pub not_grown: u64,
     pub trimmed: u64,
     pub rolled_back: u64,
     pub fenced: u64,
@@ -170,6 +176,9 @@ pub fn run(
         delivered: oracle.delivered,
         discarded: oracle.discarded,
         spilled: oracle.spilled,
+        spill_failed: oracle.lost.len() as u64,
+        grown: oracle.grown,
+        not_grown: oracle.not_grown,
         trimmed: oracle.trimmed,
         rolled_back: oracle.rolled_back,
         fenced: oracle.fenced,
@@ -219,9 +228,11 @@ impl World {
             | Event::ReaderTick(..)
             | Event::Connect(..) => self.reader_event(event),
             Event::Begin(_)
+            | Event::Grows(..)
             | Event::Ends(..)
             | Event::Seal(..)
             | Event::Spilled(..)
+            | Event::SpillFailed(..)
             | Event::Impatient(..)
             | Event::GiveUp(..)
             | Event::NotDrained(_)

@@ -14,6 +14,7 @@ enum Place {
     Memory,
     Spilling,
     Spilled,
+    Lost,
 }
 
 /// A step that was sealed once.
@@ -39,6 +40,10 @@ pub struct Oracle {
     steady_group: Option<GroupId>,
     /// A group went when the steady reader had left: nobody takes what it had.
     left_over: bool,
+    /// Steps that could not be spilled.
+    pub lost: BTreeSet<Position>,
+    pub grown: u64,
+    pub not_grown: u64,
     pub discarded: u64,
     pub spilled: u64,
     pub trimmed: u64,
@@ -63,6 +68,9 @@ impl Oracle {
             steady_from: None,
             steady_group: None,
             left_over: false,
+            lost: BTreeSet::new(),
+            grown: 0,
+            not_grown: 0,
             discarded: 0,
             spilled: 0,
             trimmed: 0,
@@ -132,7 +140,7 @@ impl Oracle {
 
     fn check_limit(&self) -> Verdict {
         for rank in 0..self.plan.ranks {
-            let used: u64 = self.places.values().map(|(_, bytes)| bytes[rank]).sum();
+            let used = self.used_bytes(rank);
             if used > self.plan.limit_bytes {
                 return Err(format!("rank {rank} holds {used} bytes"));
             }
@@ -165,6 +173,25 @@ impl Oracle {
         }
     }
 
+    /// A step that was to be spilled is on no disk and in no memory.
+    pub fn spill_failed(&mut self, step: u64) {
+        if let Some((place, _)) = self.places.get_mut(&step) {
+            *place = Place::Lost;
+        }
+        self.precious = self.precious.filter(|precious| *precious != step);
+        let at = self
+            .sealed
+            .iter()
+            .rev()
+            .find(|sealed| sealed.at.step == step);
+        self.lost.extend(at.map(|sealed| sealed.at));
+    }
+
+    /// The bytes on a rank of what is in memory, or admitted.
+    pub fn used_bytes(&self, rank: usize) -> u64 {
+        self.places.values().map(|(_, bytes)| bytes[rank]).sum()
+    }
+
     /// Looks at what the publisher wants done.
     pub fn acts(&mut self, action: &PublisherAction) -> Verdict {
         match action {
@@ -174,7 +201,7 @@ impl Oracle {
                     return Err(format!("the precious step {step} is freed"));
                 }
                 match self.places.remove(step) {
-                    Some((Place::Memory | Place::Spilled, _)) => Ok(()),
+                    Some((Place::Memory | Place::Spilled | Place::Lost, _)) => Ok(()),
                     other => Err(format!("step {step} is freed, which is {other:?}")),
                 }
             }
@@ -427,7 +454,7 @@ impl Oracle {
         let from = self.steady_from.unwrap_or(self.sealed.len());
         let lost = self.sealed[from..]
             .iter()
-            .find(|sealed| !self.given.contains_key(&sealed.at));
+            .find(|sealed| !self.given.contains_key(&sealed.at) && !self.lost.contains(&sealed.at));
         match lost {
             Some(lost) => Err(format!("{:?} was given to nobody", lost.at)),
             None => Ok(()),

@@ -15,6 +15,8 @@ pub struct Plan {
     pub precious_first: bool,
     /// Whether what was announced survives the writer's death.
     pub readable: bool,
+    /// How often a step that is to be spilled cannot be.
+    pub spill_fails_percent: u64,
     /// Steps of the largest kind, in percent of the limit.
     pub largest_percent: u64,
     pub lives: Vec<LifePlan>,
@@ -120,6 +122,7 @@ pub fn plan(random: &mut Random, faulty: bool) -> Plan {
         precious_first: random.chance(25),
         readable: random.chance(50),
         largest_percent: random.pick(&[5, 30, 70]),
+        spill_fails_percent: random.pick(&[0, 0, 30]),
         lives,
         readers,
     }

@@ -24,8 +24,10 @@ pub struct Writer {
     lives: Vec<Life>,
     next_step: u64,
     steps_left: u64,
-    /// The step that has not begun, and what it reserves.
+    /// The step that has not begun or needs more, and what it reserves.
     admitting: Option<(u64, Vec<u64>)>,
+    /// Whether it has begun.
+    growing: bool,
     /// Admissions asked for, to tell one from the next.
     asked: u64,
     /// Steps begun and not sealed, and what they reserved.
@@ -95,6 +97,7 @@ impl World {
         writer.next_step = after.map_or(0, |after| after + 1);
         writer.steps_left = life_plan.steps;
         writer.admitting = None;
+        writer.growing = false;
         writer.open.clear();
         writer.closing = false;
         writer.drained = false;
@@ -108,9 +111,11 @@ impl World {
     pub fn writer_event(&mut self, event: Event) {
         let epoch = match event {
             Event::Begin(epoch)
+            | Event::Grows(epoch, _)
             | Event::Ends(epoch, _)
             | Event::Seal(epoch, _)
             | Event::Spilled(epoch, _)
+            | Event::SpillFailed(epoch, _)
             | Event::Impatient(epoch, _)
             | Event::GiveUp(epoch, _)
             | Event::NotDrained(epoch)
@@ -123,15 +128,25 @@ impl World {
         }
         match event {
             Event::Begin(_) => self.begin(),
+            Event::Grows(_, step) => self.grows(step),
             Event::Ends(_, step) => self.end(step),
             Event::Seal(_, step) => self.seal(step),
             Event::Spilled(_, step) => {
                 self.oracle.spilled(step);
                 self.publisher_handles(PublisherEvent::Spilled { step });
             }
+            Event::SpillFailed(_, step) => {
+                self.oracle.spill_failed(step);
+                for link in self.links.values_mut() {
+                    link.expected.steps.retain(|expected| *expected != step);
+                }
+                self.publisher_handles(PublisherEvent::SpillFailed { step });
+            }
             Event::Impatient(_, asked) => self.impatient(asked),
             Event::GiveUp(_, asked) => {
-                if asked == self.writer.asked && self.writer.admitting.take().is_some() {
+                if asked == self.writer.asked && self.writer.growing {
+                    self.stays_small();
+                } else if asked == self.writer.asked && self.writer.admitting.take().is_some() {
                     self.publisher_handles(PublisherEvent::GiveUp);
                     self.after_us(500, Event::Begin(epoch));
                 }
@@ -229,11 +244,87 @@ impl World {
         }
         let verdict = self.oracle.admitted(step, &reserve);
         self.check(verdict);
-        self.writer.open.insert(step, reserve);
-        self.step_was_decided();
+        let known = self.writer.open.insert(step, reserve).is_some();
+        if known != std::mem::take(&mut self.writer.growing) {
+            self.fail(format!(
+                "step {step} is admitted and was not to grow, or grows anew"
+            ));
+        }
+        if known {
+            self.oracle.grown += 1;
+        } else {
+            self.step_was_decided();
+        }
+        let epoch = self.writer.epoch;
+        let compute_us = self.compute_us();
+        if self.random.chance(15) {
+            self.after_us(compute_us, Event::Grows(epoch, step));
+        } else {
+            self.after_us(compute_us, Event::Ends(epoch, step));
+        }
+    }
+
+    fn compute_us(&mut self) -> u64 {
         let compute_ms = self.plan.lives[self.writer.epoch as usize - 1].compute_ms;
-        let compute_us = self.random.between(0, 1_000 * compute_ms);
-        self.after_us(compute_us, Event::Ends(self.writer.epoch, step));
+        self.random.between(0, 1_000 * compute_ms)
+    }
+
+    /// A rank has more to put than it reserved: the step cannot end before it may.
+    fn grows(&mut self, step: u64) {
+        let Some(mut reserve) = self.writer.open.get(&step).cloned() else {
+            return;
+        };
+        let rank = self.random.between(0, reserve.len() as u64 - 1) as usize;
+        reserve[rank] += self.largest();
+        self.writer.asked += 1;
+        self.writer.growing = true;
+        self.writer.admitting = Some((step, reserve.clone()));
+        let (epoch, asked) = (self.writer.epoch, self.writer.asked);
+        self.publisher_handles(PublisherEvent::Admit {
+            step,
+            reserve_bytes: &reserve,
+        });
+        if !self.writer.growing || self.writer.asked != asked {
+            return;
+        }
+        if self.random.chance(30) {
+            self.after_us(3_000, Event::GiveUp(epoch, asked));
+        }
+        self.after(PATIENCE, Event::Impatient(epoch, asked));
+    }
+
+    /// It gets no more: what it could not put is missing, or the step is given up.
+    fn stays_small(&mut self) {
+        let Some((step, _)) = self.writer.admitting.take() else {
+            return;
+        };
+        self.writer.growing = false;
+        self.oracle.not_grown += 1;
+        let epoch = self.writer.epoch;
+        match self.random.between(0, 2) {
+            // It waited no longer, and is given up some time later.
+            0 => {
+                self.publisher_handles(PublisherEvent::GiveUp);
+                self.gives_up(step);
+                self.after_us(0, Event::Begin(epoch));
+            }
+            // It is given up at once, as when a put has failed.
+            1 => {
+                self.gives_up(step);
+                self.after_us(0, Event::Begin(epoch));
+            }
+            _ => {
+                self.publisher_handles(PublisherEvent::GiveUp);
+                let compute_us = self.compute_us();
+                self.after_us(compute_us, Event::Ends(epoch, step));
+            }
+        }
+    }
+
+    fn gives_up(&mut self, step: u64) {
+        self.writer.open.remove(&step);
+        self.oracle.aborted(step);
+        self.publisher_handles(PublisherEvent::Aborted { step });
     }
 
     fn step_was_decided(&mut self) {
@@ -242,6 +333,10 @@ impl World {
     }
 
     fn shed(&mut self) {
+        if self.writer.growing {
+            self.stays_small();
+            return;
+        }
         self.writer.admitting = None;
         self.step_was_decided();
         let compute_us = self.random.between(10, 5_000);
@@ -253,9 +348,7 @@ impl World {
         let epoch = self.writer.epoch;
         let abort_percent = self.plan.lives[epoch as usize - 1].abort_percent;
         if self.random.chance(abort_percent) {
-            self.writer.open.remove(&step);
-            self.oracle.aborted(step);
-            self.publisher_handles(PublisherEvent::Aborted { step });
+            self.gives_up(step);
         } else {
             let behind = self.random.between(0, 3_000);
             let at = self.now.after(Duration::from_micros(behind));
@@ -425,6 +518,7 @@ impl World {
                 action => self.publisher_acts(action),
             }
         }
+        self.check_accounts();
         if let Some(tick) = tick
             && self.writer.tick_at.is_none_or(|at| tick < at)
         {
@@ -432,6 +526,21 @@ impl World {
             // A machine that forgets a tick must not stop time.
             let tick = tick.max(self.now.after(Duration::from_millis(1)));
             self.at(tick, Event::WriterTick(self.writer.epoch));
+        }
+    }
+
+    /// What the publisher counts is what there is.
+    fn check_accounts(&mut self) {
+        let Some(machine) = &self.writer.machine else {
+            return;
+        };
+        for rank in 0..self.plan.ranks {
+            let (counted, there) = (machine.used_bytes(rank), self.oracle.used_bytes(rank));
+            if counted != there {
+                let what = format!("{counted} bytes of rank {rank} are counted, {there} are there");
+                self.fail(what);
+                return;
+            }
         }
     }
 
@@ -443,7 +552,12 @@ impl World {
             PublisherAction::Discard { .. } | PublisherAction::TooLarge { .. } => self.shed(),
             PublisherAction::Spill { step } => {
                 let us = self.random.between(100, 9_000);
-                self.after_us(us, Event::Spilled(self.writer.epoch, step));
+                let epoch = self.writer.epoch;
+                if self.random.chance(self.plan.spill_fails_percent) {
+                    self.after_us(us, Event::SpillFailed(epoch, step));
+                } else {
+                    self.after_us(us, Event::Spilled(epoch, step));
+                }
             }
             PublisherAction::Announce {
                 group, at, newest, ..

@@ -500,11 +500,11 @@ impl Coded for PreparedWriter {
 
 /// What the root decides at begin.
 #[derive(Debug)]
-struct BeginDecision {
-    head: StepHead,
-    admission: Admission,
+pub(super) struct BeginDecision {
+    pub(super) head: StepHead,
+    pub(super) admission: Admission,
     /// The schema, if it is another than before.
-    schema: Option<Arc<Schema>>,
+    pub(super) schema: Option<Arc<Schema>>,
 }
 
 impl Coded for BeginDecision {

@@ -34,6 +34,16 @@ pub enum Mutant {
     RetainBeyondLimit,
     /// A step that is being spilled is announced before it lies in the file.
     AnnounceWhileSpilling,
+    /// A step that could not be spilled is announced as if it had been.
+    TrustFailedSpill,
+    /// A step that could not be spilled is left out in silence.
+    HideFailedSpill,
+    /// An open step that asked for more, and was given up waiting, counts for nothing.
+    ForgetOnGiveUp,
+    /// A step that asked for more gets it when it is open no more.
+    GrowWhenGone,
+    /// A step that asks for more is counted twice.
+    CountGrowthTwice,
     /// A reader releases a step as it is delivered.
     ReleaseEarly,
     /// A reader never finds that the writer waits for it.
@@ -44,7 +54,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::EvictClaimed,
         Self::ForgetReservation,
         Self::DropUnderBlock,
@@ -59,6 +69,11 @@ impl Mutant {
         Self::CloseEarly,
         Self::RetainBeyondLimit,
         Self::AnnounceWhileSpilling,
+        Self::TrustFailedSpill,
+        Self::HideFailedSpill,
+        Self::ForgetOnGiveUp,
+        Self::GrowWhenGone,
+        Self::CountGrowthTwice,
         Self::ReleaseEarly,
         Self::MissDeadlock,
         Self::DeliverGone,

@@ -30,12 +30,13 @@ use super::contact::ContactFile;
 use super::memory::{Memory, Uncaptured};
 use super::slot::Contribution;
 use super::spill::Spill;
+use crate::announce::decode_record;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::engine::{
     Admission, Captured, EngineInfo, PutBlock, Sealing, SpanId, SpanMemory, WriterEngine,
 };
 use crate::error::{BeginError, CloseError, EndError, Failure, Fault, Place, PutError};
-use crate::model::{Schema, StepHead, StepRecord};
+use crate::model::{Schema, StepHead};
 
 /// How often the next step's number is noted in the contact file, at most.
 const NOTE_EVERY: Duration = Duration::from_millis(1);
@@ -187,7 +188,7 @@ fn spill_described(
     parts: &[Vec<u8>],
     wait: &Wait,
 ) -> Result<(), Option<Failure>> {
-    let record = StepRecord::from_bytes(&step.record).map_err(|_| None)?;
+    let record = decode_record(&step.record).map_err(|_| None)?;
     let forms = step.forms.as_ref().ok_or(None)?;
     let described = (&record, &forms.schema, &forms.layout);
     spill.seal(described, parts, wait).map_err(Some)

@@ -19,7 +19,7 @@ use super::super::machine::{
 };
 use super::super::message::{Greeting, Own};
 use super::subscribed::Subscribed;
-use crate::announce::{Announcer, Recorded};
+use crate::announce::{Announcer, Recorded, encode_record};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::model::StepRecord;
 use crate::ordered::Ordered;
@@ -85,7 +85,7 @@ pub(super) struct Forms {
 /// used again for their memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Described {
-    /// The byte form of its record, and the digests in it of schema and layout.
+    /// Its record as announcements have it, and the digests in it of schema and layout.
     pub(super) record: Vec<u8>,
     pub(super) digests: (u64, u64),
     /// There while the step is.
@@ -99,7 +99,7 @@ pub(super) struct Described {
 impl Described {
     fn take_in(&mut self, record: &StepRecord, forms: Forms, shares: &[u8]) {
         let mut encoder = Encoder::from(std::mem::take(&mut self.record));
-        record.encode(encoder.restart());
+        encode_record(record, encoder.restart());
         self.record = encoder.finish();
         self.digests = (record.schema_digest, record.layout_digest);
         self.forms = Some(forms);

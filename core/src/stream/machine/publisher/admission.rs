@@ -23,10 +23,6 @@ impl Publisher {
         reserve_bytes: &[u64],
         actions: &mut Vec<PublisherAction>,
     ) {
-        // A step that is open asks for more: what it had is part of that.
-        if let Some(index) = self.open_step(step) {
-            self.steps.resize(index, &[]);
-        }
         let waiting = Waiting {
             step,
             reserve_bytes: self.steps.list(reserve_bytes),
@@ -62,8 +58,15 @@ impl Publisher {
             self.waiting = Some(waiting);
             return;
         }
-        let room = self.fits(&waiting.reserve_bytes, &[], 0)
-            || self.make_room(&waiting.reserve_bytes, actions);
+        // What a step that is open had is part of what it asks for.
+        let open = self.open_step(waiting.step);
+        let had = open.and_then(|index| self.steps.at(index));
+        let had = had.map_or_else(Vec::new, |step| step.bytes.clone());
+        let had = self.steps.list(&had);
+        let going = usize::from(open.is_some());
+        let room = self.fits(&waiting.reserve_bytes, &had, going)
+            || self.make_room(&waiting.reserve_bytes, (&had, going), actions);
+        self.steps.give_back(had);
         if room {
             let step = waiting.step;
             self.begun = true;
@@ -74,6 +77,11 @@ impl Publisher {
             let epoch = self.options.life.epoch;
             match self.open_step(step) {
                 Some(index) => {
+                    if self.planted.has(Mutant::CountGrowthTwice)
+                        && let Some(step) = self.steps.at_mut(index)
+                    {
+                        step.bytes.fill(0);
+                    }
                     self.steps.resize(index, &bytes);
                     self.steps.give_back(bytes);
                 }
@@ -104,6 +112,16 @@ impl Publisher {
                 self.steps.give_back(waiting.reserve_bytes);
                 actions.push(PublisherAction::Discard { step });
             }
+        }
+    }
+
+    /// The step is open no more: nobody waits for what it asked for.
+    pub(super) fn grows_no_more(&mut self, step: u64) {
+        if self.planted.has(Mutant::GrowWhenGone) {
+            return;
+        }
+        if let Some(waiting) = self.waiting.take_if(|waiting| waiting.step == step) {
+            self.steps.give_back(waiting.reserve_bytes);
         }
     }
 
@@ -140,9 +158,15 @@ impl Publisher {
     }
 
     /// Lets the oldest steps go that may, if that is enough; if not, none.
-    fn make_room(&mut self, reserve_bytes: &[u64], actions: &mut Vec<PublisherAction>) -> bool {
-        let mut freed = self.steps.list(&[]);
-        let (mut end, mut going) = (None, 0);
+    /// `had` bytes by rank of steps that are counted, and count no more, are room already.
+    fn make_room(
+        &mut self,
+        reserve_bytes: &[u64],
+        (had, mut going): (&[u64], usize),
+        actions: &mut Vec<PublisherAction>,
+    ) -> bool {
+        let mut freed = self.steps.list(had);
+        let mut end = None;
         for (index, step) in (0..self.steps.len()).filter_map(|i| Some((i, self.steps.at(i)?))) {
             if !self.may_go(step) {
                 continue;

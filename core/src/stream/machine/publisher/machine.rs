@@ -128,11 +128,20 @@ impl Publisher {
             } => self.admit(step, reserve_bytes, actions),
             PublisherEvent::GiveUp => {
                 if let Some(waiting) = self.waiting.take() {
+                    if self.planted.has(Mutant::ForgetOnGiveUp)
+                        && let Some(index) = self.steps.find(waiting.step)
+                    {
+                        self.steps.resize(index, &[]);
+                    }
                     self.steps.give_back(waiting.reserve_bytes);
                 }
             }
-            PublisherEvent::Sealed { step, time, bytes } => self.seal(step, time, bytes, actions),
+            PublisherEvent::Sealed { step, time, bytes } => {
+                self.grows_no_more(step);
+                self.seal(step, time, bytes, actions);
+            }
             PublisherEvent::Aborted { step } => {
+                self.grows_no_more(step);
                 if let Some(index) = self.steps.find(step)
                     && self.steps.at(index).map(|step| step.state) == Some(State::Open)
                 {
@@ -591,14 +600,14 @@ impl Publisher {
             return;
         }
         step.state = State::Spilled;
-        if well {
+        if well || self.planted.has(Mutant::TrustFailedSpill) {
             self.settle(index, actions);
         } else {
             let wanted = std::mem::take(&mut step.pending);
             self.free(index, actions);
             let oldest = self.oldest_from(number);
             for (slot, group) in self.groups.iter() {
-                if wanted.has(slot) {
+                if wanted.has(slot) && !self.planted.has(Mutant::HideFailedSpill) {
                     let (group, message) = (group.id, WriterMessage::Trimmed { oldest });
                     actions.push(PublisherAction::Send { group, message });
                 }
