@@ -6,7 +6,8 @@ use std::net::TcpStream;
 
 use panta_transports::channel::{Channel, ChannelError, Connector, Role};
 use panta_transports::coupling::{
-    Choice, CouplingError, Frame, Hello, Join, Lost, Peer, TransportName, TriedWhy, parse_frame,
+    Choice, CouplingError, Frame, Hello, Join, Lost, Peer, PeerOptions, Ticket, TransportName,
+    TriedWhy, parse_frame,
 };
 
 use crate::support::*;
@@ -287,11 +288,28 @@ fn another_endpoint_at_the_address_is_told_from_the_right_one() {
         text.contains("127.0.0.1:1:") && text.contains("another endpoint"),
         "{text}"
     );
-    let none = panta_transports::coupling::Ticket {
+    let none = Ticket {
         addresses: vec![],
         instance: 1,
     };
     assert!(Peer::connect(&none, &options(TCP), &wait()).is_err());
+}
+
+#[test]
+fn whoever_answers_at_an_address_is_found_but_not_the_one_that_was_lost() {
+    let side = Side::open(|options| options.listen = vec!["127.0.0.1:0".parse().unwrap()]);
+    let addresses = side.ticket().addresses;
+    let ticket = Ticket::of_any_at(addresses);
+    let peer = Peer::connect(&ticket, &options(TCP), &wait()).unwrap();
+    assert_eq!(peer.instance(), side.ticket().instance);
+    let other = PeerOptions {
+        other_than: Some(peer.instance()),
+        ..options(TCP)
+    };
+    let joins = side.endpoint.counters().joins;
+    let error = Peer::connect(&ticket, &other, &wait()).err().unwrap();
+    assert!(error.to_string().contains("still answers there"), "{error}");
+    assert_eq!(side.endpoint.counters().joins, joins, "it has joined");
 }
 
 #[test]
