@@ -36,7 +36,7 @@ const BUDGET_BYTES: u64 = 64 << 20;
 /// Steps that a rank may push ahead, where the budget allows.
 const STEPS_AHEAD: u64 = 8;
 /// The part of the budget that a rank gets if its steps are small.
-const PART: u64 = 16;
+const PART: u64 = 4;
 
 /// Stands for the header of a block's extent, in place of an offset.
 const HEADER: u64 = u64::MAX;
