@@ -140,9 +140,9 @@ pub struct StepView<'r> {
 }
 
 impl StepView<'_> {
-    /// Keeps the step beyond the reader's next one, and beyond the reader, for as long as
-    /// every rank of the group runs: when one has ended, the group has, and the writer may
-    /// take back what it had promised to it. A `get` is an error then.
+    /// Keeps the step beyond the reader's next one. When the reader of rank 0 is closed or
+    /// dropped its group leaves the writer, which takes back what it keeps for it: a `get`
+    /// on another rank is an error then.
     #[must_use]
     pub fn detach(self) -> Snapshot {
         self.snapshot

@@ -132,16 +132,3 @@ fn a_directory_to_spill_to_without_the_policy_is_an_error() {
     let error = Writer::open(&url, panta::Solo).unwrap_err().to_string();
     assert!(error.contains("policy = spill"), "{error}");
 }
-
-#[test]
-fn an_address_that_would_be_ignored_is_an_error_on_both_sides() {
-    let url = "stream:x@127.0.0.1:7400?deadline=2s";
-    let writer = Writer::open(url, panta::Solo).unwrap_err().to_string();
-    let reader = Reader::open(url, panta::Solo, Start::Oldest).unwrap_err();
-    for error in [writer, reader.to_string()] {
-        assert!(
-            error.contains("address") && error.contains("interface"),
-            "{error}"
-        );
-    }
-}

@@ -156,19 +156,19 @@ pub fn dropping_writer(part: &Part) {
     }
 }
 
-/// Is dropped after its step.
+/// Is dropped with a step in hand.
 pub fn dropping_reader(part: &Part) {
     let mut comm = part.comm();
     let mut inp = part.reader();
     get_slab(&mut inp, "u", part).unwrap();
     let step = inp.next_step().unwrap().unwrap();
     let kept = step.detach();
-    drop(inp);
     let read: ArrayD<f64> = kept.get("u", ..).unwrap();
     cells::check("u", kept.number(), &SHAPE, &[0, 0], read.view());
-    // What one rank keeps, the writer may take back when another has ended.
+    // The writer takes back what a group keeps soon after its root has left.
     let wait = Wait::for_at_most(Duration::from_secs(60));
     comm.allgather(&[], &wait).unwrap();
+    drop(inp);
 }
 
 fn urls(part: &Part) -> (&str, &str) {
