@@ -232,17 +232,26 @@ impl Lane {
         if body_bytes == 0 {
             return Ok(());
         }
-        self.body = match targets.wanted == Some(tag) && asked == body_bytes {
+        let is_wanted = targets.wanted == Some(tag) && targets.pushes.wants(tag);
+        self.body = match is_wanted && asked == body_bytes {
             true => {
                 targets.pushes.let_go(body_bytes, true);
                 Body::Wanted { piece: 0, at: 0 }
             }
-            false => Body::Push {
-                tag,
-                bytes: Vec::new(),
-            },
+            false => {
+                targets.pushes.arrives(tag);
+                Body::Push {
+                    tag,
+                    bytes: Vec::new(),
+                }
+            }
         };
         Ok(())
+    }
+
+    /// Whether the push that is waited for has begun to come.
+    pub(super) fn is_receiving_wanted(&self) -> bool {
+        matches!(self.body, Body::Wanted { .. })
     }
 
     /// Receives the push that is waited for to where it belongs.

@@ -20,6 +20,8 @@ const OWED_PART: u64 = 4;
 #[derive(Default)]
 pub(super) struct Pushes {
     held: BTreeMap<Tag, Vec<u8>>,
+    /// What is being received, to be held.
+    arriving: Option<Tag>,
     /// Of each subject that is wanted the last number that something was said of.
     said: BTreeMap<u32, Option<u64>>,
     /// Credit given in all, and how much of it bytes use that are here.
@@ -39,6 +41,8 @@ pub(super) enum Known {
     Held(Vec<u8>),
     /// It is on its way, or will be.
     ToCome,
+    /// Nothing was said of its subject so far.
+    Unheard,
     /// It does not come.
     Never,
 }
@@ -86,8 +90,14 @@ impl Pushes {
         Ok(())
     }
 
+    /// The push that has begun will be held when all its bytes have come.
+    pub(super) fn arrives(&mut self, tag: Tag) {
+        self.arriving = Some(tag);
+    }
+
     /// All bytes of a push have come.
     pub(super) fn hold(&mut self, tag: Tag, bytes: Vec<u8>) {
+        self.arriving = None;
         if !self.said.contains_key(&tag.subject) {
             self.let_go(bytes.len() as u64, false);
         } else if !bytes.is_empty() {
@@ -100,10 +110,24 @@ impl Pushes {
         if let Some(bytes) = self.held.remove(&tag) {
             return Known::Held(bytes);
         }
+        if self.arriving == Some(tag) {
+            return Known::ToCome;
+        }
         match self.said.get(&tag.subject) {
             Some(Some(last)) if *last < tag.number => Known::ToCome,
+            Some(None) => Known::Unheard,
             _ => Known::Never,
         }
+    }
+
+    /// Whether its subject is wanted.
+    pub(super) fn wants(&self, tag: Tag) -> bool {
+        self.said.contains_key(&tag.subject)
+    }
+
+    /// Whether nothing was said of its subject so far.
+    pub(super) fn is_unheard(&self, tag: Tag) -> bool {
+        self.said.get(&tag.subject) == Some(&None)
     }
 
     /// Pushed bytes are here no more, and were of use or not.

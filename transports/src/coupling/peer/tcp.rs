@@ -286,6 +286,7 @@ impl TcpData {
                 pushes: &mut pushes,
             };
             let received = lane.receive(&mut targets);
+            let may_come = may_come || lane.is_receiving_wanted();
             let has_come = received.map(|has_come| targets.wanted.map(|_| has_come));
             drop(pushes);
             match has_come {

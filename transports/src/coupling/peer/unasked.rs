@@ -101,11 +101,13 @@ impl Core {
                     begun.map_err(|bad| self.lose(misbehaved(bad.0)))?;
                     if wanted.is_some_and(|wanted| wanted <= tag && wanted.subject == tag.subject) {
                         if body_bytes > 0 && wanted != Some(tag) {
+                            lock(&self.pushes).arrives(tag);
                             receiving.arriving = Some((tag, Vec::new()));
                         }
                         return Ok(Came::Wanted);
                     }
                     if body_bytes > 0 {
+                        lock(&self.pushes).arrives(tag);
                         receiving.arriving = Some((tag, Vec::new()));
                     }
                 }
@@ -158,8 +160,10 @@ impl Core {
                 Known::Held(bytes) => return self.fill(&bytes, pieces),
                 Known::Never => return Ok(false),
                 // What comes before a message does not come after it.
-                Known::ToCome if receiving.passed.is_some() => return Ok(false),
-                Known::ToCome => {}
+                Known::ToCome | Known::Unheard if receiving.passed.is_some() => {
+                    return Ok(false);
+                }
+                Known::ToCome | Known::Unheard => {}
             }
             let mut message = Vec::new();
             match self.take_frames(receiving, &mut message, Some(tag))? {
@@ -170,6 +174,8 @@ impl Core {
                 }
                 Came::Wanted => {}
                 Came::Message => receiving.passed = Some(message),
+                // All that has come was looked at.
+                Came::Nothing if lock(&self.pushes).is_unheard(tag) => return Ok(false),
                 Came::Nothing => self.pause(receiving, &looking, during, wait)?,
             }
         }
