@@ -192,7 +192,11 @@ mod tests {
         let mut pushes = Pushes::default();
         pushes.widen(100);
         pushes.start(1);
-        assert_eq!(pushes.take(tag(1, 5)), Known::Unheard, "it may not know yet");
+        assert_eq!(
+            pushes.take(tag(1, 5)),
+            Known::Unheard,
+            "it may not know yet"
+        );
         pushed(&mut pushes, tag(1, 4), 0).unwrap();
         assert_eq!(pushes.take(tag(1, 4)), Known::Never);
         assert_eq!(pushes.take(tag(1, 5)), Known::ToCome);
