@@ -131,6 +131,10 @@ module panta
    type, public :: panta_step
       type(c_ptr) :: handle = c_null_ptr
    end type
+   ! Ends the waits of whatever was opened with it.
+   type, public :: panta_interrupter
+      type(c_ptr) :: handle = c_null_ptr
+   end type
    type, public :: panta_view
       type(c_ptr) :: handle = c_null_ptr
    end type
@@ -215,6 +219,8 @@ module panta
    public :: panta_batch_open, panta_batch_get, panta_batch_finish, panta_batch_close
    public :: panta_view_open, panta_view_close
    public :: panta_interrupt, panta_clear_interrupt
+   public :: panta_interrupter_open, panta_interrupter_close
+   public :: panta_freeze_definitions, panta_wait_fd
    public :: panta_settle
 
    ! call panta_put(writer, variable, array [, start [, count]] [, ierr])
@@ -284,10 +290,10 @@ module panta
    end interface
 
    interface panta_interrupt
-      procedure :: interrupt_writer, interrupt_reader
+      procedure :: interrupt_writer, interrupt_reader, interrupt_interrupter
    end interface
    interface panta_clear_interrupt
-      procedure :: clear_writer, clear_reader
+      procedure :: clear_writer, clear_reader, clear_interrupter
    end interface
 
    ! Positions or counts, the fastest dimension first; -1 dimensions: not given.
@@ -324,13 +330,14 @@ module panta
       integer(c_size_t) :: size = 0
       integer(c_int32_t) :: resume = 0, reserved = 0
       integer(c_int64_t) :: resume_step = 0, deadline_ms = PANTA_CONFIGURED
+      type(c_ptr) :: interrupter = c_null_ptr
    end type
    type, bind(C) :: c_reader_options
       integer(c_size_t) :: size = 0
       integer(c_int32_t) :: start = 0, reserved = 0
       integer(c_int64_t) :: start_step = 0
       real(c_double) :: start_time = 0
-      type(c_ptr) :: cursor = c_null_ptr
+      type(c_ptr) :: cursor = c_null_ptr, interrupter = c_null_ptr
    end type
    type, bind(C) :: c_sealed
       integer(c_size_t) :: size = 0
@@ -789,6 +796,26 @@ module panta
          import :: c_int, c_ptr
          type(c_ptr), value :: handle
       end function
+      integer(c_int) function c_interrupter_open(interrupter) &
+         bind(C, name='panta_interrupter_open')
+         import :: c_int, c_ptr
+         type(c_ptr), intent(out) :: interrupter
+      end function
+      integer(c_int) function c_interrupter_close(interrupter) &
+         bind(C, name='panta_interrupter_close')
+         import :: c_int, c_ptr
+         type(c_ptr), value :: interrupter
+      end function
+      integer(c_int) function c_freeze_definitions(writer) &
+         bind(C, name='panta_freeze_definitions')
+         import :: c_int, c_ptr
+         type(c_ptr), value :: writer
+      end function
+      integer(c_int) function c_wait_fd(reader, descriptor) bind(C, name='panta_wait_fd')
+         import :: c_int, c_int32_t, c_ptr
+         type(c_ptr), value :: reader
+         integer(c_int32_t), intent(out) :: descriptor
+      end function
       integer(c_size_t) function c_strlen(text) bind(C, name='strlen')
          import :: c_size_t, c_ptr
          type(c_ptr), value :: text
@@ -1036,13 +1063,16 @@ contains
 
    ! Opens a stream for writing; collective over `comm`, which may be closed after.
    ! `resume` is PANTA_RESUME_FRESH (so without it), _LAST, or _AFTER `resume_step`.
-   subroutine panta_writer_open(name, writer, comm, resume, resume_step, deadline_ms, ierr)
+   ! `interrupter` ends the waits of the opening, too.
+   subroutine panta_writer_open(name, writer, comm, resume, resume_step, deadline_ms, &
+                                interrupter, ierr)
       character(*), intent(in) :: name
       type(panta_writer), intent(out) :: writer
       type(panta_comm), intent(in), optional :: comm
       integer, intent(in), optional :: resume
       integer(c_int64_t), intent(in), optional :: resume_step, deadline_ms
       integer, intent(out), optional :: ierr
+      type(panta_interrupter), intent(in), optional :: interrupter
       type(c_writer_options) :: options
       type(c_ptr) :: group
       integer(c_int) :: status
@@ -1050,6 +1080,7 @@ contains
       if (present(resume)) options%resume = int(resume, c_int32_t)
       if (present(resume_step)) options%resume_step = resume_step
       if (present(deadline_ms)) options%deadline_ms = deadline_ms
+      if (present(interrupter)) options%interrupter = interrupter%handle
       group = c_null_ptr
       if (present(comm)) group = comm%handle
       status = c_check()
@@ -1071,6 +1102,13 @@ contains
       type(panta_writer), intent(in) :: writer
       integer, intent(out), optional :: ierr
       call panta_settle(c_writer_close(writer%handle), ierr)
+   end subroutine
+
+   ! Promises that what is defined stays as it is; then redefining is an error.
+   subroutine panta_freeze_definitions(writer, ierr)
+      type(panta_writer), intent(in) :: writer
+      integer, intent(out), optional :: ierr
+      call panta_settle(c_freeze_definitions(writer%handle), ierr)
    end subroutine
 
    ! How long each wait may take from now on.
@@ -1747,7 +1785,9 @@ contains
    ! Opens a stream for reading; collective over `comm`. `start` is PANTA_START_OLDEST
    ! (so without it), _LATEST, _AT or _AFTER `start_step`, _AT_TIME `start_time`, or
    ! _CURSOR `cursor`.
-   subroutine panta_reader_open(name, reader, comm, start, start_step, start_time, cursor, ierr)
+   ! `interrupter` ends the waits of the opening, too.
+   subroutine panta_reader_open(name, reader, comm, start, start_step, start_time, cursor, &
+                                interrupter, ierr)
       character(*), intent(in) :: name
       type(panta_reader), intent(out) :: reader
       type(panta_comm), intent(in), optional :: comm
@@ -1756,6 +1796,7 @@ contains
       real(c_double), intent(in), optional :: start_time
       character(*), intent(in), optional :: cursor
       integer, intent(out), optional :: ierr
+      type(panta_interrupter), intent(in), optional :: interrupter
       type(c_reader_options) :: options
       type(c_texts), target :: texts
       type(c_ptr) :: group
@@ -1764,6 +1805,7 @@ contains
       if (present(start)) options%start = int(start, c_int32_t)
       if (present(start_step)) options%start_step = start_step
       if (present(start_time)) options%start_time = start_time
+      if (present(interrupter)) options%interrupter = interrupter%handle
       if (present(cursor)) then
          call texts_to_c([cursor], .false., texts)
          options%cursor = texts%at(1)
@@ -1774,6 +1816,16 @@ contains
       if (status == PANTA_OK .and. present(comm)) status = check_comm(comm)
       if (status == PANTA_OK) status = c_reader_open(to_c(name), group, options, reader%handle)
       call panta_settle(status, ierr)
+   end subroutine
+
+   ! A descriptor that becomes readable when panta_next_step should be called, on rank 0,
+   ! for programs with a poll of their own: until that gives PANTA_NOT_READY.
+   subroutine panta_wait_fd(reader, descriptor, ierr)
+      type(panta_reader), intent(in) :: reader
+      integer(c_int), intent(out) :: descriptor
+      integer, intent(out), optional :: ierr
+      descriptor = -1
+      call panta_settle(c_wait_fd(reader%handle, descriptor), ierr)
    end subroutine
 
    ! Leaves the stream. Detached steps and views stay.
@@ -2266,6 +2318,33 @@ contains
 
    ! Ends the waits of a writer or reader, the one under way and those to come, until
    ! panta_clear_interrupt. May be called from a signal handler and from any thread.
+   ! Ends the waits of what is opened with it, also of the opening: panta_interrupt takes
+   ! it as it takes a writer or reader.
+   subroutine panta_interrupter_open(interrupter, ierr)
+      type(panta_interrupter), intent(out) :: interrupter
+      integer, intent(out), optional :: ierr
+      call panta_settle(c_interrupter_open(interrupter%handle), ierr)
+   end subroutine
+
+   ! Lets go of it. What was opened with it goes on.
+   subroutine panta_interrupter_close(interrupter, ierr)
+      type(panta_interrupter), intent(in) :: interrupter
+      integer, intent(out), optional :: ierr
+      call panta_settle(c_interrupter_close(interrupter%handle), ierr)
+   end subroutine
+
+   subroutine interrupt_interrupter(interrupter, ierr)
+      type(panta_interrupter), intent(in) :: interrupter
+      integer, intent(out), optional :: ierr
+      call panta_settle(c_interrupt(interrupter%handle), ierr)
+   end subroutine
+
+   subroutine clear_interrupter(interrupter, ierr)
+      type(panta_interrupter), intent(in) :: interrupter
+      integer, intent(out), optional :: ierr
+      call panta_settle(c_clear_interrupt(interrupter%handle), ierr)
+   end subroutine
+
    subroutine interrupt_writer(writer, ierr)
       type(panta_writer), intent(in) :: writer
       integer, intent(out), optional :: ierr

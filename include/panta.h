@@ -129,6 +129,11 @@ typedef struct panta_batch panta_batch;
 typedef struct panta_comm panta_comm;
 
 /**
+ * Ends the waits of whatever was opened with it.
+ */
+typedef struct panta_interrupter panta_interrupter;
+
+/**
  * One rank's end of a stream that is read.
  */
 typedef struct panta_reader panta_reader;
@@ -388,6 +393,11 @@ typedef struct {
      * With PANTA_START_CURSOR, the cursor's name.
      */
     const char *cursor;
+    /**
+     * Ends the waits of the opening, and later those of the reader, as
+     * panta_interrupt does; NULL for none.
+     */
+    panta_interrupter *interrupter;
 } panta_reader_options;
 
 /**
@@ -701,6 +711,11 @@ typedef struct {
      * PANTA_CONFIGURED.
      */
     int64_t deadline_ms;
+    /**
+     * Ends the waits of the opening, and later those of the writer, as
+     * panta_interrupt does; NULL for none.
+     */
+    panta_interrupter *interrupter;
 } panta_writer_options;
 
 /**
@@ -1121,6 +1136,12 @@ extern "C" {
 const char *panta_version(void);
 
 /**
+ * Fails if this library is older than the header of `wanted`, a
+ * PANTA_VERSION_NUMBER; see panta_check_version().
+ */
+panta_status panta_require_version(uint32_t wanted);
+
+/**
  * The same as one number, counted as PANTA_VERSION_NUMBER is: differs from it
  * when header and library do not belong together.
  */
@@ -1163,6 +1184,13 @@ panta_status panta_comm_close(panta_comm *comm);
 panta_status panta_define(panta_writer *writer,
                           const panta_definition *definition,
                           panta_variable *variable);
+
+/**
+ * Promises that what is defined stays as it is: from now on the first
+ * definition of a variable, another shape, or another attribute is
+ * PANTA_ERROR_REDEFINED; local to this rank.
+ */
+panta_status panta_freeze_definitions(panta_writer *writer);
 
 /**
  * Gives a global array another shape, of as many dimensions, from the next
@@ -1365,19 +1393,32 @@ panta_status panta_view_open(panta_step *step,
 panta_status panta_view_close(panta_view *view);
 
 /**
- * Ends the waits of a writer or reader within 50 ms, with
- * PANTA_ERROR_INTERRUPTED: the one under way, and those to come, until
- * panta_clear_interrupt. May be called from a signal handler and from any
- * thread; sets no error message. What is opening has no handle yet and ends at
- * its deadline.
+ * Makes an interrupter: panta_interrupt takes it as it takes a writer or
+ * reader, and ends the waits of what was opened with it in its options, of the
+ * opening too. Several openings may have the same one.
  */
-panta_status panta_interrupt(const void *writer_or_reader);
+panta_status panta_interrupter_open(panta_interrupter **interrupter);
+
+/**
+ * Lets go of an interrupter. What was opened with it goes on, and is interrupted
+ * by its own handle.
+ */
+panta_status panta_interrupter_close(panta_interrupter *interrupter);
+
+/**
+ * Ends the waits of a writer or reader, or of what was opened with an
+ * interrupter, within 50 ms, with PANTA_ERROR_INTERRUPTED: the one under way,
+ * and those to come, until panta_clear_interrupt. May be called from a signal
+ * handler and from any thread; sets no error message. What is opening has no
+ * handle of its own yet: give it an interrupter.
+ */
+panta_status panta_interrupt(const void *handle);
 
 /**
  * Takes the interrupt back, so that later waits run normally. May be called
  * where panta_interrupt may.
  */
-panta_status panta_clear_interrupt(const void *writer_or_reader);
+panta_status panta_clear_interrupt(const void *handle);
 
 /**
  * Puts one block that begins at `start` (NULL: at zeros) and has the buffer's
@@ -1411,7 +1452,8 @@ panta_status panta_fail_step(panta_writer *writer, const char *message);
  * Puts one block by lending its memory: `release(context, buffer.data)` is
  * called once, when the library is done with it, at the step's end at the
  * earliest, on the thread that ends the step or closes the writer. If this
- * fails, the memory stays the caller's and `release` is not called.
+ * fails, the memory stays the caller's and `release` is not called. `release`
+ * returns: an exception of C++ that leaves it, or a longjmp, ends the program.
  */
 panta_status panta_put_owned(panta_writer *writer,
                              panta_variable variable,
@@ -1477,6 +1519,15 @@ panta_status panta_reader_close(panta_reader *reader);
 panta_status panta_next_step(panta_reader *reader,
                              int64_t deadline_ms,
                              panta_step **step);
+
+/**
+ * Gives a descriptor that becomes readable when panta_next_step should be
+ * called, for programs with a poll or epoll of their own; on rank 0, which is
+ * who hears of steps. It may be readable for nothing: call panta_next_step with
+ * a deadline of 0 until that gives PANTA_NOT_READY, and only then wait for it.
+ * It is the library's: not to be read from or closed; ends with the reader.
+ */
+panta_status panta_wait_fd(panta_reader *reader, int32_t *descriptor);
 
 /**
  * Remembers under `cursor` that the group is done with everything up to
@@ -1700,19 +1751,32 @@ int64_t panta_error_step(void);
 int32_t panta_error_rank(void);
 
 /**
- * Ends the waits of a writer or reader within 50 ms, with
- * PANTA_ERROR_INTERRUPTED: the one under way, and those to come, until
- * panta_clear_interrupt. May be called from a signal handler and from any
- * thread; sets no error message. What is opening has no handle yet and ends at
- * its deadline.
+ * Makes an interrupter: panta_interrupt takes it as it takes a writer or
+ * reader, and ends the waits of what was opened with it in its options, of the
+ * opening too. Several openings may have the same one.
  */
-panta_status panta_interrupt(const void *writer_or_reader);
+panta_status panta_interrupter_open(panta_interrupter **interrupter);
+
+/**
+ * Lets go of an interrupter. What was opened with it goes on, and is interrupted
+ * by its own handle.
+ */
+panta_status panta_interrupter_close(panta_interrupter *interrupter);
+
+/**
+ * Ends the waits of a writer or reader, or of what was opened with an
+ * interrupter, within 50 ms, with PANTA_ERROR_INTERRUPTED: the one under way,
+ * and those to come, until panta_clear_interrupt. May be called from a signal
+ * handler and from any thread; sets no error message. What is opening has no
+ * handle of its own yet: give it an interrupter.
+ */
+panta_status panta_interrupt(const void *handle);
 
 /**
  * Takes the interrupt back, so that later waits run normally. May be called
  * where panta_interrupt may.
  */
-panta_status panta_clear_interrupt(const void *writer_or_reader);
+panta_status panta_clear_interrupt(const void *handle);
 
 /**
  * One rank alone. NULL in place of a communicator means the same.
@@ -1853,7 +1917,8 @@ panta_status panta_fail_step(panta_writer *writer, const char *message);
  * Puts one block by lending its memory: `release(context, buffer.data)` is
  * called once, when the library is done with it, at the step's end at the
  * earliest, on the thread that ends the step or closes the writer. If this
- * fails, the memory stays the caller's and `release` is not called.
+ * fails, the memory stays the caller's and `release` is not called. `release`
+ * returns: an exception of C++ that leaves it, or a longjmp, ends the program.
  */
 panta_status panta_put_owned(panta_writer *writer,
                              panta_variable variable,
@@ -1898,6 +1963,13 @@ panta_status panta_span(panta_writer *writer,
 panta_status panta_define(panta_writer *writer,
                           const panta_definition *definition,
                           panta_variable *variable);
+
+/**
+ * Promises that what is defined stays as it is: from now on the first
+ * definition of a variable, another shape, or another attribute is
+ * PANTA_ERROR_REDEFINED; local to this rank.
+ */
+panta_status panta_freeze_definitions(panta_writer *writer);
 
 /**
  * Gives a global array another shape, of as many dimensions, from the next
@@ -2005,6 +2077,15 @@ panta_status panta_reader_close(panta_reader *reader);
 panta_status panta_next_step(panta_reader *reader,
                              int64_t deadline_ms,
                              panta_step **step);
+
+/**
+ * Gives a descriptor that becomes readable when panta_next_step should be
+ * called, for programs with a poll or epoll of their own; on rank 0, which is
+ * who hears of steps. It may be readable for nothing: call panta_next_step with
+ * a deadline of 0 until that gives PANTA_NOT_READY, and only then wait for it.
+ * It is the library's: not to be read from or closed; ends with the reader.
+ */
+panta_status panta_wait_fd(panta_reader *reader, int32_t *descriptor);
 
 /**
  * Remembers under `cursor` that the group is done with everything up to
@@ -2196,6 +2277,14 @@ template <typename T> static inline T panta_sized_(void)
 #else
 #define PANTA_SIZED(type) {.size = sizeof(type)}
 #endif
+
+/* Fails, with both versions in its words, if the library that was loaded is older
+ * than this header: then it lacks what the header promises. To be called first;
+ * panta.hpp and the Fortran module do so when they open something. */
+static inline panta_status panta_check_version(void)
+{
+    return panta_require_version(PANTA_VERSION_NUMBER);
+}
 
 /* The bytes of one element; 0 for texts and for what is no type. */
 static inline int64_t panta_element_bytes(panta_dtype dtype)

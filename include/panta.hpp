@@ -448,6 +448,25 @@ private:
     detail::Owned<panta_comm, panta_comm_close> handle_;
 };
 
+// Ends the waits of what was opened with it: `options.interrupter = interrupter.get()`.
+class Interrupter {
+public:
+    static Returned<Interrupter> make()
+    {
+        panta_interrupter *interrupter = nullptr;
+        panta_status status = panta_interrupter_open(&interrupter);
+        return detail::give(status, Interrupter(interrupter));
+    }
+    // Also from a signal handler, and on any thread.
+    void interrupt() const { panta_interrupt(get()); }
+    void clear() const { panta_clear_interrupt(get()); }
+    panta_interrupter *get() const { return handle_.get(); }
+
+private:
+    explicit Interrupter(panta_interrupter *interrupter) : handle_(interrupter) {}
+    detail::Owned<panta_interrupter, panta_interrupter_close> handle_;
+};
+
 struct Engine {
     std::string engine, transport, why;
 };
@@ -482,6 +501,15 @@ public:
         return detail::done(panta_put(writer_, variable.number(), first(start), &buffer));
     }
 
+    // Puts one block, copied during the call: its memory is free again at once.
+    template <typename T>
+    Nothing put_copied(Variable<T> variable, const Extents &start,
+                       const std::common_type_t<View<const T>> &array)
+    {
+        panta_buffer buffer = array.buffer();
+        return detail::done(panta_put_copied(writer_, variable.number(), first(start), &buffer));
+    }
+
     // Puts one block by giving its vector away: no copy where the transport can.
     template <typename T>
     Nothing put_owned(Variable<T> variable, const Extents &start, std::vector<T> data, Extents count)
@@ -496,6 +524,22 @@ public:
         panta_buffer buffer = View<T>(kept->data(), std::move(count)).buffer();
         panta_status status = panta_put_owned(writer_, variable.number(), first(start), &buffer,
                                               &WriterStep::release<T>, kept.get());
+        if (status == PANTA_OK)
+            kept.release();
+        return detail::done(status);
+    }
+
+    // Puts one block by lending its memory until `release()` is called, at the step's end
+    // at the earliest, on the thread that ends the step or closes the writer. What it
+    // throws goes no further: nobody is there to take it.
+    template <typename T, typename Release>
+    Nothing put_lent(Variable<T> variable, const Extents &start,
+                     const std::common_type_t<View<const T>> &array, Release release)
+    {
+        auto kept = std::make_unique<Release>(std::move(release));
+        panta_buffer buffer = array.buffer();
+        panta_status status = panta_put_owned(writer_, variable.number(), first(start), &buffer,
+                                              &WriterStep::call<Release>, kept.get());
         if (status == PANTA_OK)
             kept.release();
         return detail::done(status);
@@ -541,6 +585,19 @@ private:
         delete static_cast<std::vector<T> *>(context);
     }
 
+    template <typename Release> static void call(void *context, void *) noexcept
+    {
+        std::unique_ptr<Release> release(static_cast<Release *>(context));
+#ifdef PANTA_NO_EXCEPTIONS
+        (*release)();
+#else
+        try {
+            (*release)();
+        } catch (...) {
+        }
+#endif
+    }
+
     panta_writer *writer_;
     std::int64_t number_;
 };
@@ -552,7 +609,9 @@ public:
                                  const panta_writer_options &options = panta_default_writer_options())
     {
         panta_writer *writer = nullptr;
-        panta_status status = panta_writer_open(name.c_str(), comm.get(), &options, &writer);
+        panta_status status = panta_check_version();
+        if (status == PANTA_OK)
+            status = panta_writer_open(name.c_str(), comm.get(), &options, &writer);
         return detail::give(status, Writer(writer));
     }
 
@@ -567,6 +626,9 @@ public:
     {
         return detail::done(panta_set_shape(get(), variable.number(), shape.data()));
     }
+
+    // Promises that what is defined stays as it is; then redefining is an error.
+    Nothing freeze_definitions() { return detail::done(panta_freeze_definitions(get())); }
 
     // Sets an attribute of the stream: a number, a text, or a vector of either.
     template <typename A> Nothing set_attribute(const std::string &name, const A &value)
@@ -839,7 +901,9 @@ public:
                                  const panta_reader_options &options = panta_default_reader_options())
     {
         panta_reader *reader = nullptr;
-        panta_status status = panta_reader_open(name.c_str(), comm.get(), &options, &reader);
+        panta_status status = panta_check_version();
+        if (status == PANTA_OK)
+            status = panta_reader_open(name.c_str(), comm.get(), &options, &reader);
         return detail::give(status, Reader(reader));
     }
 
@@ -860,6 +924,15 @@ public:
     }
 
     bool is_at_end() const { return at_end_; }
+
+    // A descriptor that is readable when next_step() should be called, on rank 0; see
+    // panta_wait_fd.
+    Returned<int> wait_fd() const
+    {
+        std::int32_t descriptor = -1;
+        panta_status status = panta_wait_fd(get(), &descriptor);
+        return detail::give(status, static_cast<int>(descriptor));
+    }
 
     // Remembers under `cursor` that the group is done with everything up to `step`.
     Nothing commit(const Step &step, const std::string &cursor)

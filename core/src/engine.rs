@@ -28,6 +28,7 @@ use crate::error::{
 use crate::model::{
     BlockId, Definition, Dims, Layout, Schema, Stats, StepHead, StepMeta, StepRecord,
 };
+use crate::notice::Notice;
 
 /// What a group is told when it opens a stream.
 #[derive(Clone, Debug)]
@@ -380,6 +381,13 @@ pub trait ReaderEngine: Send + Sync {
     /// # Errors
     /// [`NextError`]; it comes out on every rank.
     fn next(&self, held: &[Vec<u8>], into: &mut Vec<u8>, wait: &Wait) -> Result<bool, NextError>;
+
+    /// What becomes readable when [`next`](Self::next) should be asked; root only. From
+    /// then on `next` keeps it so.
+    ///
+    /// # Errors
+    /// [`Failure`] if the system has no descriptors left.
+    fn notice(&self) -> Result<Arc<Notice>, Failure>;
 
     /// Takes in the root's announcement; every rank. Decides nothing and does
     /// no I/O, so that it ends alike everywhere.

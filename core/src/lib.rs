@@ -9,6 +9,7 @@
 //! engine    what an engine is
 //! session   writers and readers: what is the same for every engine
 //! plan      which blocks cover a box
+//! notice    a descriptor to wait for steps on
 //! file      the engine of Panta's own files
 //! stream    the engine of direct streams
 //! ```
@@ -23,6 +24,7 @@ pub mod error;
 pub mod file;
 mod lean;
 pub mod model;
+pub mod notice;
 pub mod null;
 mod ordered;
 pub mod plan;

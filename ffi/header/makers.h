@@ -17,6 +17,14 @@ template <typename T> static inline T panta_sized_(void)
 #define PANTA_SIZED(type) {.size = sizeof(type)}
 #endif
 
+/* Fails, with both versions in its words, if the library that was loaded is older
+ * than this header: then it lacks what the header promises. To be called first;
+ * panta.hpp and the Fortran module do so when they open something. */
+static inline panta_status panta_check_version(void)
+{
+    return panta_require_version(PANTA_VERSION_NUMBER);
+}
+
 /* The bytes of one element; 0 for texts and for what is no type. */
 static inline int64_t panta_element_bytes(panta_dtype dtype)
 {

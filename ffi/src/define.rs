@@ -116,6 +116,22 @@ pub unsafe extern "C" fn panta_define(
     })
 }
 
+/// Promises that what is defined stays as it is: from now on the first
+/// definition of a variable, another shape, or another attribute is
+/// PANTA_ERROR_REDEFINED; local to this rank.
+// SAFETY: as for panta_writer_open.
+#[unsafe(no_mangle)]
+pub extern "C" fn panta_freeze_definitions(writer: *mut panta_writer) -> panta_status {
+    // SAFETY: no pointer is read through.
+    let caller = unsafe { Caller::of("panta_freeze_definitions") };
+    caller.answer(|| {
+        with_writer(writer, |state| {
+            state.session.freeze_definitions();
+            Ok(())
+        })
+    })
+}
+
 /// Gives a global array another shape, of as many dimensions, from the next
 /// step on. Every rank that defines the variable does the same.
 // SAFETY: as for panta_writer_open.

@@ -9,10 +9,13 @@
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use panta_transports::time::Interrupt;
 
+use crate::caller::Caller;
+use crate::failed::Failed;
 use crate::handles::{Handle, Object, SLOT_LIMIT, slot_of};
 use crate::types::*;
 
@@ -94,6 +97,24 @@ impl<T: Object> Drop for AtEnd<T> {
     }
 }
 
+/// A flag that is there before what it interrupts.
+pub(crate) struct InterrupterObject(Interrupt);
+
+impl Object for InterrupterObject {
+    type Handle = panta_interrupter;
+    const KIND: u8 = 7;
+    const NAME: &'static str = "interrupter";
+}
+
+/// The flag of an opening: the caller's, or one of its own for NULL.
+pub(crate) fn of_opening(interrupter: *const panta_interrupter) -> Result<Interrupt, Failed> {
+    if interrupter.is_null() {
+        return Ok(Interrupt::default());
+    }
+    let handle = Handle::<InterrupterObject>::from_pointer(interrupter);
+    Ok(handle.get()?.0.clone())
+}
+
 fn with_flag(handle: *const c_void, act: impl FnOnce(&Interrupt)) -> panta_status {
     let handle = handle as usize as u64;
     let Some(flag) = flag_of(handle) else {
@@ -115,23 +136,57 @@ fn with_flag(handle: *const c_void, act: impl FnOnce(&Interrupt)) -> panta_statu
     }
 }
 
-/// Ends the waits of a writer or reader within 50 ms, with
-/// PANTA_ERROR_INTERRUPTED: the one under way, and those to come, until
-/// panta_clear_interrupt. May be called from a signal handler and from any
-/// thread; sets no error message. What is opening has no handle yet and ends at
-/// its deadline.
+/// Makes an interrupter: panta_interrupt takes it as it takes a writer or
+/// reader, and ends the waits of what was opened with it in its options, of the
+/// opening too. Several openings may have the same one.
 // SAFETY: the name begins with panta_, which no other library defines.
 #[unsafe(no_mangle)]
-pub extern "C" fn panta_interrupt(writer_or_reader: *const c_void) -> panta_status {
-    with_flag(writer_or_reader, Interrupt::set)
+pub unsafe extern "C" fn panta_interrupter_open(
+    interrupter: *mut *mut panta_interrupter,
+) -> panta_status {
+    // SAFETY: as panta.h asks of callers.
+    let caller = unsafe { Caller::of("panta_interrupter_open") };
+    caller.answer(|| {
+        caller.check_place(interrupter, "interrupter")?;
+        let interrupt = Interrupt::default();
+        let handle = Handle::open(Arc::new(InterrupterObject(interrupt.clone())))?;
+        arm(handle.number(), interrupt);
+        caller.give(interrupter, handle.to_pointer(), "interrupter")
+    })
+}
+
+/// Lets go of an interrupter. What was opened with it goes on, and is interrupted
+/// by its own handle.
+// SAFETY: as for panta_interrupter_open.
+#[unsafe(no_mangle)]
+pub extern "C" fn panta_interrupter_close(interrupter: *mut panta_interrupter) -> panta_status {
+    // SAFETY: no pointer is read through.
+    let caller = unsafe { Caller::of("panta_interrupter_close") };
+    caller.answer(|| {
+        let handle = Handle::<InterrupterObject>::from_pointer(interrupter);
+        // The slot is free for others only when nobody can reach the flag any more.
+        disarm(handle.number());
+        handle.close()
+    })
+}
+
+/// Ends the waits of a writer or reader, or of what was opened with an
+/// interrupter, within 50 ms, with PANTA_ERROR_INTERRUPTED: the one under way,
+/// and those to come, until panta_clear_interrupt. May be called from a signal
+/// handler and from any thread; sets no error message. What is opening has no
+/// handle of its own yet: give it an interrupter.
+// SAFETY: the name begins with panta_, which no other library defines.
+#[unsafe(no_mangle)]
+pub extern "C" fn panta_interrupt(handle: *const c_void) -> panta_status {
+    with_flag(handle, Interrupt::set)
 }
 
 /// Takes the interrupt back, so that later waits run normally. May be called
 /// where panta_interrupt may.
 // SAFETY: as for panta_interrupt.
 #[unsafe(no_mangle)]
-pub extern "C" fn panta_clear_interrupt(writer_or_reader: *const c_void) -> panta_status {
-    with_flag(writer_or_reader, Interrupt::clear)
+pub extern "C" fn panta_clear_interrupt(handle: *const c_void) -> panta_status {
+    with_flag(handle, Interrupt::clear)
 }
 
 #[cfg(test)]

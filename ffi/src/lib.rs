@@ -34,6 +34,8 @@ pub mod writer;
 
 use std::ffi::{CStr, c_char};
 
+use types::panta_status;
+
 /// The version as C reads it.
 const VERSION: &CStr =
     match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
@@ -64,6 +66,29 @@ const fn number(digits: &str) -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn panta_version() -> *const c_char {
     VERSION.as_ptr()
+}
+
+/// Fails if this library is older than the header of `wanted`, a
+/// PANTA_VERSION_NUMBER; see panta_check_version().
+// SAFETY: the name begins with panta_, which no other library defines.
+#[unsafe(no_mangle)]
+pub extern "C" fn panta_require_version(wanted: u32) -> panta_status {
+    // SAFETY: no pointer is read through.
+    let caller = unsafe { caller::Caller::of("panta_require_version") };
+    caller.answer(|| {
+        if wanted <= VERSION_NUMBER {
+            return Ok(());
+        }
+        let (major, minor, patch) = (wanted / 1_000_000, wanted / 1_000 % 1_000, wanted % 1_000);
+        let message = format!(
+            "libpanta {} is older than the `panta.h` that this program was compiled with, \
+             which is of {major}.{minor}.{patch}; put the newer library in the loader's way, \
+             or compile the program with the older header",
+            env!("CARGO_PKG_VERSION")
+        );
+        let failed = failed::Failed::new(types::PANTA_ERROR_UNSUPPORTED, message);
+        Err(failed)
+    })
 }
 
 /// The same as one number, counted as PANTA_VERSION_NUMBER is: differs from it

@@ -189,7 +189,8 @@ pub unsafe extern "C" fn panta_fail_step(
 /// Puts one block by lending its memory: `release(context, buffer.data)` is
 /// called once, when the library is done with it, at the step's end at the
 /// earliest, on the thread that ends the step or closes the writer. If this
-/// fails, the memory stays the caller's and `release` is not called.
+/// fails, the memory stays the caller's and `release` is not called. `release`
+/// returns: an exception of C++ that leaves it, or a longjmp, ends the program.
 // SAFETY: as for panta_put.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn panta_put_owned(

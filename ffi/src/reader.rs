@@ -1,10 +1,12 @@
 //! Reading a stream: open, step by step, commit, close.
 
 use std::ffi::c_char;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use panta_core::engine::Start;
 use panta_core::session::{Reader, ReaderOptions};
+use panta_transports::time::Interrupt;
 
 use crate::caller::{Caller, milliseconds};
 use crate::comm::with_comm;
@@ -93,18 +95,18 @@ pub unsafe extern "C" fn panta_reader_open(
         caller.check_place(reader, "reader")?;
         let name = caller.text(name, "name")?;
         let mut session_options = ReaderOptions::default();
+        let mut interrupt = Interrupt::default();
         if !options.is_null() {
-            session_options.start = start(&caller, &caller.input(options, "options")?)?;
+            let given = caller.input(options, "options")?;
+            session_options.start = start(&caller, &given)?;
+            interrupt = interrupts::of_opening(given.interrupter)?;
         }
         let session = with_comm(comm, |comm| {
-            Ok(Reader::open(
-                name,
-                comm,
-                &panta::registry(),
-                &session_options,
-            )?)
+            let engines = panta::registry();
+            let opened =
+                Reader::open_interruptible(name, comm, &engines, &session_options, &interrupt);
+            Ok(opened?)
         })?;
-        let interrupt = session.interrupt();
         let state = State {
             session,
             current: None,
@@ -171,6 +173,26 @@ pub unsafe extern "C" fn panta_next_step(
             None => Ok(PANTA_END_OF_STREAM),
             Some(found) => caller.give(step, found, "step").map(|()| PANTA_OK),
         }
+    })
+}
+
+/// Gives a descriptor that becomes readable when panta_next_step should be
+/// called, for programs with a poll or epoll of their own; on rank 0, which is
+/// who hears of steps. It may be readable for nothing: call panta_next_step with
+/// a deadline of 0 until that gives PANTA_NOT_READY, and only then wait for it.
+/// It is the library's: not to be read from or closed; ends with the reader.
+// SAFETY: as for panta_reader_open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn panta_wait_fd(
+    reader: *mut panta_reader,
+    descriptor: *mut i32,
+) -> panta_status {
+    // SAFETY: as panta.h asks of callers.
+    let caller = unsafe { Caller::of("panta_wait_fd") };
+    caller.answer(|| {
+        caller.check_place(descriptor, "descriptor")?;
+        let fd = with_reader(reader, |state| Ok(state.session.wait_fd()?.as_raw_fd()))?;
+        caller.give(descriptor, fd, "descriptor")
     })
 }
 

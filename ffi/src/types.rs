@@ -257,6 +257,13 @@ pub struct panta_view {
     _opaque: [u8; 0],
 }
 
+/// Ends the waits of whatever was opened with it.
+#[allow(non_camel_case_types)]
+#[derive(Debug)]
+pub struct panta_interrupter {
+    _opaque: [u8; 0],
+}
+
 /// A communicator of the caller's making: who the ranks are, and one
 /// collective. panta_mpi.h fills one from an MPI_Comm.
 #[allow(non_camel_case_types)]
@@ -308,6 +315,9 @@ pub struct panta_writer_options {
     /// How long each wait after the opening may take, in milliseconds, or
     /// PANTA_CONFIGURED.
     pub deadline_ms: i64,
+    /// Ends the waits of the opening, and later those of the writer, as
+    /// panta_interrupt does; NULL for none.
+    pub interrupter: *mut panta_interrupter,
 }
 
 /// How to open a stream for reading; see panta_default_reader_options().
@@ -327,6 +337,9 @@ pub struct panta_reader_options {
     pub start_time: f64,
     /// With PANTA_START_CURSOR, the cursor's name.
     pub cursor: *const c_char,
+    /// Ends the waits of the opening, and later those of the reader, as
+    /// panta_interrupt does; NULL for none.
+    pub interrupter: *mut panta_interrupter,
 }
 
 /// What a variable is. panta_global and its siblings below fill one in; the

@@ -15,6 +15,7 @@ use panta_core::engine::Resume;
 use panta_core::error::{EndError, Failure, Fault};
 use panta_core::model::StepTime;
 use panta_core::session::{Put, Writer, WriterOptions};
+use panta_transports::time::Interrupt;
 
 use crate::buffer::Kept;
 use crate::caller::{Caller, milliseconds, signed};
@@ -165,23 +166,22 @@ pub unsafe extern "C" fn panta_writer_open(
         caller.check_place(writer, "writer")?;
         let name = caller.text(name, "name")?;
         let (mut session_options, mut deadline) = (WriterOptions::default(), None);
+        let mut interrupt = Interrupt::default();
         if !options.is_null() {
             let given = caller.input(options, "options")?;
             session_options.resume = resume(&given)?;
             deadline = milliseconds(given.deadline_ms, "options.deadline_ms")?;
+            interrupt = interrupts::of_opening(given.interrupter)?;
         }
         let mut session = with_comm(comm, |comm| {
-            Ok(Writer::open(
-                name,
-                comm,
-                &panta::registry(),
-                session_options,
-            )?)
+            let engines = panta::registry();
+            let opened =
+                Writer::open_interruptible(name, comm, &engines, session_options, &interrupt);
+            Ok(opened?)
         })?;
         if let Some(deadline) = deadline {
             session.set_deadline(deadline);
         }
-        let interrupt = session.interrupt();
         let state = State {
             session,
             tag: TAGS.fetch_add(1, Ordering::Relaxed),

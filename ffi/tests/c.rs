@@ -45,6 +45,39 @@ fn many_streams_leave_nothing_behind_and_two_threads_on_one_handle_are_told_so()
 }
 
 #[test]
+fn steps_are_waited_for_in_a_poll_and_openings_are_interrupted() {
+    let shop = Workshop::new();
+    let flags = ["-std=gnu99", "-x", "c"];
+    shop.runs("cc", &flags, "waiting.c", &[&shop.url("run.panta")]);
+    for transport in ["shm", "tcp"] {
+        let url = format!("stream:{transport}?transport={transport}");
+        shop.runs("cc", &flags, "waiting.c", &[&url]);
+    }
+}
+
+#[test]
+fn a_library_older_than_the_header_is_refused_by_its_version() {
+    let shop = Workshop::new();
+    let header = std::fs::read_to_string(here().join("../include/panta.h")).unwrap();
+    let newer = header.replace(
+        "#define PANTA_VERSION_MAJOR 0",
+        "#define PANTA_VERSION_MAJOR 77",
+    );
+    assert_ne!(newer, header);
+    std::fs::write(shop.path("panta.h"), newer).unwrap();
+    let source = shop.path("older.c");
+    let text = include_str!("programs/older.c");
+    std::fs::write(&source, text).unwrap();
+    for (compiler, flags) in [("cc", C99), ("c++", CPP17)] {
+        let include = format!("-I{}", shop.path("").display());
+        let flags: Vec<&str> = [&[include.as_str()][..], &flags[..]].concat();
+        if let Some(built) = shop.compile(compiler, &flags, &source) {
+            check(&shop.command(built).output().unwrap(), "older.c");
+        }
+    }
+}
+
+#[test]
 fn ranks_in_threads_and_behind_a_table_of_functions_write_together() {
     let shop = Workshop::new();
     shop.runs(
@@ -122,7 +155,14 @@ fn the_callers_memory_is_not_touched_outside_what_its_buffers_say() {
         "-fsanitize=address,undefined",
         "-fno-sanitize-recover=all",
     ];
-    for program in ["round.c", "misuse.c", "group.c", "many.c", "resume.c"] {
+    for program in [
+        "round.c",
+        "misuse.c",
+        "group.c",
+        "many.c",
+        "resume.c",
+        "waiting.c",
+    ] {
         shop.runs("cc", &flags, program, &[&shop.url(program)]);
     }
 }
@@ -200,8 +240,8 @@ mod support_layout {
 
     const LAYOUTS: &[Layout] = layouts! {
         panta_comm_vtable { size, context, rank, size_of_group, allgather, release }
-        panta_writer_options { size, resume, reserved, resume_step, deadline_ms }
-        panta_reader_options { size, start, reserved, start_step, start_time, cursor }
+        panta_writer_options { size, resume, reserved, resume_step, deadline_ms, interrupter }
+        panta_reader_options { size, start, reserved, start_step, start_time, cursor, interrupter }
         panta_definition {
             size, name, dtype, kind, dimensions, joined_dimension, shape, dimension_names,
             unit, coordinates, coordinates_count, fill, chunk,

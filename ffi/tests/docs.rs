@@ -74,6 +74,17 @@ fn the_simulation_and_the_analysis_of_the_page_run_coupled() {
 }
 
 #[test]
+fn the_program_of_the_page_that_polls_sees_every_step() {
+    let shop = Workshop::new();
+    let c99 = ["-std=gnu99", "-x", "c"];
+    let build = |name| shop.compile("cc", &c99, &write(&shop, name));
+    let (Some(simulation), Some(watch)) = (build("simulation.c"), build("watch.c")) else {
+        return;
+    };
+    assert_eq!(couple(&shop, &watch, &simulation), "a step\n".repeat(5));
+}
+
+#[test]
 fn the_cpp_program_of_the_page_runs() {
     let shop = Workshop::new();
     let source = write(&shop, "simulation.cpp");

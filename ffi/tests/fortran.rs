@@ -62,8 +62,10 @@ fn every_function_of_c_is_reached_from_fortran() {
     let read = |name: &str| std::fs::read_to_string(here().join("../include").join(name)).unwrap();
     let (header, module) = (read("panta.h"), read("panta.f90"));
     let support = read("panta_fortran.c");
-    // Fortran has no unsigned integers, and makes no table of functions.
+    // Fortran has no unsigned integers, makes no table of functions, and asks for its
+    // module's version.
     let missing = [
+        "panta_require_version",
         "panta_comm_from_vtable",
         "panta_set_attribute_u64",
         "panta_set_attribute_u64s",
@@ -79,6 +81,14 @@ fn every_function_of_c_is_reached_from_fortran() {
         let is_there =
             module.contains(&format!("'{name}'")) || support.contains(&format!("{name}("));
         assert!(is_there != missing.contains(&name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn openings_are_interrupted_definitions_frozen_and_steps_waited_for_from_fortran() {
+    let shop = Workshop::new();
+    for compiler in [GFORTRAN, FLANG] {
+        compiler.runs(&shop, "waiting.f90", &[&shop.url(compiler.name)]);
     }
 }
 

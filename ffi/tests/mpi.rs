@@ -5,7 +5,7 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use support::{Workshop, check, has, here, skip};
 
@@ -115,8 +115,25 @@ fn couple(writer: &Mpi, reader: &Mpi) {
     // The reader first: it waits for the stream, so that the two run at the same time.
     let read = start(reader.launch(&shop, &reads, &[&url, "read"]));
     let write = start(writer.launch(&shop, &writes, &[&url, "write"]));
-    check(&write.wait_with_output().unwrap(), "the writer");
-    check(&read.wait_with_output().unwrap(), "the reader");
+    let (write, read) = (write.wait_with_output(), read.wait_with_output());
+    let outputs = [write.unwrap(), read.unwrap()];
+    check(&outputs[0], "the writer");
+    check(&outputs[1], "the reader");
+    let [one, other] = outputs.map(|output| digest_of_library(&output));
+    assert_eq!(one, other, "the two sides ran different libraries");
+}
+
+/// The SHA-256 of the file from which a side said it had loaded the library.
+fn digest_of_library(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let path = said.lines().find_map(|line| line.strip_prefix("library "));
+    let path = path.expect("a side says which library it loaded");
+    let digest = Command::new("sha256sum").arg(path).output().unwrap();
+    check(&digest, "sha256sum");
+    let text = String::from_utf8(digest.stdout).unwrap();
+    let digest = text.split_whitespace().next().unwrap().to_owned();
+    assert_eq!(digest.len(), 64, "{text}");
+    digest
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use ndarray::{Array, ArrayViewD, ArrayViewMut, Dimension};
@@ -71,6 +72,19 @@ impl Reader {
             snapshot: Snapshot { step },
             reader: &self.session,
         }))
+    }
+
+    /// A descriptor that becomes readable when [`next_step`](Self::next_step) should be
+    /// called, for programs with a `poll` or `epoll` of their own; on rank 0, which is who
+    /// hears of steps. It may be readable for nothing: call
+    /// [`next_step_within`](Self::next_step_within) zero until that is
+    /// [`NextError::NotReady`], and only then wait for it. It is not to be read from, and
+    /// ends with the reader.
+    ///
+    /// # Errors
+    /// [`Failure`] on other ranks, and if the system has no descriptors left.
+    pub fn wait_fd(&self) -> Result<BorrowedFd<'_>, Failure> {
+        self.session.wait_fd()
     }
 
     /// What carries the stream, and why.

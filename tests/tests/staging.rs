@@ -3,11 +3,15 @@
 
 mod staging_support;
 
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
 use panta_core::comm::Solo;
 use panta_core::engine::{Resume, Start};
 use panta_core::error::{GetError, NextError};
 use panta_core::model::{Axis, BlockId, DType, Selection, ShapeKind, StepTime};
 use panta_core::session::Writer;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use staging_support::*;
 
 /// N writers and M readers over some servers; every cell of every step.
@@ -485,5 +489,56 @@ fn a_reader_that_comes_back_under_its_cursor_goes_on_behind_what_it_committed() 
         drop(reader);
         let mut reader = open_reader_at(&url, &mut Solo, viz()).unwrap();
         assert_eq!(next(&mut reader).head().step, 2);
+    });
+}
+
+/// Waits, as long as a test may take, until a descriptor is readable.
+fn wait_for(fd: BorrowedFd<'_>) {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let limit = Timespec {
+        tv_sec: 60,
+        tv_nsec: 0,
+    };
+    assert_eq!(poll(&mut fds, Some(&limit)).unwrap(), 1);
+}
+
+#[test]
+fn a_root_waits_for_steps_in_a_poll_and_the_other_ranks_are_told_who_does() {
+    within_deadline(|| {
+        let space = Space::start(1);
+        let url = space.url("polled", "");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut writer = open_writer(&url, &mut Solo).unwrap();
+                let u = writer.define(global("u", &[4])).unwrap();
+                for step in 0..3 {
+                    write_step(&mut writer, step, u, &[0], &[4], &[4]);
+                }
+                writer.close().unwrap();
+            });
+            group(2, |rank, comm| {
+                let mut reader = open_reader(&url, comm).unwrap();
+                if rank > 0 {
+                    let told = reader.wait_fd().unwrap_err().to_string();
+                    assert!(told.contains("wait on rank 0"), "{told}");
+                }
+                let mut seen = 0;
+                loop {
+                    if rank == 0 {
+                        wait_for(reader.wait_fd().unwrap());
+                    }
+                    match reader.next_step_within(Duration::ZERO) {
+                        Ok(Some(step)) => {
+                            assert_eq!(step.head().step, seen);
+                            seen += 1;
+                        }
+                        Ok(None) => break,
+                        Err(NextError::NotReady { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                assert_eq!(seen, 3);
+            });
+        });
     });
 }

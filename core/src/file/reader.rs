@@ -7,8 +7,10 @@
 //! ```
 //! The root alone follows; other ranks open segments only.
 
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use panta_transports::copy::{CopyCounter, checksum};
 use panta_transports::time::{Wait, WaitError};
@@ -28,7 +30,12 @@ use crate::config::Verify;
 use crate::engine::{EngineInfo, OpenArguments, Pinned, Read, ReaderEngine, Start};
 use crate::error::{Failure, Fault, GetError, NextError, OpenError, Place};
 use crate::model::{BlockId, StepHead, StepMeta, StepRecord};
+use crate::notice::Notice;
 use crate::plan::BlockIndex;
+
+/// How often a file is to be looked at by who waits for a notice: writers on other hosts
+/// give none, and neither does a writer that dies.
+const NOTICE_EVERY: Duration = Duration::from_millis(50);
 
 /// Waits until the dataset is there; gives its identity.
 pub(super) fn prepare(arguments: &OpenArguments<'_>) -> Result<Vec<u8>, OpenError> {
@@ -227,10 +234,34 @@ impl ReaderEngine for FileReader {
         let mut follower = self
             .follower()
             .map_err(|fault| fault.at(self.place.clone()))?;
-        let next = follower.next(&self.place, wait)?;
+        // Before it looks, so that what comes after the look is noticed.
+        if let (Some(_), Some(watch)) = (&follower.notice, &follower.watch) {
+            watch.drain();
+        }
+        let next = follower.next(&self.place, wait);
+        if let Some(notice) = &follower.notice {
+            notice.answered(!matches!(next, Err(NextError::NotReady { .. })));
+        }
+        let next = next?;
         let is_there = next.is_some();
         *into = next.unwrap_or_default();
         Ok(is_there)
+    }
+
+    fn notice(&self) -> Result<Arc<Notice>, Failure> {
+        let failed = |fault: Fault| fault.at(self.place.clone());
+        let mut follower = self.follower().map_err(failed)?;
+        if let Some(notice) = &follower.notice {
+            return Ok(Arc::clone(notice));
+        }
+        let make = || {
+            let notice = Notice::new(NOTICE_EVERY)?;
+            let watch = follower.watch.as_ref().map(AsFd::as_fd);
+            notice.hear(watch.as_slice())?;
+            Ok::<_, std::io::Error>(Arc::new(notice))
+        };
+        let made = make().map_err(|error| failed(Fault::io("making a descriptor", &error)))?;
+        Ok(Arc::clone(follower.notice.insert(made)))
     }
 
     fn load(&self, announcement: &[u8]) -> Result<StepMeta, NextError> {
@@ -283,6 +314,8 @@ struct Follower {
     log: Log,
     probe: Option<LockProbe>,
     watch: Option<Watch>,
+    /// Of a reader that was asked for one.
+    notice: Option<Arc<Notice>>,
     /// What is looked for before anything is given; then steps follow each other.
     seek: Option<Start>,
     /// The place in `log.steps` of the next step.
@@ -305,6 +338,7 @@ impl Follower {
         }
         let mut follower = Self {
             watch: Watch::on(&commits.path),
+            notice: None,
             probe: LockProbe::open(dataset)?,
             dataset: dataset.clone(),
             commits,

@@ -3,7 +3,7 @@
 //! give no notice.
 
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -55,6 +55,12 @@ impl Patience {
 #[derive(Debug)]
 pub(crate) struct Watch(OwnedFd);
 
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Watch {
     /// `None` where the system gives no notice; polling does then.
     pub(crate) fn on(path: &Path) -> Option<Self> {
@@ -70,7 +76,8 @@ impl Watch {
         Some(Self(notices))
     }
 
-    fn drain(&self) {
+    /// Takes the notices that are there.
+    pub(crate) fn drain(&self) {
         let mut buffer = [MaybeUninit::uninit(); 1024];
         let mut events = inotify::Reader::new(&self.0, &mut buffer);
         while events.next().is_ok() {}

@@ -5,7 +5,8 @@
 //! engine must know first what the ranks still hold, that comes up the tree in the
 //! same round. Reading is local to a rank.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,11 +21,12 @@ use super::nearest;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::comm::Comm;
 use crate::engine::{EngineFactory, EngineInfo, Pinned, Read, ReaderEngine, Start, Wanted};
-use crate::error::{CloseError, Failure, GetError, NextError, OpenError, Place};
+use crate::error::{CloseError, Failure, Fault, GetError, NextError, OpenError, Place};
 use crate::model::{
     Axis, BlockId, DType, Dims, Entry, Payload, Region, Schema, Selection, ShapeKind, StepHead,
     StepMeta,
 };
+use crate::notice::Notice;
 use crate::tree::TreeCounters;
 
 /// How to open for reading.
@@ -47,6 +49,7 @@ struct Shared {
 pub struct Reader {
     group: RefCell<Group>,
     shared: Arc<Shared>,
+    notice: OnceCell<Arc<Notice>>,
     announced_bytes: u64,
     /// What was told of the step at hand; kept for its memory.
     announcement: Vec<u8>,
@@ -115,6 +118,7 @@ impl Reader {
         Ok(Self {
             group: RefCell::new(group),
             shared: Arc::new(shared),
+            notice: OnceCell::new(),
             announced_bytes: 0,
             announcement: Vec::new(),
             ended: false,
@@ -173,6 +177,35 @@ impl Reader {
             shared: Arc::clone(&self.shared),
             last: AtomicUsize::new(0),
         }))
+    }
+
+    /// A descriptor that becomes readable when [`next_step`](Self::next_step) should be
+    /// called, for programs with a `poll` or `epoll` of their own; on rank 0, which is who
+    /// hears of steps. It may be readable for nothing: call `next_step_within` zero until
+    /// that is [`NextError::NotReady`], and only then wait for it. It is not to be read
+    /// from, and ends with the reader.
+    ///
+    /// # Errors
+    /// [`Failure`] on other ranks, and if the system has no descriptors left.
+    pub fn wait_fd(&self) -> Result<BorrowedFd<'_>, Failure> {
+        let shared = &self.shared;
+        if !self.group.borrow().tree.is_root() {
+            let fault = Fault::Unsupported {
+                engine: shared.engine.info().engine.into(),
+                what: "tell this rank of steps, rank 0 hears of them".into(),
+                instead: "wait on rank 0, and have it tell the others to ask for the next step"
+                    .into(),
+            };
+            return Err(fault.at(shared.place.clone()));
+        }
+        let notice = match self.notice.get() {
+            Some(notice) => notice,
+            None => {
+                let made = shared.engine.notice()?;
+                self.notice.get_or_init(|| made)
+            }
+        };
+        Ok(notice.as_fd())
     }
 
     /// Remembers under `cursor` that this group is done with everything up to `step`;

@@ -20,6 +20,7 @@ use panta_core::error::{
     PutError,
 };
 use panta_core::model::{BlockId, Schema, StepHead, StepMeta, StepRecord};
+use panta_core::notice::Notice;
 use panta_transports::copy::{CopyCounter, StridedRef, copy};
 use panta_transports::time::Wait;
 
@@ -258,6 +259,13 @@ impl ReaderEngine for MemoryReader {
                 after: wait.deadline().length(),
             }),
         }
+    }
+
+    fn notice(&self) -> Result<Arc<Notice>, Failure> {
+        let every = std::time::Duration::from_millis(20);
+        Notice::new(every)
+            .map(Arc::new)
+            .map_err(|error| Fault::io("making a descriptor", &error).at(Place::stream("memory")))
     }
 
     fn load(&self, announcement: &[u8]) -> Result<StepMeta, NextError> {

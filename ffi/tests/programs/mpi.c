@@ -60,6 +60,22 @@ static void read_stream(const char *url, panta_comm *comm)
     CHECK(panta_reader_close(in));
 }
 
+/* Says which file the library was loaded from. */
+static void say_library(void)
+{
+    char line[4096];
+    FILE *maps = fopen("/proc/self/maps", "r");
+    THAT(maps);
+    while (fgets(line, sizeof line, maps)) {
+        char *path = strchr(line, '/');
+        if (path && strstr(path, "/libpanta.so")) {
+            printf("library %s", path);
+            break;
+        }
+    }
+    fclose(maps);
+}
+
 int main(int argc, char **argv)
 {
     panta_comm *comm, *half;
@@ -72,6 +88,8 @@ int main(int argc, char **argv)
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
+    if (rank == 0)
+        say_library();
     CHECK(panta_comm_mpi(MPI_COMM_WORLD, &comm));
     if (argc < 3 || strcmp(argv[2], "write") == 0)
         write_stream(argv[1], comm);

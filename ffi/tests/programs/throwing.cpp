@@ -45,6 +45,8 @@ static void write(const std::string &url)
     auto flags = out.define<bool>("flags", panta::Shape::global({3}));
     auto z = out.define<std::complex<double>>("z", panta::Shape::global_value());
     auto name = out.define<std::string>("name", panta::Shape::local_value());
+    auto copied = out.define<double>("copied", panta::Shape::global({2}));
+    auto lent = out.define<double>("lent", panta::Shape::global({2}));
     out.set_attribute("author", "n.n.");
     out.set_attribute("sizes", std::vector<int>{1, -2});
     out.set_attribute(u, "limits", std::vector<double>{0.5, 1.5});
@@ -68,7 +70,18 @@ static void write(const std::string &url)
         step.put_value(z, {1.5, -2.5});
         step.put_value<std::string>(name, "first");
         step.put_value<std::string>(name, "second");
+        double two[2] = {1, 2};
+        step.put_copied(copied, {0}, panta::View<const double>(two, {2}));
+        two[1] = 3;
+        // What a release throws stays there: it runs within the library's call.
+        int released = 0;
+        step.put_lent(lent, {0}, panta::View<const double>(two, {2}), [&released] {
+            ++released;
+            throw std::runtime_error("from a release");
+        });
+        THAT(released == 0);
         THAT(step.end());
+        THAT(released == 1);
     }
     {
         panta::WriterStep step = out.begin_step();
@@ -76,6 +89,8 @@ static void write(const std::string &url)
     } // given up
     THAT(status_of([&] { out.begin_step().put(u, {9, 9}, panta::View<const double>(nullptr, {0, 0})); }) ==
          PANTA_ERROR_SHAPE);
+    out.freeze_definitions();
+    THAT(status_of([&] { out.define<float>("later", panta::Shape::local(1)); }) == PANTA_ERROR_REDEFINED);
     THAT(status_of([&] { out.define<float>("u", panta::Shape::global({4, 6})); }) == PANTA_ERROR_REDEFINED);
     THAT(status_of([&] { out.define<float>("w", panta::Shape::global({4}).fill(1)); }) ==
          PANTA_ERROR_DEFINITION);
@@ -84,7 +99,15 @@ static void write(const std::string &url)
 
 static void read(const std::string &url)
 {
-    panta::Reader in = panta::Reader::open(url);
+    panta::Interrupter interrupter = panta::Interrupter::make();
+    panta_reader_options options = panta_default_reader_options();
+    options.interrupter = interrupter.get();
+    interrupter.interrupt();
+    THAT(status_of([&] { panta::Reader::open(url + ".not", panta::Comm(), options); }) ==
+         PANTA_ERROR_INTERRUPTED);
+    interrupter.clear();
+    panta::Reader in = panta::Reader::open(url, panta::Comm(), options);
+    THAT(in.wait_fd() >= 0);
     std::optional<panta::Step> kept;
     int n = 0;
     while (auto step = in.next_step(std::chrono::seconds(30))) {
@@ -104,6 +127,8 @@ static void read(const std::string &url)
         step->get_into("flags", panta::everything(), panta::View<bool>(flag, {3}));
         THAT(flag[0] && !flag[1] && flag[2]);
         THAT(step->get_value<std::complex<double>>("z") == std::complex<double>(1.5, -2.5));
+        THAT((step->get<double>("copied") == std::vector<double>{1, 2}));
+        THAT((step->get<double>("lent") == std::vector<double>{1, 3}));
         THAT((step->get_texts("name") == std::vector<std::string>{"first", "second"}));
         THAT(step->get_value<std::string>("name") == "first");
         THAT(std::string(step->attribute("author").texts[0]) == "n.n.");

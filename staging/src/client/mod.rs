@@ -255,6 +255,7 @@ impl EngineFactory for StagingEngine {
             verify: options.verify != Verify::Never,
             copies: arguments.copies.clone(),
             interrupt: arguments.interrupt.clone(),
+            notice: std::sync::OnceLock::new(),
             state: reader::State::default(),
         }))
     }

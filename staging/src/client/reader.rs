@@ -16,6 +16,7 @@ use panta_core::codec::{Coded, DecodeError};
 use panta_core::engine::{EngineInfo, Pinned, Read, ReaderEngine};
 use panta_core::error::{Failure, Fault, GetError, NextError, Place};
 use panta_core::model::{BlockId, StepHead, StepMeta};
+use panta_core::notice::Notice;
 use panta_core::plan::BlockIndex;
 use panta_transports::copy::CopyCounter;
 use panta_transports::time::{Interrupt, Wait, WaitError};
@@ -41,6 +42,8 @@ const CLOSE_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How long the root waits before it asks again for a step that others hold up.
 const ASK_AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
+/// How often the home is asked by who waits for a notice: it gives none by itself.
+const NOTICE_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
 /// How long a poll's answer may take.
 const POLL_ANSWER_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -57,6 +60,8 @@ pub(super) struct StagingReader {
     pub(super) verify: bool,
     pub(super) copies: CopyCounter,
     pub(super) interrupt: Interrupt,
+    /// Of a reader that was asked for one.
+    pub(super) notice: OnceLock<Arc<Notice>>,
     pub(super) state: State,
 }
 
@@ -174,44 +179,7 @@ impl StagingReader {
         }
     }
 
-    fn no_step(&self, error: CallError) -> NextError {
-        let stream = self.stream.clone();
-        match &error {
-            CallError::Client(ClientError::Deadline { length, .. }) => NextError::NotReady {
-                stream,
-                after: *length,
-            },
-            CallError::Client(ClientError::Refused {
-                reason: Reason::Trimmed,
-                step,
-                ..
-            }) => NextError::Trimmed {
-                stream,
-                oldest: *step,
-            },
-            _ => error.fault().at(self.place()).into(),
-        }
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a slice of a wait that has a deadline and an interrupt"
-)]
-fn pause(slice: std::time::Duration) {
-    std::thread::sleep(slice);
-}
-
-impl ReaderEngine for StagingReader {
-    fn info(&self) -> EngineInfo {
-        EngineInfo {
-            engine: "staging",
-            transport: "tcp".into(),
-            why: self.why.clone(),
-        }
-    }
-
-    fn next(&self, _held: &[Vec<u8>], into: &mut Vec<u8>, wait: &Wait) -> Result<bool, NextError> {
+    fn ask_for_next(&self, into: &mut Vec<u8>, wait: &Wait) -> Result<bool, NextError> {
         let Some(control) = &self.control else {
             let fault = Fault::Refused {
                 peer: "this engine".into(),
@@ -279,6 +247,61 @@ impl ReaderEngine for StagingReader {
                 problem: "the answer is of another kind".into(),
             })),
         }
+    }
+
+    fn no_step(&self, error: CallError) -> NextError {
+        let stream = self.stream.clone();
+        match &error {
+            CallError::Client(ClientError::Deadline { length, .. }) => NextError::NotReady {
+                stream,
+                after: *length,
+            },
+            CallError::Client(ClientError::Refused {
+                reason: Reason::Trimmed,
+                step,
+                ..
+            }) => NextError::Trimmed {
+                stream,
+                oldest: *step,
+            },
+            _ => error.fault().at(self.place()).into(),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a slice of a wait that has a deadline and an interrupt"
+)]
+fn pause(slice: std::time::Duration) {
+    std::thread::sleep(slice);
+}
+
+impl ReaderEngine for StagingReader {
+    fn info(&self) -> EngineInfo {
+        EngineInfo {
+            engine: "staging",
+            transport: "tcp".into(),
+            why: self.why.clone(),
+        }
+    }
+
+    fn next(&self, _held: &[Vec<u8>], into: &mut Vec<u8>, wait: &Wait) -> Result<bool, NextError> {
+        let answer = self.ask_for_next(into, wait);
+        if let Some(notice) = self.notice.get() {
+            notice.answered(!matches!(answer, Err(NextError::NotReady { .. })));
+        }
+        answer
+    }
+
+    fn notice(&self) -> Result<Arc<Notice>, Failure> {
+        if let Some(notice) = self.notice.get() {
+            return Ok(Arc::clone(notice));
+        }
+        let made = Notice::new(NOTICE_EVERY).map_err(|error| {
+            Fault::io("making a descriptor", &error).at(self.place().on_rank(self.rank))
+        })?;
+        Ok(Arc::clone(self.notice.get_or_init(|| Arc::new(made))))
     }
 
     fn load(&self, announcement: &[u8]) -> Result<StepMeta, NextError> {

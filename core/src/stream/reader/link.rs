@@ -8,6 +8,7 @@
 //! the link ends, another life of the writer is looked for.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 
 use panta_transports::coupling::{CouplingError, Lost, Peer, TransportName, Urgency};
@@ -24,6 +25,7 @@ use crate::codec::{Coded, Decoder, Encoder};
 use crate::engine::EngineInfo;
 use crate::error::{Failure, Fault, NextError, Place};
 use crate::model::StepHead;
+use crate::notice::Notice;
 use crate::ordered::Ordered;
 
 /// The subscriber is not asked to show life, which the link does by itself: it asks for
@@ -38,6 +40,9 @@ const SAY_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How long it listens before it looks whether another thread let go of a step.
 const LISTEN_LIMIT: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// How often the link is to be looked after by who waits for a notice: silence gives none.
+const NOTICE_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// How long other ranks may take to finish what they read when the root leaves.
 const LEAVE_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -67,6 +72,15 @@ pub(super) struct Link {
     spare: Vec<Vec<u8>>,
     /// What is said without anybody waiting is not interrupted.
     never: Interrupt,
+    /// Of a reader that was asked for one.
+    notice: Option<Arc<Notice>>,
+}
+
+/// Has a notice hear what the writer says.
+fn hear(notice: &Notice, peer: &Peer) -> io::Result<()> {
+    let mut heard = Ok(());
+    peer.hear(&mut |through| heard = notice.hear(through));
+    heard
 }
 
 impl Link {
@@ -92,6 +106,7 @@ impl Link {
             saying: Encoder::default(),
             spare: Vec::new(),
             never: Interrupt::default(),
+            notice: None,
         }
     }
 
@@ -229,8 +244,32 @@ impl Link {
         Ok(())
     }
 
+    /// What becomes readable when the writer says something.
+    pub(super) fn notice(&mut self) -> io::Result<Arc<Notice>> {
+        if let Some(notice) = &self.notice {
+            return Ok(Arc::clone(notice));
+        }
+        let made = Arc::new(Notice::new(NOTICE_EVERY)?);
+        hear(&made, &self.joined.peer)?;
+        Ok(Arc::clone(self.notice.insert(made)))
+    }
+
     /// The next step's announcement for this group's ranks, into `into`; false at the end.
     pub(super) fn next(
+        &mut self,
+        held: Option<&[u64]>,
+        into: &mut Vec<u8>,
+        wait: &Wait,
+    ) -> Result<bool, NextError> {
+        let answer = self.listen_for_next(held, into, wait);
+        if let Some(notice) = &self.notice {
+            let is_ready = !matches!(answer, Err(NextError::NotReady { .. }));
+            notice.answered(is_ready || self.joined.peer.arm());
+        }
+        answer
+    }
+
+    fn listen_for_next(
         &mut self,
         held: Option<&[u64]>,
         into: &mut Vec<u8>,
@@ -376,6 +415,11 @@ impl Link {
         let root = std::mem::take(&mut self.joined.root);
         self.joined = joined;
         self.joined.root = root;
+        if let Some(notice) = &self.notice {
+            hear(notice, &self.joined.peer).map_err(|error| {
+                Fault::io("listening to another life of the writer", &error).at(self.place.clone())
+            })?;
+        }
         self.ended = false;
         self.announced.clear();
         self.skipped.clear();

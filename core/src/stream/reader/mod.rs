@@ -35,6 +35,7 @@ use crate::config::Verify;
 use crate::engine::{EngineInfo, OpenArguments, Pinned, Read, ReaderEngine, Start};
 use crate::error::{Failure, Fault, GetError, NextError, OpenError, Place};
 use crate::model::{BlockId, StepHead, StepMeta};
+use crate::notice::Notice;
 use crate::ordered::Ordered;
 
 /// Brings steps to one rank.
@@ -368,6 +369,11 @@ impl ReaderEngine for StreamReader {
         all.dedup();
         let all = (!self.alone).then_some(&all[..]);
         self.root()?.next(all, into, wait)
+    }
+
+    fn notice(&self) -> Result<Arc<Notice>, Failure> {
+        let made = self.root()?.notice();
+        made.map_err(|error| Fault::io("making a descriptor", &error).at(self.place.clone()))
     }
 
     fn load(&self, announcement: &[u8]) -> Result<StepMeta, NextError> {

@@ -22,6 +22,7 @@ mod turn;
 mod unasked;
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use self::core::Core;
@@ -150,6 +151,25 @@ impl Peer {
             }
             None => self.core.receive(into, wait),
         }
+    }
+
+    /// Calls `with` the descriptors of which one is readable when a message has come
+    /// after [`arm`](Self::arm) said that there was none, or the peer is lost.
+    pub fn hear(&self, with: &mut dyn FnMut(&[BorrowedFd<'_>])) {
+        match &self.messages {
+            Some(messages) => messages.hear(with),
+            None => with(&[self.core.socket()]),
+        }
+    }
+
+    /// To be called when [`receive`](Self::receive) had nothing, before waiting for the
+    /// descriptors of [`hear`](Self::hear): whether something has come meanwhile, which
+    /// they then need not say.
+    #[must_use]
+    pub fn arm(&self) -> bool {
+        self.messages
+            .as_ref()
+            .is_some_and(|messages| messages.arm())
     }
 
     /// Bytes of a region in place, where the transport shares memory; none

@@ -3,6 +3,7 @@
 //! The link over the channel stays, for signs of life and for the reason when
 //! the endpoint goes; whoever receives messages looks after it.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +14,9 @@ use super::transport::{Data, Messages};
 use super::turn::Turn;
 use crate::copy::copy_bytes_uninit;
 use crate::coupling::{CouplingError, Lost, Piece, PieceRef, Urgency};
-use crate::shm::{Mapped, RingError, RingReader, RingWriter, Rings, Rouse, ShmError, ShmRemote};
+use crate::shm::{
+    Attention, Mapped, RingError, RingReader, RingWriter, Rings, Rouse, ShmError, ShmRemote,
+};
 use crate::time::{Time, Wait};
 
 /// How often regions that are gone are looked for, at most.
@@ -206,6 +209,20 @@ impl Messages for RingMessages {
         };
         let sent = lock(&self.writer).send(parts, rouse, wait);
         sent.map_err(|error| self.failed("send", error))
+    }
+
+    fn hear(&self, with: &mut dyn FnMut(&[BorrowedFd<'_>])) {
+        let reader = lock(&self.reader);
+        with(&[reader.as_fd(), self.core.socket()]);
+    }
+
+    fn arm(&self) -> bool {
+        let mut reader = lock(&self.reader);
+        if reader.silence().is_err() {
+            return true;
+        }
+        reader.set_attention(Attention::Asleep);
+        reader.has_something()
     }
 
     fn try_receive(&self, into: &mut Vec<u8>) -> Result<bool, CouplingError> {

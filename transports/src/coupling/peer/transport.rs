@@ -1,5 +1,7 @@
 //! What every transport of a peer can do.
 
+use std::os::fd::BorrowedFd;
+
 use super::rdma::RdmaData;
 use crate::coupling::{CouplingError, Piece, PieceRef, PushCounts, Tag, Urgency};
 use crate::shm::Mapped;
@@ -9,6 +11,12 @@ use crate::time::Wait;
 pub(super) trait Messages: Send + Sync {
     /// See [`Peer::send`](super::Peer::send).
     fn send(&self, parts: &[&[u8]], urgency: Urgency, wait: &Wait) -> Result<(), CouplingError>;
+
+    /// See [`Peer::hear`](super::Peer::hear).
+    fn hear(&self, with: &mut dyn FnMut(&[BorrowedFd<'_>]));
+
+    /// See [`Peer::arm`](super::Peer::arm).
+    fn arm(&self) -> bool;
 
     /// See [`Peer::try_receive`](super::Peer::try_receive).
     fn try_receive(&self, into: &mut Vec<u8>) -> Result<bool, CouplingError>;
