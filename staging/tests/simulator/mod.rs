@@ -10,6 +10,7 @@ mod oracle;
 mod plan;
 mod random;
 mod readers;
+mod writers;
 
 use actors::{Group, Rank};
 use network::Connection;
