@@ -173,6 +173,7 @@ module panta
       logical :: has_fill
       integer(c_int64_t) :: blocks
       type(panta_stats) :: stats
+      real(c_double) :: absolute_accuracy, relative_accuracy ! 0: no such bound
    end type
 
    ! A block that one rank put.
@@ -264,8 +265,11 @@ module panta
    end interface
 
    ! call panta_define(writer, variable, name, dtype, shape [, dimension_names] [, unit]
-   !                   [, fill] [, chunk] [, coordinates] [, ierr])
-   ! A global array: blocks are boxes of one array of this shape.
+   !                   [, fill] [, chunk] [, coordinates] [, ierr]
+   !                   [, absolute_accuracy] [, relative_accuracy])
+   ! A global array: blocks are boxes of one array of this shape. An accuracy, of kind
+   ! c_double, is how far numbers may be rounded, so that `compress` gains more: by so much
+   ! in the unit of the elements, or by this part of each.
    interface panta_define
       procedure :: define_int32, define_int64
    end interface
@@ -325,6 +329,7 @@ module panta
       type(c_ptr) :: coordinates = c_null_ptr
       integer(c_size_t) :: coordinates_count = 0
       type(c_ptr) :: fill = c_null_ptr, chunk = c_null_ptr
+      real(c_double) :: absolute_accuracy = 0, relative_accuracy = 0
    end type
    type, bind(C) :: c_writer_options
       integer(c_size_t) :: size = 0
@@ -371,6 +376,7 @@ module panta
       type(c_ptr) :: fill = c_null_ptr, chunk = c_null_ptr
       integer(c_int64_t) :: blocks = 0
       type(c_stats) :: stats
+      real(c_double) :: absolute_accuracy = 0, relative_accuracy = 0
    end type
    type, bind(C) :: c_block_info
       integer(c_size_t) :: size = 0
@@ -1317,11 +1323,13 @@ contains
    ! Defines a variable of any kind. `shape` and what goes with it are in Fortran's
    ! order.
    subroutine define_any(writer, variable, name, dtype, kind, shape, joined, &
-                         dimension_names, unit, fill, chunk, coordinates, ierr)
+                         dimension_names, unit, fill, chunk, coordinates, ierr, &
+                         absolute_accuracy, relative_accuracy)
       type(panta_writer), intent(in) :: writer
       type(panta_variable), intent(out) :: variable
       character(*), intent(in) :: name
       integer, intent(in) :: dtype, kind, joined
+      real(c_double), intent(in), optional :: absolute_accuracy, relative_accuracy
       integer(c_int64_t), intent(in) :: shape(:)
       character(*), intent(in), optional :: dimension_names(:), unit, coordinates(:)
       class(*), intent(in), optional :: fill
@@ -1377,6 +1385,8 @@ contains
          chunks(:n) = chunk(n:1:-1)
          definition%chunk = c_loc(chunks)
       end if
+      if (present(absolute_accuracy)) definition%absolute_accuracy = absolute_accuracy
+      if (present(relative_accuracy)) definition%relative_accuracy = relative_accuracy
       status = c_define(writer%handle, definition, variable%number)
       variable%dtype = int(dtype, c_int32_t)
       variable%dimensions = int(n, c_int32_t)
@@ -1384,7 +1394,7 @@ contains
    end subroutine
 
    subroutine define_int32(writer, variable, name, dtype, shape, dimension_names, unit, &
-                           fill, chunk, coordinates, ierr)
+                           fill, chunk, coordinates, ierr, absolute_accuracy, relative_accuracy)
       type(panta_writer), intent(in) :: writer
       type(panta_variable), intent(out) :: variable
       character(*), intent(in) :: name
@@ -1394,21 +1404,26 @@ contains
       class(*), intent(in), optional :: fill
       integer(c_int32_t), intent(in), optional :: chunk(:)
       integer, intent(out), optional :: ierr
+      real(c_double), intent(in), optional :: absolute_accuracy, relative_accuracy
       if (present(chunk)) then
          call define_any(writer, variable, name, dtype, PANTA_GLOBAL_ARRAY, int(shape, c_int64_t), 0, &
-                         dimension_names, unit, fill, int(chunk, c_int64_t), coordinates, ierr)
+                         dimension_names, unit, fill, int(chunk, c_int64_t), coordinates, ierr, &
+                         absolute_accuracy, relative_accuracy)
       else
          call define_any(writer, variable, name, dtype, PANTA_GLOBAL_ARRAY, int(shape, c_int64_t), 0, &
-                         dimension_names, unit, fill, coordinates=coordinates, ierr=ierr)
+                         dimension_names, unit, fill, coordinates=coordinates, ierr=ierr, &
+                         absolute_accuracy=absolute_accuracy, relative_accuracy=relative_accuracy)
       end if
    end subroutine
 
    ! Blocks joined along `joined_dimension`, counted from 1, in the order (rank, put);
    ! its entry of `shape` does not count.
    subroutine define_joined_int32(writer, variable, name, dtype, shape, joined_dimension, &
-                                  dimension_names, unit, coordinates, ierr)
+                                  dimension_names, unit, coordinates, ierr, &
+                                  absolute_accuracy, relative_accuracy)
       type(panta_writer), intent(in) :: writer
       type(panta_variable), intent(out) :: variable
+      real(c_double), intent(in), optional :: absolute_accuracy, relative_accuracy
       character(*), intent(in) :: name
       integer, intent(in) :: dtype, joined_dimension
       integer(c_int32_t), intent(in) :: shape(:)
@@ -1421,7 +1436,8 @@ contains
       end if
       call define_any(writer, variable, name, dtype, PANTA_JOINED_ARRAY, &
                       int(shape, c_int64_t), joined_dimension, dimension_names, unit, &
-                      coordinates=coordinates, ierr=ierr)
+                      coordinates=coordinates, ierr=ierr, &
+                      absolute_accuracy=absolute_accuracy, relative_accuracy=relative_accuracy)
    end subroutine
 
    ! Gives a global array another shape from the next step on.
@@ -1442,7 +1458,7 @@ contains
    end subroutine
 
    subroutine define_int64(writer, variable, name, dtype, shape, dimension_names, unit, &
-                           fill, chunk, coordinates, ierr)
+                           fill, chunk, coordinates, ierr, absolute_accuracy, relative_accuracy)
       type(panta_writer), intent(in) :: writer
       type(panta_variable), intent(out) :: variable
       character(*), intent(in) :: name
@@ -1452,16 +1468,20 @@ contains
       class(*), intent(in), optional :: fill
       integer(c_int64_t), intent(in), optional :: chunk(:)
       integer, intent(out), optional :: ierr
+      real(c_double), intent(in), optional :: absolute_accuracy, relative_accuracy
       call define_any(writer, variable, name, dtype, PANTA_GLOBAL_ARRAY, shape, 0, &
-                      dimension_names, unit, fill, chunk, coordinates, ierr)
+                      dimension_names, unit, fill, chunk, coordinates, ierr, &
+                      absolute_accuracy, relative_accuracy)
    end subroutine
 
    ! Blocks joined along `joined_dimension`, counted from 1, in the order (rank, put);
    ! its entry of `shape` does not count.
    subroutine define_joined_int64(writer, variable, name, dtype, shape, joined_dimension, &
-                                  dimension_names, unit, coordinates, ierr)
+                                  dimension_names, unit, coordinates, ierr, &
+                                  absolute_accuracy, relative_accuracy)
       type(panta_writer), intent(in) :: writer
       type(panta_variable), intent(out) :: variable
+      real(c_double), intent(in), optional :: absolute_accuracy, relative_accuracy
       character(*), intent(in) :: name
       integer, intent(in) :: dtype, joined_dimension
       integer(c_int64_t), intent(in) :: shape(:)
@@ -1474,7 +1494,8 @@ contains
       end if
       call define_any(writer, variable, name, dtype, PANTA_JOINED_ARRAY, &
                       int(shape, c_int64_t), joined_dimension, dimension_names, unit, &
-                      coordinates=coordinates, ierr=ierr)
+                      coordinates=coordinates, ierr=ierr, &
+                      absolute_accuracy=absolute_accuracy, relative_accuracy=relative_accuracy)
    end subroutine
 
    ! Gives a global array another shape from the next step on.
@@ -1496,9 +1517,11 @@ contains
 
    ! Blocks of any size, read one by one.
    subroutine panta_define_local(writer, variable, name, dtype, dimensions, &
-                                 dimension_names, unit, coordinates, ierr)
+                                 dimension_names, unit, coordinates, ierr, &
+                                 absolute_accuracy, relative_accuracy)
       type(panta_writer), intent(in) :: writer
       type(panta_variable), intent(out) :: variable
+      real(c_double), intent(in), optional :: absolute_accuracy, relative_accuracy
       character(*), intent(in) :: name
       integer, intent(in) :: dtype, dimensions
       character(*), intent(in), optional :: dimension_names(:), unit, coordinates(:)
@@ -1506,7 +1529,8 @@ contains
       integer(c_int64_t) :: shape(max(dimensions, 0))
       shape = 0
       call define_any(writer, variable, name, dtype, PANTA_LOCAL_ARRAY, shape, 0, &
-                      dimension_names, unit, coordinates=coordinates, ierr=ierr)
+                      dimension_names, unit, coordinates=coordinates, ierr=ierr, &
+                      absolute_accuracy=absolute_accuracy, relative_accuracy=relative_accuracy)
    end subroutine
 
    ! One value for the whole stream or, if `local`, one for each put.
@@ -1923,6 +1947,8 @@ contains
       info%has_fill = c_associated(given%fill)
       info%blocks = given%blocks
       info%stats = stats_of(given%stats)
+      info%absolute_accuracy = given%absolute_accuracy
+      info%relative_accuracy = given%relative_accuracy
       call panta_settle(status, ierr)
    end subroutine
 

@@ -271,6 +271,16 @@ typedef struct {
      * NULL, and the engine chooses.
      */
     const int64_t *chunk;
+    /**
+     * Above 0: numbers may be rounded by this much, in the unit of the elements,
+     * so that `compress` gains more. Floating-point and complex arrays only.
+     */
+    double absolute_accuracy;
+    /**
+     * Above 0: numbers may be rounded by this part of each, as 1e-4. One of
+     * the two at most; with 0 in both every bit is kept.
+     */
+    double relative_accuracy;
 } panta_definition;
 
 /**
@@ -593,6 +603,14 @@ typedef struct {
      * Over all blocks.
      */
     panta_stats stats;
+    /**
+     * By how much numbers were rounded at most; 0 if by no such bound.
+     */
+    double absolute_accuracy;
+    /**
+     * By which part of each they were rounded at most; 0 if by no such bound.
+     */
+    double relative_accuracy;
 } panta_variable_info;
 
 /**
@@ -1178,8 +1196,8 @@ panta_status panta_comm_close(panta_comm *comm);
 
 /**
  * Defines a variable, from the next step on; local to this rank. Defining it
- * again alike gives the same variable; only its shape, chunk, unit, fill and
- * coordinates may differ.
+ * again alike gives the same variable; only its shape, chunk, unit, fill,
+ * coordinates and accuracy may differ.
  */
 panta_status panta_define(panta_writer *writer,
                           const panta_definition *definition,
@@ -1957,8 +1975,8 @@ panta_status panta_span(panta_writer *writer,
 
 /**
  * Defines a variable, from the next step on; local to this rank. Defining it
- * again alike gives the same variable; only its shape, chunk, unit, fill and
- * coordinates may differ.
+ * again alike gives the same variable; only its shape, chunk, unit, fill,
+ * coordinates and accuracy may differ.
  */
 panta_status panta_define(panta_writer *writer,
                           const panta_definition *definition,

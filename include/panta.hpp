@@ -373,6 +373,18 @@ public:
         chunk_ = std::move(chunk);
         return std::move(*this);
     }
+    // How far numbers may be rounded, so that `compress` gains more: by so much in the unit
+    // of the elements, or by this part of each; one of the two.
+    Shape &&absolute_accuracy(double bound) &&
+    {
+        absolute_accuracy_ = bound;
+        return std::move(*this);
+    }
+    Shape &&relative_accuracy(double bound) &&
+    {
+        relative_accuracy_ = bound;
+        return std::move(*this);
+    }
 
 private:
     friend class Writer;
@@ -401,6 +413,8 @@ private:
         definition.coordinates_count = coordinates.size();
         definition.fill = fill_.empty() ? nullptr : fill_.data();
         definition.chunk = chunk_.empty() ? nullptr : chunk_.data();
+        definition.absolute_accuracy = absolute_accuracy_;
+        definition.relative_accuracy = relative_accuracy_;
         return panta_define(writer, &definition, variable);
     }
 
@@ -408,6 +422,7 @@ private:
     Extents shape_, chunk_;
     std::vector<std::string> dims_, coordinates_;
     std::string unit_, fill_;
+    double absolute_accuracy_ = 0, relative_accuracy_ = 0;
     panta_dtype fill_dtype_ = 0;
     int joined_ = 0;
 };

@@ -173,7 +173,13 @@ def unpack(packed, size, number):
 def definition(f):
     d = {"name": f.text(), "dtype": f.u8(), "kind": f.u8(), "axis": f.u8(), "shape": f.list(f.u64),
          "dims": f.list(f.text), "unit": f.text(), "coordinates": f.list(f.text),
-         "fill": f.bytes(), "chunk": f.list(f.u64)}
+         "fill": f.bytes(), "chunk": f.list(f.u64), "accuracy": None}
+    if d["kind"] & 64:
+        d["kind"] -= 64
+        kind, bound = f.u8(), f.number("d")
+        if kind not in (1, 2) or not 0 < bound < (float("inf"), 1)[kind - 1] or d["dtype"] not in (9, 10, 11, 12):
+            f.fail(f"`{d['name']}` has accuracy {kind}, {bound}")
+        d["accuracy"] = (("absolute", "relative")[kind - 1], bound)
     if d["dtype"] not in DTYPES or d["kind"] not in KINDS:
         f.fail(f"`{d['name']}` has element type {d['dtype']}, shape kind {d['kind']}")
     return d
@@ -665,7 +671,7 @@ def compare(one, other):
             return f"{where}: variables {sorted(left)} and {sorted(right)}"
         for name, (mine, _, _) in left.items():
             theirs = right[name][0]
-            fixed = ("dtype", "kind", "axis", "shape", "dims", "unit", "fill")
+            fixed = ("dtype", "kind", "axis", "shape", "dims", "unit", "fill", "accuracy")
             if any(mine[key] != theirs[key] for key in fixed):
                 return f"{where}: `{name}` is defined differently"
             if not all(same(x, y) for x, y in zip(one.read(a, name), other.read(b, name))):
@@ -681,6 +687,7 @@ def show(dataset):
         for name, (variable, blocks, _) in dataset.variables(commit).items():
             dtype = DTYPES[variable["dtype"]] or "text"
             unit = f" [{variable['unit']}]" if variable["unit"] else ""
+            unit += " rounded, {} {:g}".format(*variable["accuracy"]) if variable["accuracy"] else ""
             print(f"  {name}{unit}: {KINDS[variable['kind']]} {dtype} {variable['shape']}, {len(blocks)} blocks")
         for (variable, name), value in the_schema["attributes"].items():
             print(f"  @{variable + '.' if variable else ''}{name} = {value!r}")

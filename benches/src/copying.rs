@@ -129,7 +129,7 @@ impl Field {
             &mut self.block,
             &wide,
             &mut self.crcs,
-            &mut |_| {},
+            &mut |_: &[u8]| {},
             &self.counter,
         )
         .doing("gather")

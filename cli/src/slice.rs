@@ -128,6 +128,7 @@ mod tests {
             coordinates: vec![],
             fill: None,
             chunk: None,
+            accuracy: None,
         }
     }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::model::{
-    Attribute, AttributeKey, Attributes, Block, DType, Definition, Layout, LayoutEntry, MAX_DIMS,
-    Number, Payload, Schema, ShapeKind, Stats, StepHead, StepRecord, StepTime,
+    Accuracy, Attribute, AttributeKey, Attributes, Block, DType, Definition, Layout, LayoutEntry,
+    MAX_DIMS, Number, Payload, Schema, ShapeKind, Stats, StepHead, StepRecord, StepTime,
 };
 
 /// Why bytes are not what they should be.
@@ -301,6 +301,25 @@ pub fn digest(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
 
+/// Added to the shape kind of a variable whose accuracy follows behind the rest.
+const WITH_ACCURACY: u8 = 64;
+
+fn encode_accuracy(accuracy: Accuracy, into: &mut Encoder) {
+    let kind = match accuracy {
+        Accuracy::Absolute(_) => 1,
+        Accuracy::Relative(_) => 2,
+    };
+    into.u8(kind).f64(accuracy.bound());
+}
+
+fn decode_accuracy(from: &mut Decoder<'_>) -> Result<Accuracy, DecodeError> {
+    Ok(match from.u8()? {
+        1 => Accuracy::Absolute(from.f64()?),
+        2 => Accuracy::Relative(from.f64()?),
+        other => return Err(from.error(format!("no kind of accuracy has code {other}"))),
+    })
+}
+
 impl Coded for Definition {
     fn encode(&self, into: &mut Encoder) {
         let (kind, axis) = match self.kind {
@@ -310,15 +329,19 @@ impl Coded for Definition {
             ShapeKind::GlobalValue => (4, 0),
             ShapeKind::LocalValue => (5, 0),
         };
+        let flag = self.accuracy.map_or(0, |_| WITH_ACCURACY);
         into.text(&self.name)
             .u8(self.dtype as u8)
-            .u8(kind)
+            .u8(kind | flag)
             .u8(axis)
             .u64s(&self.shape)
             .texts(&self.dims);
         into.text(&self.unit).texts(&self.coordinates);
         into.bytes(self.fill.as_deref().unwrap_or_default());
         into.u64s(self.chunk.as_deref().unwrap_or_default());
+        if let Some(accuracy) = self.accuracy {
+            encode_accuracy(accuracy, into);
+        }
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
@@ -327,7 +350,8 @@ impl Coded for Definition {
         let dtype = DType::from_code(dtype)
             .ok_or_else(|| from.error(format!("no element type has code {dtype}")))?;
         let (kind, axis) = (from.u8()?, from.u8()?);
-        let kind = match kind {
+        let with_accuracy = kind & WITH_ACCURACY != 0;
+        let kind = match kind & !WITH_ACCURACY {
             1 => ShapeKind::GlobalArray,
             2 => ShapeKind::LocalArray,
             3 => ShapeKind::JoinedArray { axis },
@@ -339,6 +363,7 @@ impl Coded for Definition {
             (from.u64s()?, from.texts()?, from.text()?, from.texts()?);
         let fill = Some(from.bytes()?.to_vec()).filter(|fill| !fill.is_empty());
         let chunk = Some(from.u64s()?).filter(|chunk| !chunk.is_empty());
+        let accuracy = with_accuracy.then(|| decode_accuracy(from)).transpose()?;
         let definition = Self {
             name,
             dtype,
@@ -349,6 +374,7 @@ impl Coded for Definition {
             coordinates,
             fill,
             chunk,
+            accuracy,
         };
         definition
             .check()

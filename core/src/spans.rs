@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::engine::{SpanId, SpanMemory};
+use crate::engine::{PutBlock, Source, SpanId, SpanMemory};
+use crate::model::BlockPass;
 
 /// One page, so that memory made of them is aligned for any transfer.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -20,9 +21,16 @@ pub(crate) fn pages(bytes: usize) -> Vec<Page> {
 /// The spans of one step, and memory of earlier ones that is used again.
 #[derive(Default)]
 pub(crate) struct Spans {
-    lent: Vec<(Arc<Vec<Page>>, usize)>,
+    lent: Vec<Lent>,
     /// Not lent again as long as somebody still looks at it.
     free: Vec<Arc<Vec<Page>>>,
+}
+
+struct Lent {
+    pages: Arc<Vec<Page>>,
+    bytes: usize,
+    /// Whether its numbers were rounded where they are.
+    rounded: bool,
 }
 
 impl std::fmt::Debug for Spans {
@@ -38,7 +46,7 @@ impl std::fmt::Debug for Spans {
 impl Spans {
     /// Bytes lent and kept together.
     fn held_bytes(&self) -> u64 {
-        let lent = self.lent.iter().map(|(pages, _)| pages);
+        let lent = self.lent.iter().map(|lent| &lent.pages);
         let pages: usize = lent.chain(&self.free).map(|pages| pages.len()).sum();
         (pages * size_of::<Page>()) as u64
     }
@@ -50,7 +58,7 @@ impl Spans {
         bytes: usize,
         limit_bytes: u64,
     ) -> Result<(SpanId, NonNull<u8>), u64> {
-        let lent: u64 = self.lent.iter().map(|(_, bytes)| *bytes as u64).sum();
+        let lent: u64 = self.lent.iter().map(|lent| lent.bytes as u64).sum();
         let wanted = lent.saturating_add(bytes as u64);
         if wanted > limit_bytes {
             return Err(wanted);
@@ -77,26 +85,62 @@ impl Spans {
         let first = NonNull::new(memory.as_mut_ptr().cast()).unwrap_or(NonNull::dangling());
         let id = SpanId(u32::try_from(self.lent.len()).unwrap_or(u32::MAX));
         // The pages stay where they are when the vector that owns them moves.
-        self.lent.push((Arc::new(memory), bytes));
+        self.lent.push(Lent {
+            pages: Arc::new(memory),
+            bytes,
+            rounded: false,
+        });
         Ok((id, first))
     }
 
     /// The bytes of a span; `None` if there is no such span.
     pub(crate) fn bytes(&self, span: SpanId) -> Option<&[u8]> {
-        let (pages, bytes) = self.lent.get(span.0 as usize)?;
-        bytemuck::cast_slice(pages.as_slice()).get(..*bytes)
+        let lent = self.lent.get(span.0 as usize)?;
+        bytemuck::cast_slice(lent.pages.as_slice()).get(..lent.bytes)
+    }
+
+    /// Rounds the spans among `puts` whose variables have an accuracy, where they are. Those
+    /// that somebody else looks at are left to be rounded on their way, which is a copy.
+    pub(crate) fn round(&mut self, puts: &[PutBlock<'_>]) {
+        for put in puts {
+            let (Source::Span(span), Some(rounding)) = (&put.source, put.definition.rounding())
+            else {
+                continue;
+            };
+            let Some(lent) = self.lent.get_mut(span.0 as usize) else {
+                continue;
+            };
+            let Some(pages) = Arc::get_mut(&mut lent.pages) else {
+                continue;
+            };
+            rounding.apply(&mut bytemuck::cast_slice_mut(pages)[..lent.bytes]);
+            lent.rounded = true;
+        }
+    }
+
+    /// The pass over a put of this step.
+    pub(crate) fn pass(&self, put: &PutBlock<'_>) -> BlockPass {
+        match &put.source {
+            Source::Span(span) if self.is_rounded(*span) => BlockPass::of_rounded(put.definition),
+            _ => BlockPass::new(put.definition),
+        }
+    }
+
+    fn is_rounded(&self, span: SpanId) -> bool {
+        let lent = self.lent.get(span.0 as usize);
+        lent.is_some_and(|lent| lent.rounded)
     }
 
     /// What keeps a span in place; `None` if there is no such span.
     pub(crate) fn memory(&self, span: SpanId) -> Option<SpanMemory> {
-        let (pages, _) = self.lent.get(span.0 as usize)?;
-        Some(Arc::clone(pages) as SpanMemory)
+        let lent = self.lent.get(span.0 as usize)?;
+        Some(Arc::clone(&lent.pages) as SpanMemory)
     }
 
     /// Takes all spans back.
     pub(crate) fn finish(&mut self) {
         let lent = std::mem::take(&mut self.lent);
-        self.free.extend(lent.into_iter().map(|(pages, _)| pages));
+        self.free.extend(lent.into_iter().map(|lent| lent.pages));
     }
 }
 

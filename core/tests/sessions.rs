@@ -31,6 +31,7 @@ fn definition(name: &str, shape: &[u64]) -> Definition {
         coordinates: Vec::new(),
         fill: None,
         chunk: None,
+        accuracy: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use panta_core::model::{Attribute, DType, Definition, ShapeKind};
+use panta_core::model::{Accuracy, Attribute, DType, Definition, ShapeKind};
 
 use crate::caller::{Caller, dimensions, dtype, sides};
 use crate::failed::Failed;
@@ -22,6 +22,19 @@ fn kind_of(given: &panta_definition) -> Result<ShapeKind, Failed> {
             return Err(Failed::argument(format!(
                 "`definition.kind` is {other}; it is one of PANTA_GLOBAL_ARRAY to PANTA_LOCAL_VALUE"
             )));
+        }
+    })
+}
+
+fn accuracy_of(given: &panta_definition) -> Result<Option<Accuracy>, Failed> {
+    Ok(match (given.absolute_accuracy, given.relative_accuracy) {
+        (0.0, 0.0) => None,
+        (bound, 0.0) => Some(Accuracy::Absolute(bound)),
+        (0.0, bound) => Some(Accuracy::Relative(bound)),
+        _ => {
+            return Err(Failed::argument(
+                "`definition.absolute_accuracy` and `definition.relative_accuracy` are both set; leave one 0",
+            ));
         }
     })
 }
@@ -88,12 +101,13 @@ fn definition_of(caller: &Caller, given: &panta_definition) -> Result<Definition
         )?,
         fill,
         chunk,
+        accuracy: accuracy_of(given)?,
     })
 }
 
 /// Defines a variable, from the next step on; local to this rank. Defining it
-/// again alike gives the same variable; only its shape, chunk, unit, fill and
-/// coordinates may differ.
+/// again alike gives the same variable; only its shape, chunk, unit, fill,
+/// coordinates and accuracy may differ.
 // SAFETY: as for panta_writer_open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn panta_define(

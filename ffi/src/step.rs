@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use panta_core::model::{Attribute, AttributeKey, Definition, Entry, Payload, ShapeKind};
+use panta_core::model::{Accuracy, Attribute, AttributeKey, Definition, Entry, Payload, ShapeKind};
 use panta_core::session::{Step, nearest};
 
 use crate::caller::{CTexts, Caller, signed};
@@ -195,6 +195,14 @@ impl StepObject {
                 .map_or(ptr::null(), |chunk| chunk.as_ptr()),
             blocks: entry.blocks.len() as u64,
             stats: stats(entry.stats()),
+            absolute_accuracy: match entry.definition.accuracy {
+                Some(Accuracy::Absolute(bound)) => bound,
+                _ => 0.0,
+            },
+            relative_accuracy: match entry.definition.accuracy {
+                Some(Accuracy::Relative(bound)) => bound,
+                _ => 0.0,
+            },
         }
     }
 

@@ -377,6 +377,12 @@ pub struct panta_definition {
     /// Elements per dimension of the chunks by which staging servers index; or
     /// NULL, and the engine chooses.
     pub chunk: *const i64,
+    /// Above 0: numbers may be rounded by this much, in the unit of the elements,
+    /// so that `compress` gains more. Floating-point and complex arrays only.
+    pub absolute_accuracy: f64,
+    /// Above 0: numbers may be rounded by this part of each, as 1e-4. One of
+    /// the two at most; with 0 in both every bit is kept.
+    pub relative_accuracy: f64,
 }
 
 /// An array in memory: what is put, or got into. panta_dense and panta_ghosted
@@ -534,6 +540,10 @@ pub struct panta_variable_info {
     pub blocks: u64,
     /// Over all blocks.
     pub stats: panta_stats,
+    /// By how much numbers were rounded at most; 0 if by no such bound.
+    pub absolute_accuracy: f64,
+    /// By which part of each they were rounded at most; 0 if by no such bound.
+    pub relative_accuracy: f64,
 }
 
 /// A block that one rank put.

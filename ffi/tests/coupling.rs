@@ -8,8 +8,8 @@ use std::process::{Child, Stdio};
 
 use ndarray::{Array1, Array2, ArrayD, s};
 use panta::{
-    Attribute, BlockId, Complex32, Complex64, Reader, Shape, Solo, Start, Step, StepTime, Storable,
-    Var, Writer,
+    Accuracy, Attribute, BlockId, Complex32, Complex64, Reader, Shape, Solo, Start, Step, StepTime,
+    Storable, Var, Writer,
 };
 use support::{Workshop, check, here};
 
@@ -93,7 +93,10 @@ fn define_others(out: &mut Writer) -> Others {
         text: out.define("text", Shape::global_value()).unwrap(),
         texts: out.define("texts", Shape::local_value()).unwrap(),
         holes: out
-            .define("holes", Shape::global([3, 4]).fill(-1.5).chunk([2, 2]))
+            .define("holes", {
+                let shape = Shape::global([3, 4]).fill(-1.5).chunk([2, 2]);
+                shape.accuracy(Accuracy::Absolute(0.3))
+            })
             .unwrap(),
     };
     out.set_attribute("int", -7_i64).unwrap();

@@ -63,6 +63,7 @@ fn write_session() {
         coordinates: Vec::new(),
         fill: None,
         chunk: None,
+        accuracy: None,
     };
     let u = writer.define(shape).unwrap();
     let bytes = vec![0_u8; 1024];

@@ -54,8 +54,9 @@ pub use panta_core::error::{
     Place, PutError,
 };
 pub use panta_core::model::{
-    Attribute, AttributeKey, Attributes, Block, BlockId, BlockInfo, Complex32, Complex64, DType,
-    Definition, Element, MemorySpace, Number, Pod, Selection, ShapeKind, Stats, StepHead, StepTime,
+    Accuracy, Attribute, AttributeKey, Attributes, Block, BlockId, BlockInfo, Complex32, Complex64,
+    DType, Definition, Element, MemorySpace, Number, Pod, Selection, ShapeKind, Stats, StepHead,
+    StepTime,
 };
 pub use panta_core::session::Sealed;
 pub use panta_transports::copy::CopyCounter;

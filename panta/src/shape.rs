@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use panta_core::model::{DType, Definition, Element, ShapeKind};
+use panta_core::model::{Accuracy, DType, Definition, Element, ShapeKind};
 
 /// A type that a variable can hold: any [`Element`], or `str` for strings,
 /// which can be global or local values only.
@@ -63,6 +63,7 @@ pub struct Shape {
     coordinates: Vec<String>,
     fill: Option<(DType, Vec<u8>)>,
     chunk: Option<Vec<u64>>,
+    accuracy: Option<Accuracy>,
 }
 
 impl Shape {
@@ -75,6 +76,7 @@ impl Shape {
             coordinates: Vec::new(),
             fill: None,
             chunk: None,
+            accuracy: None,
         }
     }
 
@@ -149,6 +151,18 @@ impl Shape {
         self
     }
 
+    /// How far the numbers that readers get may be from those that are put: they are rounded
+    /// to the fewest bits that keep this, the same on every engine, which is what makes
+    /// `compress` shrink them. Arrays of floating-point and complex numbers only.
+    ///
+    /// What is put or lent is not changed, and where it would else be taken from its place it is
+    /// copied once; what is computed into a span is rounded there.
+    #[must_use]
+    pub fn accuracy(mut self, accuracy: Accuracy) -> Self {
+        self.accuracy = Some(accuracy);
+        self
+    }
+
     /// The definition of a variable of this shape.
     pub(crate) fn define(
         self,
@@ -173,6 +187,7 @@ impl Shape {
             coordinates: self.coordinates,
             fill: self.fill.map(|(_, bytes)| bytes),
             chunk: self.chunk,
+            accuracy: self.accuracy,
         })
     }
 }

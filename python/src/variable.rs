@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use numpy::PyUntypedArray;
 use panta_core::engine::Pinned;
-use panta_core::model::{BlockId, DType, Definition, Entry, ShapeKind};
+use panta_core::model::{Accuracy, BlockId, DType, Definition, Entry, ShapeKind};
 use panta_core::session::{Resolved, Step};
 use panta_transports::copy::StridedMut;
 use pyo3::prelude::*;
@@ -425,6 +425,25 @@ impl PyVariable {
         match self.definition.kind {
             ShapeKind::JoinedArray { axis } => Some(axis),
             _ => None,
+        }
+    }
+
+    /// By how much numbers were rounded at most, in the unit of the elements; `None` if that
+    /// was not bounded so.
+    #[getter]
+    fn absolute_accuracy(&self) -> Option<f64> {
+        match self.definition.accuracy? {
+            Accuracy::Absolute(bound) => Some(bound),
+            Accuracy::Relative(_) => None,
+        }
+    }
+
+    /// By which part of each number it was rounded at most; `None` if that was not bounded so.
+    #[getter]
+    fn relative_accuracy(&self) -> Option<f64> {
+        match self.definition.accuracy? {
+            Accuracy::Relative(bound) => Some(bound),
+            Accuracy::Absolute(_) => None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
 use panta_core::engine::Resume;
-use panta_core::model::{DType, Definition, ShapeKind, StepTime};
+use panta_core::model::{Accuracy, DType, Definition, ShapeKind, StepTime};
 use panta_core::session::{Put, Writer, WriterOptions};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -243,10 +243,13 @@ impl PyWriter {
     ///
     /// `dims` names the dimensions, `unit` is for people, `coordinates` names variables that
     /// hold the coordinates, `fill` is for cells that nobody puts, `chunk` is the shape by
-    /// which servers cut, `attributes` a dict.
+    /// which servers cut, `attributes` a dict. `absolute_accuracy`, in the unit of the elements,
+    /// or `relative_accuracy`, a part of each number, is how far numbers may be rounded, so that
+    /// `compress` gains more.
     ///
-    /// Defining a variable again may change its shape, unit, fill, chunk and coordinates.
-    #[pyo3(signature = (name, dtype, shape=None, *, dims=None, unit="", coordinates=None, fill=None, chunk=None, kind=None, ndim=None, attributes=None))]
+    /// Defining a variable again may change its shape, unit, fill, chunk, coordinates and
+    /// accuracy.
+    #[pyo3(signature = (name, dtype, shape=None, *, dims=None, unit="", coordinates=None, fill=None, chunk=None, kind=None, ndim=None, attributes=None, absolute_accuracy=None, relative_accuracy=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
     fn define(
         &self,
@@ -261,8 +264,20 @@ impl PyWriter {
         kind: Option<&str>,
         ndim: Option<usize>,
         attributes: Option<&Bound<'_, PyDict>>,
+        absolute_accuracy: Option<f64>,
+        relative_accuracy: Option<f64>,
     ) -> PyResult<()> {
         let dtype = dtype::of_argument(dtype, "dtype")?;
+        let accuracy = match (absolute_accuracy, relative_accuracy) {
+            (Some(_), Some(_)) => {
+                let message = "give `absolute_accuracy` or `relative_accuracy`, not both";
+                return Err(pyo3::exceptions::PyValueError::new_err(message));
+            }
+            (absolute, relative) => {
+                let relative = relative.map(Accuracy::Relative);
+                absolute.map(Accuracy::Absolute).or(relative)
+            }
+        };
         let shape = shape.map(|shape| sides(shape)).transpose()?;
         let (kind, shape) = shaped(shape, kind, ndim)?;
         let fill = fill
@@ -278,6 +293,7 @@ impl PyWriter {
             coordinates: coordinates.unwrap_or_default(),
             fill: fill.filter(|_| dtype != DType::Text),
             chunk,
+            accuracy,
         };
         self.shared.with(|state| {
             state.session.define(definition).map_err(Failed::from)?;

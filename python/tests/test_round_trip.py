@@ -94,6 +94,29 @@ def test_cells_that_nobody_put_have_the_fill_value_or_are_an_error(url):
     assert step["b"][1:2].tolist() == [1]
 
 
+def test_numbers_are_rounded_within_the_accuracy_and_the_array_is_left_alone(url):
+    a = np.linspace(0.1, 97.3, 1000)
+    put = a.copy()
+    definitions = {
+        "near": ("f8", {"shape": a.shape, "absolute_accuracy": 1e-2}),
+        "digits": ("f4", {"shape": a.shape, "relative_accuracy": 1e-3}), "exact": ("f8", {"shape": a.shape})}
+    step = one_step(url, definitions, [("near", put), ("digits", put.astype("f4")), ("exact", put)])
+    assert np.array_equal(put, a) and np.array_equal(step["exact"][...], a)
+    near, digits = step["near"][...], step["digits"][...].astype("f8")
+    assert 5e-3 < np.abs(near - a).max() <= 1e-2
+    assert 3e-4 < np.abs(digits / a.astype("f4") - 1).max() <= 1e-3
+    assert (step["near"].max, step["near"].absolute_accuracy) == (near.max(), 1e-2)
+    assert (step["digits"].relative_accuracy, step["exact"].absolute_accuracy) == (1e-3, None)
+    with panta.Writer(url) as w:
+        for accuracy in ({"absolute_accuracy": 0}, {"relative_accuracy": 1}, {"relative_accuracy": float("nan")}):
+            with pytest.raises(panta.DefinitionError):
+                w.define("bad", "f8", (3,), **accuracy)
+        with pytest.raises(panta.DefinitionError, match="exactly"):
+            w.define("bad", "i4", (3,), absolute_accuracy=1)
+        with pytest.raises(ValueError, match="not both"):
+            w.define("bad", "f8", (3,), absolute_accuracy=1, relative_accuracy=0.1)
+
+
 def test_joined_local_and_single_values(url):
     definitions = {
         "joined": ("f4", {"shape": (None, 3)}), "local": ("i8", {"kind": "local array", "ndim": 1}),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ndarray::{Array1, Array2, Array3, IxDyn, s};
-use panta::{Complex64, Resume, Shape, Solo, Start, StepTime, Threads, Writer};
+use panta::{Accuracy, Complex64, Resume, Shape, Solo, Start, StepTime, Threads, Writer};
 
 const ROWS: usize = 30;
 const COLUMNS: usize = 40;
@@ -113,8 +113,10 @@ fn steps(mut out: Writer, ranks: usize, numbers: std::ops::Range<u64>) {
         .unwrap();
     let rows = out.define::<f32>("rows", Shape::joined(0, [0, 3])).unwrap();
     let flags = out.define::<bool>("flags", Shape::global([64])).unwrap();
+    // Whole numbers up to 600, which 13 bits hold.
+    let spin_accuracy = Accuracy::Relative(1e-4);
     let spins = out
-        .define::<Complex64>("spins", Shape::global([3, 300, 2]))
+        .define::<Complex64>("spins", Shape::global([3, 300, 2]).accuracy(spin_accuracy))
         .unwrap();
     let dt = out.define::<f64>("dt", Shape::global_value()).unwrap();
     let note = out.define::<str>("note", Shape::global_value()).unwrap();
@@ -167,6 +169,7 @@ fn the_reader_in_python_finds_what_was_put() {
     for expected in [
         "step 3 epoch 1 time 0.75",
         "temperature [K]: global array <f8 [30, 40], 3 blocks",
+        "spins rounded, relative 0.0001: global array",
         "@codes = ['gray', 'scott']",
         "@temperature.levels = [1.5, 2.5]",
         "4 steps, every checksum fits",

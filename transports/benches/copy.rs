@@ -57,7 +57,7 @@ const VARIANTS: [Variant; 7] = [
             &mut field.block,
             &src,
             &mut field.crcs,
-            &mut |_| {},
+            &mut |_: &[u8]| {},
             counter,
         )
         .unwrap();

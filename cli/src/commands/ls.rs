@@ -363,6 +363,7 @@ impl Known {
             "dims": definition.dims,
             "unit": definition.unit,
             "coordinates": definition.coordinates,
+            "accuracy": definition.accuracy.map(|accuracy| accuracy.to_string()),
             "min": self.stats.map(|stats| number::json(stats.min)),
             "max": self.stats.map(|stats| number::json(stats.max)),
             "nans": self.stats.map(|stats| stats.nans),

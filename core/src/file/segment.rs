@@ -16,7 +16,7 @@ use crate::codec::Encoder;
 use crate::config::Compression;
 use crate::engine::{Captured, PutBlock, Source};
 use crate::error::Fault;
-use crate::model::{StatsBuilder, StepHead};
+use crate::model::StepHead;
 use crate::spans::{Page, Spans, pages};
 
 /// How a rank writes.
@@ -157,11 +157,11 @@ impl Segment {
         for at in in_order {
             let put = &puts[at];
             let source = source_of(put, spans)?;
-            let mut builder = StatsBuilder::new(put.definition.dtype);
+            let mut pass = spans.pass(put);
             let first_tile = section.crcs.len() as u64;
             let first_frame = section.frames.as_ref().map_or(0, Vec::len) as u64;
             let crcs = &mut section.crcs;
-            let visit = &mut |tile: &[u8]| builder.add(tile);
+            let visit = &mut pass;
             let (offset, stored) = match (&mut self.packer, &mut section.frames) {
                 (Some(packer), Some(frames)) => {
                     let number_bytes = number_bytes(put.definition.dtype);
@@ -169,7 +169,7 @@ impl Segment {
                 }
                 _ => (sink.block(&source, crcs, visit)?, source.bytes()),
             };
-            stats[at] = builder.finish();
+            stats[at] = pass.finish();
             section.entries.push(SectionEntry {
                 variable: put.variable,
                 order: put.order,

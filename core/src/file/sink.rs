@@ -3,6 +3,7 @@
 //! ```text
 //! contiguous block ── checksum each tile ──> pwritev from the caller's memory      0 copies
 //! strided block ── gather + checksum ──> bounce buffer ──> pwrite                  1 copy
+//! numbers to be rounded ── gather, round + checksum ──> bounce buffer ──> pwrite   1 copy
 //! compressed block ── checksum each tile, pack ──> frame ── bounce buffer ──> pwrite  1 copy
 //! any block, O_DIRECT ── copy or gather + checksum ──> aligned bounce ──> pwrite   1 copy
 //! ```
@@ -16,8 +17,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use panta_transports::copy::{
-    CopyCounter, CopyError, StridedRef, TILE_BYTES, TileGather, checksum, checksum_tiles,
-    copy_bytes,
+    CopyCounter, CopyError, StridedRef, TILE_BYTES, TileGather, TileVisit, checksum,
+    checksum_tiles, copy_bytes,
 };
 use panta_transports::time::{Wait, WaitError};
 
@@ -102,7 +103,7 @@ impl<'s> Sink<'s> {
         &mut self,
         source: &StridedRef<'s>,
         crcs: &mut Vec<u32>,
-        visit: &mut dyn FnMut(&[u8]),
+        visit: &mut dyn TileVisit,
     ) -> Result<u64, Fault> {
         let bytes = source.bytes();
         let small = bytes < PAGE_BYTES;
@@ -113,7 +114,7 @@ impl<'s> Sink<'s> {
             self.flush()?;
         }
         let begin = self.offset;
-        match source.as_slice() {
+        match source.as_slice().filter(|_| !visit.changes()) {
             Some(bytes) if self.direct => self.contiguous_direct(bytes, crcs, visit)?,
             Some(bytes) => self.contiguous(bytes, crcs, visit)?,
             None => self.strided(source, crcs, visit)?,
@@ -128,13 +129,13 @@ impl<'s> Sink<'s> {
         source: &StridedRef<'s>,
         (packer, number_bytes): (&mut Packer, usize),
         (crcs, frames): (&mut Vec<u32>, &mut Vec<Frame>),
-        visit: &mut dyn FnMut(&[u8]),
+        visit: &mut dyn TileVisit,
     ) -> Result<(u64, u64), Fault> {
         self.pad_to(SMALL_ALIGNMENT)?;
         let begin = self.offset;
-        if let Some(bytes) = source.as_slice() {
+        if let Some(bytes) = source.as_slice().filter(|_| !visit.changes()) {
             for cells in bytes.chunks(FRAME_BYTES) {
-                checksum_tiles(cells, crcs, visit);
+                checksum_tiles(cells, crcs, &mut |tile| visit.look(tile));
                 let frame = packer.pack(cells, number_bytes).unwrap_or(cells);
                 frames.push(listed(frame));
                 self.append(frame)?;
@@ -184,13 +185,13 @@ impl<'s> Sink<'s> {
         &mut self,
         bytes: &'s [u8],
         crcs: &mut Vec<u32>,
-        visit: &mut dyn FnMut(&[u8]),
+        visit: &mut dyn TileVisit,
     ) -> Result<(), Fault> {
         if self.held > 0 {
             self.flush()?;
         }
         for piece in bytes.chunks(PIECE_BYTES) {
-            checksum_tiles(piece, crcs, visit);
+            checksum_tiles(piece, crcs, &mut |tile| visit.look(tile));
             self.push(piece)?;
         }
         Ok(())
@@ -209,7 +210,7 @@ impl<'s> Sink<'s> {
         &mut self,
         bytes: &'s [u8],
         crcs: &mut Vec<u32>,
-        visit: &mut dyn FnMut(&[u8]),
+        visit: &mut dyn TileVisit,
     ) -> Result<(), Fault> {
         let page = PAGE_BYTES as usize;
         let mut rest = bytes;
@@ -217,7 +218,7 @@ impl<'s> Sink<'s> {
             self.flush()?;
             let whole = bytes.len() - bytes.len() % page;
             for piece in bytes[..whole].chunks(BOUNCE_BYTES) {
-                checksum_tiles(piece, crcs, visit);
+                checksum_tiles(piece, crcs, &mut |tile| visit.look(tile));
                 self.write(piece, self.offset)?;
                 self.offset += piece.len() as u64;
                 self.flushed = self.offset;
@@ -238,7 +239,7 @@ impl<'s> Sink<'s> {
             let held = self.held;
             let room = &mut self.bounce.bytes()[held..held + count];
             copy_bytes(room, &rest[..count], self.copies);
-            checksum_tiles(room, crcs, visit);
+            checksum_tiles(room, crcs, &mut |tile| visit.look(tile));
             self.advance(count);
             rest = &rest[count..];
         }
@@ -249,7 +250,7 @@ impl<'s> Sink<'s> {
         &mut self,
         source: &StridedRef<'s>,
         crcs: &mut Vec<u32>,
-        visit: &mut dyn FnMut(&[u8]),
+        visit: &mut dyn TileVisit,
     ) -> Result<(), Fault> {
         if !self.slices.is_empty() {
             self.flush()?;

@@ -198,6 +198,7 @@ impl WriterEngine for FileWriter {
         into: &mut Captured,
         wait: &Wait,
     ) -> Result<(), PutError> {
+        self.spans.round(puts);
         let captured = self
             .segment
             .capture(head, puts, &self.spans, (&self.copies, wait));

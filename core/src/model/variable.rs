@@ -1,6 +1,8 @@
 //! Definitions of variables: name, element type, shape kind, dimension names, unit.
 
+use super::accuracy::Accuracy;
 use super::dtype::DType;
+use super::rounding::Rounding;
 
 /// The most dimensions a variable can have (Fortran's limit of 15 fits).
 pub const MAX_DIMS: usize = 16;
@@ -48,7 +50,7 @@ impl ShapeKind {
 /// A variable as its writer declared it.
 ///
 /// `dtype`, the number of dimensions and the dimension names stay fixed for an
-/// epoch of the stream; `shape` and `chunk` may change from step to step.
+/// epoch of the stream; `shape`, `chunk` and `accuracy` may change from step to step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Definition {
     /// The variable's name, unique in its stream.
@@ -72,6 +74,8 @@ pub struct Definition {
     /// Elements per dimension of the chunks by which staging indexes; chosen
     /// by the engine if `None`.
     pub chunk: Option<Vec<u64>>,
+    /// How far the numbers of its arrays may be from those that are put; exact if `None`.
+    pub accuracy: Option<Accuracy>,
 }
 
 /// Why a variable cannot be defined.
@@ -181,7 +185,20 @@ impl Definition {
                 ));
             }
         }
-        None
+        if self.accuracy.is_some() && self.kind.is_value() {
+            return Some(format!(
+                "it has an accuracy, but a {} is kept exactly; only arrays are rounded",
+                self.kind.name()
+            ));
+        }
+        self.accuracy
+            .and_then(|accuracy| accuracy.problem(self.dtype))
+    }
+
+    /// How its numbers are rounded when they are put; `None` if not at all.
+    #[must_use]
+    pub fn rounding(&self) -> Option<Rounding> {
+        Rounding::new(self.accuracy?, self.dtype)
     }
 
     /// Bytes of a box of `count` elements, if below 2^63.
@@ -233,6 +250,11 @@ impl Definition {
         }
         if self.chunk != other.chunk {
             return Some(format!("chunk {:?} and {:?}", self.chunk, other.chunk));
+        }
+        if self.accuracy != other.accuracy {
+            let named = |it: Option<Accuracy>| it.map_or("none".into(), |it| it.to_string());
+            let (one, other) = (named(self.accuracy), named(other.accuracy));
+            return Some(format!("accuracy {one} and {other}"));
         }
         (self != other).then(|| "fill values or coordinates".into())
     }

@@ -1,8 +1,8 @@
 //! The memory of one writer rank: where its steps lie until nobody needs them.
 //!
 //! ```text
-//!   put   caller's array ── gather, checksum, smallest and largest: one pass ──> slot
-//!   span  computed in the slot ── checksum, smallest and largest: in place
+//!   put   caller's array ── gather, round, checksum, smallest and largest: one pass ──> slot
+//!   span  computed in the slot ── round, checksum, smallest and largest: in place
 //! ```
 //! A slot is the extents of one step, laid out as [`slot`](super::slot) says.
 //! It promises: what was captured stays as it is until [`Memory::free`]; the
@@ -12,14 +12,16 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use panta_transports::copy::{CopyCounter, CopyError, StridedRef, checksum_tiles, gather_tiles};
+use panta_transports::copy::{
+    CopyCounter, CopyError, StridedRef, TileVisit, change_tiles, gather_tiles,
+};
 use panta_transports::region::{Arena, Extent, RegionError};
 use panta_transports::time::Wait;
 
 use super::slot::{HEADER_BYTES, STAMP_BYTES, Share, Spot, Stamp, checksums_at, room_of};
 use super::spill::{Kept, Spill, Stored};
 use crate::engine::{PutBlock, Source, SpanId, SpanMemory};
-use crate::model::{Schema, Stats, StatsBuilder, StepHead};
+use crate::model::{BlockPass, Schema, Stats, StepHead};
 use crate::ordered::Ordered;
 
 /// Lists of extents kept for slots to come, at most.
@@ -213,8 +215,8 @@ impl Memory {
         for place in 0..puts.len() {
             let at = order.as_ref().map_or(place, |order| order[place]);
             let put = &puts[at];
-            let mut builder = StatsBuilder::new(put.definition.dtype);
-            let visit = &mut |tile: &[u8]| builder.add(tile);
+            let mut pass = BlockPass::new(put.definition);
+            let visit = &mut pass;
             match &put.source {
                 Source::Memory(memory) => {
                     let room = room_of(memory.bytes());
@@ -242,7 +244,7 @@ impl Memory {
                     share.spans.push((put.order, spot(&lent.extent)));
                 }
             }
-            stats[at] = builder.finish();
+            stats[at] = pass.finish();
         }
         if let Some(main) = main.as_mut() {
             put_small(bytes_of(main, 0, HEADER_BYTES), &stamp);
@@ -353,7 +355,7 @@ fn copy_in(
     room: &mut [u8],
     source: &StridedRef<'_>,
     crcs: &mut Vec<u32>,
-    visit: &mut dyn FnMut(&[u8]),
+    visit: &mut dyn TileVisit,
     copies: &CopyCounter,
 ) -> Result<(), CopyError> {
     let (block, behind) = room.split_at_mut(whole(checksums_at(source.bytes())).min(room.len()));
@@ -364,11 +366,11 @@ fn copy_in(
     Ok(())
 }
 
-fn checksum_in_place(lent: &mut Lent, crcs: &mut Vec<u32>, visit: &mut dyn FnMut(&[u8])) {
+fn checksum_in_place(lent: &mut Lent, crcs: &mut Vec<u32>, visit: &mut dyn TileVisit) {
     let block_bytes = lent.block_bytes as u64;
     crcs.clear();
     let block = bytes_of(&mut lent.extent, HEADER_BYTES, block_bytes);
-    checksum_tiles(block, crcs, visit);
+    change_tiles(block, crcs, visit);
     let at = HEADER_BYTES + checksums_at(block_bytes);
     let room = room_of(block_bytes) - checksums_at(block_bytes);
     put_small(

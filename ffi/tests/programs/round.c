@@ -89,6 +89,7 @@ static void define(panta_writer *out, variables *v)
     definition = panta_global("holes", PANTA_F64, 2, shape);
     definition.fill = &fill;
     definition.chunk = chunk;
+    definition.absolute_accuracy = 0.3; /* to halves, at most 0.25 off */
     CHECK(panta_define(out, &definition, &v->holes));
 }
 
@@ -277,6 +278,7 @@ static void read_selections(panta_step *step, int number)
     double fill;
     memcpy(&fill, info.fill, sizeof fill);
     THAT(fill == -1.5 && info.chunk[0] == 2);
+    THAT(info.absolute_accuracy == 0.3 && info.relative_accuracy == 0);
 }
 
 static void read_blocks(panta_step *step, int number)

@@ -103,6 +103,7 @@ fn array(shape: &[u64]) -> Definition {
         coordinates: Vec::new(),
         fill: None,
         chunk: None,
+        accuracy: None,
     }
 }
 

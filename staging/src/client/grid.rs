@@ -318,6 +318,7 @@ mod tests {
             coordinates: Vec::new(),
             fill: None,
             chunk,
+            accuracy: None,
         }
     }
 

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use panta_core::error::Fault;
-use panta_core::model::{DType, Stats, StatsBuilder};
-use panta_transports::copy::{CopyCounter, StridedRef, checksum_tiles, gather_tiles};
+use panta_core::model::{BlockPass, DType, Stats};
+use panta_transports::copy::{CopyCounter, StridedRef, TileVisit, checksum_tiles, gather_tiles};
 use panta_transports::time::Wait;
 
 use super::driver::{Bodies, Driver};
@@ -131,10 +131,10 @@ impl<'d> Session<'_, 'd> {
         target: &Target<'_>,
         source: StridedRef<'d>,
         placed: &[Placed],
+        mut pass: BlockPass,
     ) -> Result<Option<Stats>, Fault> {
-        let mut stats = StatsBuilder::new(target.dtype);
         for piece in placed {
-            let bytes = self.add(target, &source, piece, &mut stats)?;
+            let bytes = self.add(target, &source, piece, &mut pass)?;
             let batch = self.batches.get(&piece.server);
             let full = batch.is_some_and(|batch| {
                 batch.bytes + bytes > PUT_BYTES || batch.pieces.len() >= PIECES_PER_PUT
@@ -147,7 +147,7 @@ impl<'d> Session<'_, 'd> {
         for server in servers {
             self.send(target, server)?;
         }
-        Ok(stats.finish())
+        Ok(pass.finish())
     }
 
     /// Adds a piece to its server's batch; its bytes.
@@ -156,7 +156,7 @@ impl<'d> Session<'_, 'd> {
         target: &Target<'_>,
         source: &StridedRef<'d>,
         placed: &Placed,
-        stats: &mut StatsBuilder,
+        pass: &mut BlockPass,
     ) -> Result<usize, Fault> {
         let internal = |problem: &dyn std::fmt::Display| Fault::Refused {
             peer: "this engine".into(),
@@ -170,20 +170,14 @@ impl<'d> Session<'_, 'd> {
         let mut checksums = Vec::new();
         // A piece is in memory, whole.
         let bytes = view.bytes() as usize;
-        if let Some(lent) = view.as_slice() {
-            checksum_tiles(lent, &mut checksums, &mut |tile| stats.add(tile));
+        if let Some(lent) = view.as_slice().filter(|_| !pass.changes()) {
+            checksum_tiles(lent, &mut checksums, &mut |tile| pass.look(tile));
             batch.body.parts.push(Part::Lent(lent));
         } else {
             let range = batch.body.room(bytes, idle);
             let into = &mut batch.body.memory[range.clone()];
-            gather_tiles(
-                into,
-                &view,
-                &mut checksums,
-                &mut |tile| stats.add(tile),
-                self.copies,
-            )
-            .map_err(|error| internal(&error))?;
+            gather_tiles(into, &view, &mut checksums, pass, self.copies)
+                .map_err(|error| internal(&error))?;
             batch.body.parts.push(Part::Gathered(range));
         }
         batch.bytes += bytes;

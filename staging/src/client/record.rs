@@ -32,6 +32,7 @@ pub(super) fn fixed_part(definition: &Definition) -> Vec<u8> {
         coordinates: Vec::new(),
         fill: None,
         chunk: None,
+        accuracy: None,
         ..definition.clone()
     }
     .to_bytes()

@@ -3,7 +3,8 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use panta_core::engine::{SpanId, SpanMemory};
+use panta_core::engine::{PutBlock, Source, SpanId, SpanMemory};
+use panta_core::model::BlockPass;
 use panta_transports::copy::StridedRef;
 
 /// How lent memory is aligned.
@@ -22,6 +23,8 @@ struct Memory {
     bytes: Arc<Vec<u8>>,
     at: usize,
     length: usize,
+    /// Whether its numbers were rounded where they are.
+    rounded: bool,
 }
 
 impl Spans {
@@ -45,8 +48,44 @@ impl Spans {
         let first = NonNull::from(&mut bytes[at..]).cast();
         let id = SpanId(u32::try_from(self.lent.len()).unwrap_or(u32::MAX));
         let bytes = Arc::new(bytes);
-        self.lent.push(Memory { bytes, at, length });
+        self.lent.push(Memory {
+            bytes,
+            at,
+            length,
+            rounded: false,
+        });
         (id, first)
+    }
+
+    /// Rounds the spans among `puts` whose variables have an accuracy, where they are. Those
+    /// that somebody else looks at are left to be rounded on their way, which is a copy.
+    pub(super) fn round(&mut self, puts: &[PutBlock<'_>]) {
+        for put in puts {
+            let (Source::Span(span), Some(rounding)) = (&put.source, put.definition.rounding())
+            else {
+                continue;
+            };
+            let Some(memory) = self.lent.get_mut(span.0 as usize) else {
+                continue;
+            };
+            let Some(bytes) = Arc::get_mut(&mut memory.bytes) else {
+                continue;
+            };
+            rounding.apply(&mut bytes[memory.at..memory.at + memory.length]);
+            memory.rounded = true;
+        }
+    }
+
+    /// The pass over a put of this step.
+    pub(super) fn pass(&self, put: &PutBlock<'_>) -> BlockPass {
+        let rounded = |span: SpanId| {
+            let memory = self.lent.get(span.0 as usize);
+            memory.is_some_and(|memory| memory.rounded)
+        };
+        match &put.source {
+            Source::Span(span) if rounded(*span) => BlockPass::of_rounded(put.definition),
+            _ => BlockPass::new(put.definition),
+        }
     }
 
     /// What was computed into a span.

@@ -407,6 +407,7 @@ impl WriterEngine for StagingWriter {
     ) -> Result<(), PutError> {
         let place = self.place(head.step).on_rank(self.rank as usize);
         let mut spans = std::mem::take(&mut self.state.spans);
+        spans.round(puts);
         let mut putter = std::mem::take(&mut self.state.putter);
         let result = self.put_all(head, puts, &spans, &mut putter, into, wait);
         spans.end();
@@ -512,7 +513,7 @@ impl StagingWriter {
                 origin: self.origin(put).map_err(shape)?,
             };
             let stats = session
-                .put(&target, source, &placed)
+                .put(&target, source, &placed, spans.pass(put))
                 .map_err(|error| (name(), error))?;
             captured.stats.push(stats);
         }

@@ -15,6 +15,7 @@ pub mod layouts;
 pub mod many;
 pub mod packed;
 pub mod replay;
+pub mod rounded;
 pub mod servers;
 pub mod sharing;
 pub mod wrong;
@@ -51,6 +52,7 @@ roles! {
     replay: recorded_writer replay_reader trimmed_reader fenced_reader;
     many: churn;
     packed: writer reader;
+    rounded: writer reader span_writer;
     sharing: sharing_reader precious_reader paced_writer newest_reader;
     apart: asked_writer asked_reader refused_reader refused_writer;
     servers: serve keeping_reader silent_writer span_writer large_writer crawling_reader;

@@ -38,7 +38,7 @@ pub fn compression(stage: &mut Stage) {
 }
 
 /// Bytes of the data segments of a dataset.
-fn data_bytes(dataset: &Path) -> u64 {
+pub(super) fn data_bytes(dataset: &Path) -> u64 {
     let entries = fs::read_dir(dataset).unwrap().map(|entry| entry.unwrap());
     let is_data = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("data.");
     let data = entries.filter(is_data);

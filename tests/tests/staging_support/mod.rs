@@ -160,6 +160,7 @@ pub fn definition(name: &str, kind: ShapeKind, shape: &[u64]) -> Definition {
         coordinates: Vec::new(),
         fill: None,
         chunk: None,
+        accuracy: None,
     }
 }
 

@@ -3,8 +3,9 @@
 //! Four things are done here:
 //! - [`copy`]: one strided n-d box of bytes to another of the same counts;
 //! - [`gather_tiles`]: a strided box into a contiguous block, with one CRC32C
-//!   per tile ([`TILE_BYTES`]) computed while the tile is in cache;
-//!   [`checksum_tiles`] does the same for bytes that already lie contiguous;
+//!   per tile ([`TILE_BYTES`]) computed while the tile is in cache, where it may
+//!   also be changed ([`TileVisit`]); [`checksum_tiles`] and [`change_tiles`] do
+//!   the same for bytes that already lie contiguous;
 //! - [`copy_box_verified`]: a box out of a stored block, checking each tile
 //!   that the box touches once, just before bytes are taken from it;
 //! - [`tiles_of_box`]: which tiles a box touches, for whoever reads only those.
@@ -36,7 +37,8 @@ pub use loops::{copy, copy_bytes, copy_bytes_uninit};
 pub use stored::{StoredBlock, TileRanges, copy_box_verified, tiles_of_box};
 pub use strided::{LayoutError, StridedMut, StridedRef};
 pub use tiles::{
-    TileGather, TileMismatch, checksum, checksum_tiles, gather_tiles, tile_count, verify_tiles,
+    TileGather, TileMismatch, TileVisit, change_tiles, checksum, checksum_tiles, gather_tiles,
+    tile_count, verify_tiles,
 };
 
 /// The unit of checksums: so many bytes of a block in storage order.

@@ -487,7 +487,13 @@ fn copies_convert_and_broadcast_nothing() {
         copy(&mut dst, &src, &counter),
         Err(CopyError::CountsDiffer { .. })
     ));
-    let short = gather_tiles(&mut into[1..], &src, &mut Vec::new(), &mut |_| {}, &counter);
+    let short = gather_tiles(
+        &mut into[1..],
+        &src,
+        &mut Vec::new(),
+        &mut |_: &[u8]| {},
+        &counter,
+    );
     assert!(matches!(
         short,
         Err(CopyError::Layout(LayoutError::LengthDiffers { .. }))
@@ -555,7 +561,14 @@ fn a_box_gathered_in_pieces_is_the_box_gathered_at_once() {
     let (counter, mut seen) = (CopyCounter::new(), 0);
     let mut at_once = vec![0; source.bytes() as usize];
     let mut crcs = Vec::new();
-    gather_tiles(&mut at_once, &source, &mut crcs, &mut |_| {}, &counter).unwrap();
+    gather_tiles(
+        &mut at_once,
+        &source,
+        &mut crcs,
+        &mut |_: &[u8]| {},
+        &counter,
+    )
+    .unwrap();
     let mut gather = TileGather::new(&source).unwrap();
     let (mut pieces, mut piece_crcs) = (Vec::new(), Vec::new());
     let mut buffer = vec![0; 2 * TILE_BYTES + 100];

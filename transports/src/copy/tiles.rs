@@ -31,10 +31,42 @@ pub fn checksum(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
+/// What is done with each tile of a block while it is in cache, at any alignment. A closure
+/// looks, and changes nothing.
+pub trait TileVisit {
+    /// Whether [`change`](Self::change) does anything; alike for all tiles of a block.
+    fn changes(&self) -> bool {
+        false
+    }
+
+    /// Changes a tile on its way, before its checksum is made. The caller's own memory is
+    /// never given here, but that of a block which already lies where it stays.
+    fn change(&mut self, tile: &mut [u8]) {
+        let _ = tile;
+    }
+
+    /// Looks at a tile as it is stored.
+    fn look(&mut self, tile: &[u8]);
+}
+
+impl<F: FnMut(&[u8])> TileVisit for F {
+    fn look(&mut self, tile: &[u8]) {
+        self(tile);
+    }
+}
+
+/// The rest of a tile's visit once its bytes are there: changed, checksummed, looked at.
+fn visited(tile: &mut [u8], crcs: &mut Vec<u32>, visit: &mut dyn TileVisit) {
+    if visit.changes() {
+        visit.change(tile);
+    }
+    crcs.push(checksum(tile));
+    visit.look(tile);
+}
+
 /// Copies a strided box to `dst`, contiguous and row-major, and appends to
-/// `crcs` one CRC32C per tile of `dst`. `visit` is given each tile while it
-/// is in cache, at any alignment; where [`TILE_BYTES`] is no multiple of the element, tiles
-/// begin and end inside elements.
+/// `crcs` one CRC32C per tile of `dst`. `visit` is given each tile; where [`TILE_BYTES`] is
+/// no multiple of the element, tiles begin and end inside elements.
 ///
 /// # Errors
 /// [`CopyError`] where `dst` does not have `src.bytes()` bytes; nothing is
@@ -43,7 +75,7 @@ pub fn gather_tiles(
     dst: &mut [u8],
     src: &StridedRef<'_>,
     crcs: &mut Vec<u32>,
-    visit: &mut dyn FnMut(&[u8]),
+    visit: &mut dyn TileVisit,
     counter: &CopyCounter,
 ) -> Result<(), CopyError> {
     if dst.len() as u64 != src.bytes() {
@@ -59,8 +91,7 @@ pub fn gather_tiles(
     if !streaming.is_on() {
         for tile in dst.chunks_mut(TILE_BYTES) {
             source.fill(tile);
-            crcs.push(checksum(tile));
-            visit(tile);
+            visited(tile, crcs, visit);
         }
         counter.add(dst.len() as u64);
         return Ok(());
@@ -70,10 +101,18 @@ pub fn gather_tiles(
     let mut between = [0; TILE_BYTES];
     for tile in dst.chunks_mut(TILE_BYTES) {
         let between = &mut between[..tile.len()];
-        let bytes = source.lend_or_fill(between);
-        source.fetch_ahead();
-        crcs.push(checksum(bytes));
-        visit(bytes);
+        let bytes = if visit.changes() {
+            source.fill(between);
+            source.fetch_ahead();
+            visited(between, crcs, visit);
+            &*between
+        } else {
+            let bytes = source.lend_or_fill(between);
+            source.fetch_ahead();
+            crcs.push(checksum(bytes));
+            visit.look(bytes);
+            bytes
+        };
         // SAFETY: both are slices of the same length, one of them exclusive.
         unsafe { copy_run(tile.as_mut_ptr(), bytes.as_ptr(), tile.len(), &streaming) };
     }
@@ -105,7 +144,7 @@ impl<'a> TileGather<'a> {
         &mut self,
         dst: &mut [u8],
         crcs: &mut Vec<u32>,
-        visit: &mut dyn FnMut(&[u8]),
+        visit: &mut dyn TileVisit,
         counter: &CopyCounter,
     ) -> usize {
         let whole_tiles = dst.len() - dst.len() % TILE_BYTES;
@@ -116,8 +155,7 @@ impl<'a> TileGather<'a> {
         crcs.reserve(bytes.div_ceil(TILE_BYTES));
         for tile in dst[..bytes].chunks_mut(TILE_BYTES) {
             self.0.fill(tile);
-            crcs.push(checksum(tile));
-            visit(tile);
+            visited(tile, crcs, visit);
         }
         counter.add(bytes as u64);
         bytes
@@ -131,6 +169,15 @@ pub fn checksum_tiles(bytes: &[u8], crcs: &mut Vec<u32>, visit: &mut dyn FnMut(&
         fetch_ahead(tile.as_ptr_range().end, TILE_BYTES);
         crcs.push(checksum(tile));
         visit(tile);
+    }
+}
+
+/// [`checksum_tiles`] of bytes that stay where they are, and may be changed there.
+pub fn change_tiles(bytes: &mut [u8], crcs: &mut Vec<u32>, visit: &mut dyn TileVisit) {
+    crcs.reserve(bytes.len().div_ceil(TILE_BYTES));
+    for tile in bytes.chunks_mut(TILE_BYTES) {
+        fetch_ahead(tile.as_ptr_range().end, TILE_BYTES);
+        visited(tile, crcs, visit);
     }
 }
 

@@ -109,6 +109,7 @@ pub(super) fn grid(name: &str, shape: &[u64]) -> Definition {
         coordinates: vec![],
         fill: None,
         chunk: None,
+        accuracy: None,
     }
 }
 

@@ -154,6 +154,7 @@ impl Writers {
             coordinates: Vec::new(),
             fill: None,
             chunk: None,
+            accuracy: None,
         };
         Self {
             tree: Tree::new(size),

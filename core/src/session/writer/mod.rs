@@ -176,7 +176,7 @@ impl Writer {
 
     /// Defines a variable, from the next step on; local to this rank. Returns its
     /// handle. Defining it again alike returns the same handle; only its shape,
-    /// chunk, unit, fill and coordinates may differ.
+    /// chunk, unit, fill, coordinates and accuracy may differ.
     ///
     /// # Errors
     /// [`DefineError`] if it contradicts itself or what was defined before.
