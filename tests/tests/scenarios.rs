@@ -12,8 +12,8 @@
 use panta_tests::fabric;
 use panta_tests::matrix::{Cell, ENGINES, Row, page};
 use panta_tests::scenario::{
-    arrays, blocks, death, disk, groups, languages, late, layouts, many, packed, replay, servers,
-    sharing, wrong,
+    arrays, blocks, death, disk, groups, languages, late, layouts, many, packed, replay, rounded,
+    servers, sharing, wrong,
 };
 use panta_tests::stage::{Engine, Stage};
 
@@ -28,10 +28,9 @@ fn play(name: &str, engine: Engine, scenario: impl FnOnce(&mut Stage)) {
 
 const FILES_ONLY: &str =
     "only `file:` compresses; asked for elsewhere, it is an error that says so";
-const NOT_LOSSY: &str = "nothing here reduces data with a loss";
-const NOT_PRECIOUS: &str = "only `stream:` has a precious step";
-const ONLY_NEWEST: &str = "only `stream:` has `latest_only`";
-const ALL_TO_ALL: &str = "every reader group gets every step; there is no other distribution";
+const NOT_PRECIOUS: &str = "servers trim below one watermark, that writers carry to them; a step kept apart is not in the protocol";
+const ALL_TO_ALL: &str =
+    "every reader group gets every step; the stream's home does not assign steps to groups";
 const NO_RELAY: &str = "needs a server or a direct stream between the sides";
 const ON_DISK: &str = "is about files";
 
@@ -176,8 +175,8 @@ matrix! {
         test test test test test test
     compression: "without loss: every cell exact, whole and in part, in fewer bytes", packed::compression;
         test (not_yet FILES_ONLY) (not_yet FILES_ONLY) (not_yet FILES_ONLY) (not_yet FILES_ONLY) (not_yet FILES_ONLY)
-    lossy_compression: "within the bound that was asked for", nothing;
-        (not_yet NOT_LOSSY) (not_yet NOT_LOSSY) (not_yet NOT_LOSSY) (not_yet NOT_LOSSY) (not_yet NOT_LOSSY) (not_yet NOT_LOSSY)
+    lossy_compression: "within the bound that was asked for", rounded::lossy;
+        test test test test test test
     delayed_reader: "a reader that comes after half of the steps", late::delayed_reader;
         test test test test test test
     delayed_writer: "a writer that comes after its reader", late::delayed_writer;
@@ -205,9 +204,9 @@ matrix! {
     writer_cut: "writers killed in the midst of their steps: whole steps only, for all readers the same; the next life goes on", death::writer_cut;
         test test test test test test
     precious_first_step: "every joiner sees step 0 first", sharing::precious;
-        (not_yet NOT_PRECIOUS) (not_yet NOT_PRECIOUS) (not_yet NOT_PRECIOUS) test test test
+        test (not_yet NOT_PRECIOUS) (not_yet NOT_PRECIOUS) test test test
     newest_only: "a reader of `latest_only` skips steps it is too slow for, and never goes back", sharing::newest_only;
-        (never "a file keeps every step") (not_yet ONLY_NEWEST) (not_yet ONLY_NEWEST) test test test
+        (never "a file keeps every step") test test test test test
     distribution: "all, round robin and on demand over three reader groups", sharing::distribution;
         (never "a file is read by all") (not_yet ALL_TO_ALL) (not_yet ALL_TO_ALL) test test test
     bad_names: "bad names, keys and values: errors that name them and the nearest good one", wrong::names;

@@ -141,7 +141,10 @@ impl FileReader {
             })
         })?;
         let follower = if arguments.rank == 0 {
-            let follower = Follower::open(&dataset, instance, start).map_err(at)?;
+            let mut follower = Follower::open(&dataset, instance, start).map_err(at)?;
+            if arguments.target.options.precious_first {
+                follower.first = First::Owed;
+            }
             Some(Mutex::new(follower))
         } else {
             None
@@ -305,6 +308,14 @@ impl ReaderEngine for FileReader {
     }
 }
 
+/// Whether the first step comes before all others, wherever they begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    InItsTurn,
+    Owed,
+    Given,
+}
+
 /// The root's place in the chain of commit records.
 #[derive(Debug)]
 struct Follower {
@@ -320,6 +331,7 @@ struct Follower {
     seek: Option<Start>,
     /// The place in `log.steps` of the next step.
     next: usize,
+    first: First,
     /// Steps that were seen are withdrawn, and the reader has not been told.
     rolled_back: bool,
     /// Schema and layout as they were last read.
@@ -346,6 +358,7 @@ impl Follower {
             log,
             seek: None,
             next: 0,
+            first: First::InItsTurn,
             rolled_back: false,
             parts: [None, None],
             announcer: Announcer::default(),
@@ -383,6 +396,7 @@ impl Follower {
     fn next(&mut self, place: &Place, wait: &Wait) -> Result<Option<Vec<u8>>, NextError> {
         let stream = || place.stream.clone();
         let failed = |fault: Fault| NextError::from(fault.at(place.clone()));
+        let at_step = |fault: Fault, step: &SealedStep| fault.at(place.clone().at_step(step.step));
         let mut patience = Patience::new();
         loop {
             // Whether a writer lives is asked before the last look at its
@@ -398,10 +412,16 @@ impl Follower {
                     to,
                 });
             }
+            let owed = self.log.steps.first().copied();
+            if let Some(step) = owed.filter(|_| self.first == First::Owed) {
+                let announcement = self.announce(&step);
+                self.first = First::Given;
+                return Ok(Some(announcement.map_err(|fault| at_step(fault, &step))?));
+            }
             if let Some(step) = self.due(place)? {
                 let announcement = self
                     .announce(&step)
-                    .map_err(|fault| fault.at(place.clone().at_step(step.step)))?;
+                    .map_err(|fault| at_step(fault, &step))?;
                 self.next += 1;
                 return Ok(Some(announcement));
             }
@@ -437,6 +457,11 @@ impl Follower {
             self.next = fewest;
             self.rolled_back = true;
         }
+        if fewest == 0 && self.first == First::Given {
+            // What takes the place of the first step has not been given.
+            self.first = First::Owed;
+            self.rolled_back = true;
+        }
     }
 
     /// The next step to give, if it is sealed.
@@ -463,6 +488,9 @@ impl Follower {
             }
             self.next = found;
             self.seek = None;
+        }
+        if self.first == First::Given {
+            self.next = self.next.max(1);
         }
         Ok(self.log.steps.get(self.next).copied())
     }

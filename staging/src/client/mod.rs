@@ -253,6 +253,7 @@ impl EngineFactory for StagingEngine {
             data: Arc::new(Mutex::new(data)),
             keeper: Mutex::new(keeper),
             verify: options.verify != Verify::Never,
+            latest_only: options.latest_only,
             copies: arguments.copies.clone(),
             interrupt: arguments.interrupt.clone(),
             notice: std::sync::OnceLock::new(),

@@ -58,6 +58,8 @@ pub(super) struct StagingReader {
     pub(super) data: Shared<Driver<ReaderMachine>>,
     pub(super) keeper: Mutex<Option<Keeper>>,
     pub(super) verify: bool,
+    /// Whether steps that are not the newest are skipped.
+    pub(super) latest_only: bool,
     pub(super) copies: CopyCounter,
     pub(super) interrupt: Interrupt,
     /// Of a reader that was asked for one.
@@ -200,7 +202,7 @@ impl StagingReader {
             wait.clone()
         };
         let call = ReaderCall::Next {
-            latest: false,
+            latest: self.latest_only,
             poll,
         };
         let answer = loop {

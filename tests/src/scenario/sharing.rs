@@ -8,7 +8,7 @@ use panta::{Reader, Start};
 
 use super::groups::{get_slab, put_slab};
 use crate::part::Part;
-use crate::stage::{Side, Stage};
+use crate::stage::{Engine, Side, Stage};
 
 const STEPS: u64 = 10;
 const GROUPS: usize = 3;
@@ -64,16 +64,21 @@ pub fn sharing_reader(part: &Part) {
 
 /// Whoever joins sees step 0 first, however many have come since.
 pub fn precious(stage: &mut Stage) {
+    let is_file = stage.engine == Engine::File;
     for policy in ["block", "drop-oldest"] {
-        let query = format!(
-            "precious_first=true&retain_steps=2&policy={policy}&{}",
-            stage.alone()
-        );
+        let query = match is_file {
+            true => "precious_first=true".into(),
+            false => format!(
+                "precious_first=true&retain_steps=2&policy={policy}&{}",
+                stage.alone()
+            ),
+        };
         let url = stage.url_with(policy, &query);
         let writer = stage.start("death::told_writer", 1, &url, &[]);
         stage.tell(writer, 0, "write 7");
         stage.heard(writer, 0, "wrote 7");
-        for (start, second) in [("oldest", 6), ("latest", 7)] {
+        // A file has every step, the others the two last.
+        for (start, second) in [("oldest", if is_file { 1 } else { 6 }), ("latest", 7)] {
             let arguments = [(start, 1), ("second", second)];
             let reader = stage.start("sharing::precious_reader", 2, &url, &arguments);
             stage.ended(reader);

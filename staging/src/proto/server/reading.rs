@@ -86,6 +86,7 @@ impl Stream {
             closing: false,
             number: 0,
             handed: None,
+            newest_only: false,
         };
         if let Some(replaced) = self.groups.insert(name.to_owned(), group) {
             self.retire(replaced.presence.instance);
@@ -239,7 +240,8 @@ impl Stream {
                 "an epoch that has not begun",
             ));
         }
-        self.hear_group(&next.group, next.instance, Some(position), connection, now)?;
+        self.hear_group(&next.group, next.instance, Some(position), connection, now)?
+            .newest_only = next.latest;
         if let Some(outcome) = self.repeated(next, position) {
             return Ok(outcome);
         }

@@ -115,8 +115,8 @@ impl Group {
         self.released.retain(|claim, _| self.claims.contains(claim));
     }
 
-    /// Whether the group has read past `step`.
+    /// Whether the group has read past `step`, or would not read it.
     fn has_passed(&self, step: u64) -> bool {
-        self.closing || self.position.after >= Some(step)
+        self.closing || self.newest_only || self.position.after >= Some(step)
     }
 }

@@ -98,6 +98,8 @@ pub(super) struct Group {
     /// The newest call for a next step, and the step it was answered with.
     pub(super) number: u64,
     pub(super) handed: Option<u64>,
+    /// It asked for the newest step only, whatever came before.
+    pub(super) newest_only: bool,
 }
 
 /// See the module.
