@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use panta::{Shape, Solo, Writer};
+use panta::{Accuracy, Shape, Solo, Writer};
 use panta_core::codec::Coded;
 use panta_core::config::{PARAMETERS, render_markdown};
 use panta_core::model::{Layout, Schema, StepRecord};
@@ -141,12 +141,14 @@ pub(super) fn control_tree() -> Vec<Vec<u8>> {
 }
 
 /// The files of a small stream that has everything, and their names.
-fn dataset() -> Vec<(String, Vec<u8>)> {
+fn dataset(compress: &str) -> Vec<(String, Vec<u8>)> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("seed.panta");
-    let mut out = Writer::open(&format!("file:{}", path.display()), Solo).unwrap();
+    let url = format!("file:{}?compress={compress}", path.display());
+    let mut out = Writer::open(&url, Solo).unwrap();
     let plane = Shape::global([8, 6]).dims(["y", "x"]).unit("K").fill(-1.0);
-    let u = out.define::<f64>("u", plane.chunk([4, 3])).unwrap();
+    let plane = plane.chunk([4, 3]).accuracy(Accuracy::Absolute(1e-3));
+    let u = out.define::<f64>("u", plane).unwrap();
     let rows = out.define::<f32>("rows", Shape::joined(0, [0, 2])).unwrap();
     let local = out.define::<i16>("local", Shape::local(1)).unwrap();
     let title = out.define::<str>("title", Shape::global_value()).unwrap();
@@ -179,7 +181,11 @@ fn dataset() -> Vec<(String, Vec<u8>)> {
 }
 
 fn file(prefix: &str) -> Vec<u8> {
-    let found = dataset()
+    file_of(prefix, "none")
+}
+
+fn file_of(prefix: &str, compress: &str) -> Vec<u8> {
+    let found = dataset(compress)
         .into_iter()
         .find(|(name, _)| name.starts_with(prefix));
     found
@@ -210,7 +216,10 @@ fn between(file: &[u8], magic: &[u8]) -> Vec<Vec<u8>> {
 }
 
 pub(super) fn sections() -> Vec<Vec<u8>> {
-    between(&file("index"), b"PANTAIDX")
+    let compressed = file_of("index", "zstd");
+    let mut sections = between(&file("index"), b"PANTAIDX");
+    sections.extend(between(&compressed, b"PANTAIDZ"));
+    sections
 }
 
 pub(super) fn parts() -> Vec<Vec<u8>> {
