@@ -16,7 +16,7 @@ use panta_transports::copy::{
     CopyCounter, CopyError, StridedRef, TileVisit, change_tiles, gather_tiles,
 };
 use panta_transports::region::{Arena, Extent, RegionError};
-use panta_transports::time::Wait;
+use panta_transports::time::{Wait, WaitError};
 
 use super::slot::{HEADER_BYTES, STAMP_BYTES, Share, Spot, Stamp, checksums_at, room_of};
 use super::spill::{Kept, Spill, Stored};
@@ -142,6 +142,27 @@ impl Memory {
 
     fn allocate(&self, bytes: u64) -> Result<Extent, RegionError> {
         self.arena.allocate(whole(bytes))
+    }
+
+    /// Waits until readers have unmapped some of what was given up; at once
+    /// where there is none of that.
+    pub(super) fn wait_for_lingering(&self, wait: &Wait) -> Result<(), WaitError> {
+        self.arena.wait_for_lingering(wait)
+    }
+
+    /// What steps may take at once.
+    pub(super) fn limit_bytes(&self) -> u64 {
+        self.arena.limit_bytes()
+    }
+
+    /// Gives up what is free, so far as `bytes` need it beside what lingers.
+    pub(super) fn make_room(&self, bytes: u64) {
+        self.arena.make_room(bytes);
+    }
+
+    /// Bytes that were given up, and that readers have not unmapped yet.
+    pub(super) fn lingering_bytes(&self) -> u64 {
+        self.arena.lingering_bytes()
     }
 
     /// Bytes lent for the step that is open.

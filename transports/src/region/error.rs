@@ -8,7 +8,7 @@ pub enum RegionError {
     /// The limit of the arena does not allow it, also after every region that
     /// was free was given back.
     #[error(
-        "{asked_bytes} bytes asked, but {held_bytes} are held of a limit of {limit_bytes} ({used_bytes} in use); release steps, or raise the limit"
+        "{asked_bytes} bytes asked, but {held_bytes} are held of a limit of {limit_bytes} ({used_bytes} in use, {lingering_bytes} given up and still mapped by readers); release steps, or raise the limit"
     )]
     Limit {
         /// The limit of the arena.
@@ -17,6 +17,8 @@ pub enum RegionError {
         held_bytes: u64,
         /// What extents use of that.
         used_bytes: u64,
+        /// What was given up and is still mapped by others.
+        lingering_bytes: u64,
         /// What was asked for.
         asked_bytes: u64,
     },

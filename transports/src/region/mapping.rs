@@ -210,10 +210,21 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// Unmaps it: it has no bytes from now on. The caller is at the end of its
+    /// own life, and nobody has pointers into it any more.
+    pub(crate) fn unmap(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes > 0 {
+            // SAFETY: mapped by this value alone, and no pointer to it is used
+            // any more. It can only fail for a range that is not one.
+            let _ = unsafe { munmap(self.start.as_ptr().cast(), bytes) };
+        }
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped by this value alone, and no pointer to it is used
-        // after its owner is gone. It can only fail for a range that is not one.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
+        self.unmap();
     }
 }

@@ -5,12 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, memfd_create};
 use rustix::process::{Resource, getrlimit};
 
 use super::available::available_bytes;
+use super::charge::Charge;
 use super::error::RegionError;
 use super::mapping::Mapping;
 
@@ -30,13 +30,13 @@ pub struct Region {
     mapping: Mapping,
     fd: Option<OwnedFd>,
     // Last, so that it is given back after the memory is.
-    _charge: Charge,
+    charge: Arc<Charge>,
 }
 
 impl Region {
     /// Makes the memory; `charge` says how much.
     pub(super) fn make(id: u32, charge: Charge, shared: bool) -> Result<Self, RegionError> {
-        let bytes = charge.bytes;
+        let bytes = charge.bytes();
         check_machine(bytes)?;
         let system = |during, source| RegionError::System {
             asked_bytes: bytes,
@@ -57,7 +57,7 @@ impl Region {
             id,
             mapping,
             fd,
-            _charge: charge,
+            charge: Arc::new(charge),
         })
     }
 
@@ -84,6 +84,12 @@ impl Region {
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What it counts against the arena's limit, for those by whom its memory
+    /// stays in use after it was given up here.
+    pub(crate) fn charge(&self) -> Arc<Charge> {
+        Arc::clone(&self.charge)
     }
 
     /// Where `bytes` at `offset` begin, if all of them lie in the region. It
@@ -149,40 +155,5 @@ fn check_file_size(asked_bytes: u64) -> Result<(), RegionError> {
             limit_bytes,
         }),
         _ => Ok(()),
-    }
-}
-
-/// Bytes that count against an arena's limit until this is dropped.
-#[derive(Debug)]
-pub(super) struct Charge {
-    held_bytes: Arc<AtomicU64>,
-    bytes: u64,
-}
-
-impl Charge {
-    /// `bytes` more, if they and what is held stay within the limit.
-    pub(super) fn within(
-        held_bytes: &Arc<AtomicU64>,
-        bytes: u64,
-        limit_bytes: u64,
-    ) -> Option<Self> {
-        let fits = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= limit_bytes);
-        held_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-            .ok()?;
-        Some(Self {
-            held_bytes: Arc::clone(held_bytes),
-            bytes,
-        })
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

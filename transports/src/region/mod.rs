@@ -9,8 +9,9 @@
 //! ```
 //!
 //! Promises:
-//! - The limit is hard: what regions hold never exceeds it. Regions of which
-//!   nothing is used are given back before it refuses.
+//! - The limit is hard: what regions hold never exceeds it, those included that
+//!   were given up and are still mapped by others. Regions of which nothing is
+//!   used are given back before it refuses.
 //! - A page that cannot be had is an error of [`Arena::allocate`], never a
 //!   signal at an access: memory is present before it is mapped, and sealed
 //!   against shrinking.
@@ -23,6 +24,7 @@
 //! [retires](Arena::retire) the region.
 
 mod available;
+mod charge;
 mod error;
 mod extent;
 pub(crate) mod mapping;
@@ -36,15 +38,15 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
+pub(crate) use charge::Charge;
 pub use error::RegionError;
 pub use extent::Extent;
 pub use memory::Region;
 pub(crate) use memory::sealed_memory;
 
-use memory::Charge;
+use charge::Held;
 use pool::Pool;
 
 /// The most regions of an arena.
@@ -90,7 +92,7 @@ pub type GoneHook = Box<dyn Fn(u32) + Send + Sync>;
 
 struct Shared {
     options: ArenaOptions,
-    held_bytes: Arc<AtomicU64>,
+    held: Arc<Held>,
     state: Mutex<State>,
     /// A region was made ahead of time, or could not be.
     made: Condvar,
@@ -139,7 +141,7 @@ impl Arena {
     pub fn new(options: ArenaOptions) -> Self {
         Self(Arc::new(Shared {
             options,
-            held_bytes: Arc::default(),
+            held: Arc::default(),
             state: Mutex::new(State {
                 pool: Pool::new(),
                 regions: BTreeMap::new(),
@@ -174,10 +176,11 @@ impl Arena {
         self.allocate_in_new(bytes, plan, charge)
     }
 
-    /// What its regions hold.
+    /// What its regions hold, and those that were given up and that others
+    /// have not unmapped yet.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        self.0.held_bytes.load(Ordering::Relaxed)
+        self.0.held.bytes()
     }
 
     /// What extents have of that.
@@ -306,7 +309,7 @@ impl Arena {
             });
         }
         let charge =
-            |plan: Plan| Charge::within(&self.0.held_bytes, plan.bytes, self.0.options.limit_bytes);
+            |plan: Plan| Charge::within(&self.0.held, plan.bytes, self.0.options.limit_bytes);
         for plan in [wish, least] {
             if let Some(charge) = charge(plan) {
                 return Ok((plan, Some(charge)));
@@ -326,7 +329,11 @@ impl Arena {
     /// the limit; none of them where all would not do.
     fn give_back(&self, bytes: u64) {
         let mut state = self.0.lock();
-        let over = self.held_bytes().saturating_add(bytes);
+        // What lingers will be there without our giving back more.
+        let held = self
+            .held_bytes()
+            .saturating_sub(self.lingering_beside(&state));
+        let over = held.saturating_add(bytes);
         let mut excess = over.saturating_sub(self.0.options.limit_bytes);
         let mut free: BTreeSet<(u64, u32)> = state.own_free.clone();
         for id in state.pool.free_regions() {
@@ -396,6 +403,7 @@ impl Arena {
             limit_bytes: self.0.options.limit_bytes,
             held_bytes: self.held_bytes(),
             used_bytes: self.used_bytes(),
+            lingering_bytes: self.lingering_bytes(),
             asked_bytes: bytes as u64,
         }
     }
@@ -471,7 +479,7 @@ impl fmt::Debug for Shared {
         formatter
             .debug_struct("Arena")
             .field("options", &self.options)
-            .field("held_bytes", &self.held_bytes)
+            .field("held_bytes", &self.held.bytes())
             .finish_non_exhaustive()
     }
 }

@@ -5,8 +5,7 @@ use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
 
-use super::memory::Charge;
-use super::{Arena, Extent, OWN_REGION_BYTES, OWN_SLACK_PARTS, Own, State, plans};
+use super::{Arena, Charge, Extent, OWN_REGION_BYTES, OWN_SLACK_PARTS, Own, State, plans};
 use crate::signals::BlockedSignals;
 use crate::time::Time;
 
@@ -57,7 +56,7 @@ impl Arena {
             if state.regions.len() + charges.len() >= super::MAX_REGIONS {
                 break;
             }
-            let (held, limit) = (&self.0.held_bytes, self.limit_bytes());
+            let (held, limit) = (&self.0.held, self.limit_bytes());
             match Charge::within(held, wish.bytes, limit) {
                 Some(charge) => charges.push(charge),
                 None => break,

@@ -3,7 +3,8 @@
 use std::ops::Deref;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 
@@ -48,16 +49,19 @@ pub(super) fn map_sealed(fd: impl AsFd, bytes: u64) -> Result<Mapping, ShmError>
 pub(super) struct MappedRegion {
     id: u32,
     mapping: Mapping,
-    present: OnceLock<()>,
-    owner: Weak<Connection>,
+    is_present: AtomicBool,
+    populating: Mutex<()>,
+    /// Open as long as something is mapped: its end says that nothing is.
+    owner: Arc<Connection>,
 }
 
 impl MappedRegion {
-    pub(super) fn new(id: u32, mapping: Mapping, owner: Weak<Connection>) -> Self {
+    pub(super) fn new(id: u32, mapping: Mapping, owner: Arc<Connection>) -> Self {
         Self {
             id,
             mapping,
-            present: OnceLock::new(),
+            is_present: AtomicBool::new(false),
+            populating: Mutex::new(()),
             owner,
         }
     }
@@ -72,13 +76,7 @@ impl MappedRegion {
                 bytes: bytes as u64,
             });
         };
-        if self.present.get().is_none() {
-            // Once for all steps that will lie in the region.
-            self.mapping
-                .make_readable()
-                .map_err(ShmError::system("making a mapped region present"))?;
-            self.present.get_or_init(|| ());
-        }
+        self.make_present()?;
         Ok(Mapped {
             region: Arc::clone(self),
             start,
@@ -87,13 +85,32 @@ impl MappedRegion {
     }
 }
 
-impl Drop for MappedRegion {
-    /// Tells the owner, which counts what lingers. Where that does not get
-    /// through, the end of the connection says the same.
-    fn drop(&mut self) {
-        if let Some(owner) = self.owner.upgrade() {
-            let _ = owner.send(&Message::Unmapped { region: self.id }.to_bytes(), &[]);
+impl MappedRegion {
+    /// Makes its pages present, once for all steps that will lie in it.
+    pub(super) fn make_present(&self) -> Result<(), ShmError> {
+        if self.is_present.load(Ordering::Acquire) {
+            return Ok(());
         }
+        let _turn = self
+            .populating
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !self.is_present.load(Ordering::Acquire) {
+            let made = self.mapping.make_readable();
+            made.map_err(ShmError::system("making a mapped region present"))?;
+            self.is_present.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for MappedRegion {
+    /// Tells the owner, to whom it is charged until then. Where that does not
+    /// get through, the end of the connection says the same.
+    fn drop(&mut self) {
+        self.mapping.unmap();
+        let message = Message::Unmapped { region: self.id };
+        let _ = self.owner.send(&message.to_bytes(), &[]);
     }
 }
 

@@ -27,6 +27,7 @@
 //! in simpler ways than by its bells; against those there is no defence here.
 
 mod error;
+mod lingering;
 mod mapped;
 mod message;
 mod page;

@@ -232,6 +232,12 @@ impl Connection {
         let _ = shutdown(&self.socket, Shutdown::Both);
     }
 
+    /// Ends it for the other side, which can still be heard.
+    pub fn end_sending(&self) {
+        // As above.
+        let _ = shutdown(&self.socket, Shutdown::Write);
+    }
+
     /// Waits until [`Connection::receive`] has something.
     ///
     /// # Errors

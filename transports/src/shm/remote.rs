@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::ShmError;
@@ -23,6 +24,8 @@ use crate::time::Wait;
 pub struct ShmRemote {
     connection: Arc<Connection>,
     state: Mutex<State>,
+    /// Calls that wait for a region, and want to be the ones that find it.
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +34,28 @@ struct State {
     /// The latest that went, so that nobody waits for them.
     gone: BTreeSet<u32>,
     lost: bool,
+}
+
+/// What a packet changes.
+enum Change {
+    Came(Arc<MappedRegion>),
+    Gone(Option<Arc<MappedRegion>>),
+}
+
+/// One call more that waits, while it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl ShmRemote {
@@ -90,6 +115,7 @@ impl ShmRemote {
         let remote = Self {
             connection,
             state: Mutex::default(),
+            waiting: AtomicUsize::new(0),
         };
         Ok((remote, rings))
     }
@@ -111,6 +137,7 @@ impl ShmRemote {
         if let Some(found) = self.lock().regions.get(&region).cloned() {
             return found.slice(offset, bytes);
         }
+        let _waiting = Waiting::new(&self.waiting);
         loop {
             let drained = self.drain();
             let state = self.lock();
@@ -137,7 +164,7 @@ impl ShmRemote {
     /// before can still be used. [`ShmError::Misbehaved`],
     /// [`ShmError::Unsealed`], [`ShmError::TooMany`], [`ShmError::System`].
     pub fn drain(&self) -> Result<(), ShmError> {
-        let mut gone = Vec::new();
+        let (mut gone, mut came) = (Vec::new(), Vec::new());
         let mut state = self.lock();
         if state.lost {
             return Err(ShmError::Lost);
@@ -146,7 +173,8 @@ impl ShmRemote {
             match self.connection.receive() {
                 Ok(None) => break Ok(()),
                 Ok(Some(packet)) => match self.take(&mut state, packet) {
-                    Ok(region) => gone.extend(region),
+                    Ok(Change::Came(region)) => came.push(region),
+                    Ok(Change::Gone(region)) => gone.extend(region),
                     Err(error) => break Err(error),
                 },
                 Err(error) => break Err(error),
@@ -156,7 +184,25 @@ impl ShmRemote {
         // Unmapping takes long, and sends; nobody has to wait for it.
         drop(state);
         drop(gone);
+        // A new one will be looked at soon. Of several some may never be: they
+        // were there before.
+        if let [region] = &came[..] {
+            // What fails here will where it is looked at.
+            let _ = region.make_present();
+        }
         drained
+    }
+
+    /// [`drain`](Self::drain), for a thread that has nothing else to do: leaves
+    /// it to calls that wait.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn tidy(&self) -> Result<(), ShmError> {
+        match self.waiting.load(Ordering::Relaxed) {
+            0 => self.drain(),
+            _ => Ok(()),
+        }
     }
 
     /// How many regions are mapped.
@@ -165,12 +211,8 @@ impl ShmRemote {
         self.lock().regions.len()
     }
 
-    /// Handles one packet; returns the region that is gone by it.
-    fn take(
-        &self,
-        state: &mut MutexGuard<'_, State>,
-        packet: Packet,
-    ) -> Result<Option<Arc<MappedRegion>>, ShmError> {
+    /// Handles one packet.
+    fn take(&self, state: &mut MutexGuard<'_, State>, packet: Packet) -> Result<Change, ShmError> {
         let message = Message::from_bytes(&packet.bytes).map_err(misbehaved)?;
         match (message, packet.descriptors.as_slice()) {
             (Message::Region { region, bytes }, [fd]) => {
@@ -184,17 +226,17 @@ impl ShmRemote {
                     return Err(misbehaved("two regions have one number"));
                 }
                 let mapping = map_sealed(fd, bytes)?;
-                let owner = Arc::downgrade(&self.connection);
-                let mapped = MappedRegion::new(region, mapping, owner);
-                state.regions.insert(region, Arc::new(mapped));
-                Ok(None)
+                let owner = Arc::clone(&self.connection);
+                let mapped = Arc::new(MappedRegion::new(region, mapping, owner));
+                state.regions.insert(region, Arc::clone(&mapped));
+                Ok(Change::Came(mapped))
             }
             (Message::Gone { region }, []) => {
                 state.gone.insert(region);
                 if state.gone.len() > MAX_REGIONS {
                     state.gone.pop_first();
                 }
-                Ok(state.regions.remove(&region))
+                Ok(Change::Gone(state.regions.remove(&region)))
             }
             _ => Err(misbehaved("a message that it has no reason to send")),
         }

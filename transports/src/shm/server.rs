@@ -1,6 +1,6 @@
 //! The side whose regions are mapped by others.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -14,10 +14,11 @@ use super::page::SharedPage;
 use super::pass::{Connection, Listener, Packet};
 use super::ring::{RingReader, RingWriter, Side, TheirSide};
 use crate::random;
-use crate::region::{Arena, MAX_REGIONS, Region};
+use crate::region::{Arena, Charge, MAX_REGIONS, Region};
 use crate::time::Time;
 
-/// The most offers that wait to be taken.
+/// The most offers that wait to be taken, and connections that were forgotten
+/// and have memory mapped.
 const MAX_OFFERS: usize = 4096;
 
 /// The most connections that have not named an offer; beyond these the oldest
@@ -91,10 +92,10 @@ pub enum ShmEvent {
 /// It has no thread: as a file descriptor it is readable when
 /// [`ShmServer::handle`] has something to do.
 #[derive(Debug)]
-pub struct ShmServer(Arc<Inner>);
+pub struct ShmServer(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     arena: Arena,
     options: ShmOptions,
     listener: Listener,
@@ -104,37 +105,41 @@ struct Inner {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    offers: BTreeMap<[u8; SECRET_BYTES], Expected>,
+pub(super) struct State {
+    pub(super) offers: BTreeMap<[u8; SECRET_BYTES], Expected>,
     unproven: BTreeMap<u64, (Connection, Time)>,
-    joined: BTreeMap<u64, Joined>,
+    pub(super) joined: BTreeMap<u64, Joined>,
+    /// Those that were forgotten, until they have unmapped everything.
+    pub(super) forgotten: BTreeMap<u64, Joined>,
     last_key: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Expected {
-    number: u64,
+pub(super) struct Expected {
+    pub(super) number: u64,
     linked: bool,
 }
 
 #[derive(Debug)]
-struct Joined {
-    number: u64,
-    connection: Arc<Connection>,
+pub(super) struct Joined {
+    pub(super) number: u64,
+    pub(super) connection: Arc<Connection>,
     /// What the socket has not taken yet.
     outbox: VecDeque<Waiting>,
     /// Regions that it was passed and has not said to have unmapped.
-    passed: BTreeMap<u32, Passed>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Passed {
-    bytes: u64,
-    gone: bool,
+    pub(super) passed: BTreeMap<u32, Passed>,
 }
 
 #[derive(Debug)]
-enum Waiting {
+pub(super) struct Passed {
+    pub(super) bytes: u64,
+    pub(super) gone: bool,
+    /// Once it was sent: its memory is in use until it is unmapped there.
+    pub(super) charge: Option<Arc<Charge>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Waiting {
     Region { number: u32, region: Weak<Region> },
     Gone(u32),
 }
@@ -181,9 +186,9 @@ impl ShmServer {
         let mut token = [0; SECRET_BYTES];
         random::fill(&mut token)?;
         let mut state = self.0.lock();
-        if state.offers.len() >= MAX_OFFERS {
+        if state.offers.len() + state.forgotten.len() >= MAX_OFFERS {
             return Err(ShmError::TooMany {
-                what: "offers of shared memory that wait to be taken",
+                what: "offers of shared memory that wait to be taken, and processes that were dropped and have it mapped",
                 limit: MAX_OFFERS as u64,
             });
         }
@@ -193,14 +198,6 @@ impl ShmServer {
             token,
             nonce: self.0.page.nonce(),
         })
-    }
-
-    /// Takes an offer back, and closes the connection of whoever took it. What
-    /// he has mapped stays mapped there.
-    pub fn forget(&self, number: u64) {
-        let mut state = self.0.lock();
-        state.offers.retain(|_, offer| offer.number != number);
-        state.joined.retain(|_, joined| joined.number != number);
     }
 
     /// Accepts, passes regions, and hears what others say. Never waits.
@@ -220,24 +217,16 @@ impl ShmServer {
                 self.0.accept(&mut state);
             } else if state.unproven.contains_key(&key) {
                 events.extend(self.0.prove(&mut state, key));
+            } else if let Some(forgotten) = state.forgotten.get_mut(&key) {
+                // Its end is that of its process, or of all that it had mapped.
+                if forgotten.has_ended() {
+                    state.forgotten.remove(&key);
+                }
             } else {
                 events.extend(self.0.serve(&mut state, key));
             }
         }
         events
-    }
-
-    /// Bytes of regions that are given up here and still mapped by others, as
-    /// far as those connections tell.
-    #[must_use]
-    pub fn lingering_bytes(&self) -> u64 {
-        let state = self.0.lock();
-        let passed = state.joined.values().flat_map(|one| one.passed.iter());
-        let gone: BTreeSet<(u32, u64)> = passed
-            .filter(|(_, passed)| passed.gone)
-            .map(|(region, passed)| (*region, passed.bytes))
-            .collect();
-        gone.iter().map(|(_, bytes)| bytes).sum()
     }
 }
 
@@ -249,7 +238,7 @@ impl AsFd for ShmServer {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -358,7 +347,12 @@ impl Inner {
         let number = joined.number;
         let served = joined.hear().and_then(|()| self.flush(key, joined));
         let why = served.err()?;
-        state.joined.remove(&key);
+        if let Some(joined) = state.joined.remove(&key)
+            && !matches!(why, ShmError::Lost)
+        {
+            // It keeps what it has mapped.
+            self.forget(state, key, joined);
+        }
         Some(ShmEvent::Lost { number, why })
     }
 
@@ -384,6 +378,11 @@ impl Inner {
                 let _ = self.flush(*key, joined);
             }
         }
+        for forgotten in state.forgotten.values_mut() {
+            if let Some(passed) = forgotten.passed.get_mut(&region) {
+                passed.gone = true;
+            }
+        }
     }
 
     /// Sends what the socket takes, and asks to be told when it takes more.
@@ -406,6 +405,22 @@ impl Inner {
         sent
     }
 
+    /// Says no more to one, and hears from now on only what it unmaps.
+    pub(super) fn forget(&self, state: &mut State, key: u64, mut joined: Joined) {
+        joined.connection.end_sending();
+        joined.outbox.clear();
+        let data = epoll::EventData::new_u64(key);
+        let watched = epoll::modify(
+            &self.epoll,
+            &*joined.connection,
+            data,
+            epoll::EventFlags::IN,
+        );
+        if watched.is_ok() && joined.has_memory() {
+            state.forgotten.insert(key, joined);
+        }
+    }
+
     fn watch(&self, key: u64, connection: &Connection) -> Result<(), Errno> {
         let data = epoll::EventData::new_u64(key);
         epoll::add(&self.epoll, connection, data, epoll::EventFlags::IN)
@@ -417,6 +432,7 @@ impl Joined {
         let passed = Passed {
             bytes: region.bytes(),
             gone: false,
+            charge: None,
         };
         if self.passed.insert(region.id(), passed).is_none() {
             self.push(Waiting::Region {
@@ -426,8 +442,25 @@ impl Joined {
         }
     }
 
+    /// Whether memory was sent that it has not said to have unmapped.
+    fn has_memory(&self) -> bool {
+        self.passed.values().any(|passed| passed.charge.is_some())
+    }
+
+    /// Hears one that was forgotten. What else it says is no matter any more.
+    fn has_ended(&mut self) -> bool {
+        loop {
+            match self.hear() {
+                Ok(()) => return false,
+                Err(ShmError::Misbehaved { .. }) => {}
+                Err(_) => return true,
+            }
+        }
+    }
+
     /// Queues what is to be sent. One that takes nothing for so long that this
-    /// would grow without end is cut off; `handle` then notices that.
+    /// would grow without end is cut off; `handle` then notices that. What it has
+    /// mapped is not charged any more, since nothing tells of its end.
     fn push(&mut self, waiting: Waiting) {
         if self.outbox.len() >= MAX_WAITING {
             self.outbox.clear();
@@ -443,7 +476,13 @@ impl Joined {
                 // One that went before it was passed is not passed; that it is
                 // gone is said all the same.
                 Waiting::Region { number, region } => match region.upgrade() {
-                    Some(region) => self.send_region(&region)?,
+                    Some(region) => {
+                        let is_sent = self.send_region(&region)?;
+                        if is_sent && let Some(passed) = self.passed.get_mut(number) {
+                            passed.charge = Some(region.charge());
+                        }
+                        is_sent
+                    }
                     None => {
                         self.passed.remove(number);
                         true

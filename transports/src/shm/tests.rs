@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 
 use super::message::Message;
 use super::*;
-use crate::region::{Arena, ArenaOptions, Extent};
+use crate::region::{Arena, ArenaOptions, Extent, RegionError};
 use crate::time::{Time, Wait};
 
 fn long() -> Wait {
@@ -149,6 +149,10 @@ fn a_region_that_is_given_up_is_unmapped_unless_somebody_looks_at_it() {
         arena.retire(extent.region());
     }
     assert_eq!(server.lingering_bytes(), 2 * bytes);
+    assert_eq!(
+        (arena.held_bytes(), arena.lingering_bytes()),
+        (2 * bytes, 2 * bytes)
+    );
     remote.drain().unwrap();
     assert_eq!(remote.regions(), 0);
     server.handle();
@@ -159,6 +163,36 @@ fn a_region_that_is_given_up_is_unmapped_unless_somebody_looks_at_it() {
     drop(mapped);
     server.handle();
     assert_eq!(server.lingering_bytes(), 0);
+    assert_eq!(arena.held_bytes(), 0);
+}
+
+#[test]
+fn what_somebody_still_looks_at_counts_against_the_limit_also_when_he_was_forgotten() {
+    let arena = arena(32 << 20);
+    let server = server(&arena);
+    let (remote, _, _) = joined(&server, 1, false);
+    let extent = filled(&arena, 20 << 20, 1);
+    let mapped = map(&remote, &extent);
+    arena.retire(extent.region());
+    drop(extent);
+    let refused = || match arena.allocate(20 << 20) {
+        Err(RegionError::Limit {
+            lingering_bytes, ..
+        }) => assert!(lingering_bytes >= 20 << 20),
+        other => panic!("{other:?}"),
+    };
+    refused();
+    server.forget(1);
+    assert!(matches!(remote.drain(), Err(ShmError::Lost)));
+    drop(remote);
+    assert!(server.handle().is_empty());
+    refused();
+    assert!(mapped.iter().all(|byte| *byte == 1));
+    drop(mapped);
+    wait_for(server.as_fd());
+    assert!(server.handle().is_empty());
+    assert_eq!(arena.held_bytes(), 0);
+    arena.allocate(20 << 20).unwrap();
 }
 
 #[test]
@@ -268,7 +302,9 @@ fn those_who_say_nothing_or_nonsense_hold_nobody_up() {
 
 #[test]
 fn one_that_hears_nothing_for_long_is_cut_off_and_costs_no_more_memory() {
-    let arena = arena(4096);
+    // Room for regions of one page, as many as lie in a socket, and not for all.
+    let arena = arena(14 << 20);
+    let _most = arena.allocate(12 << 20).unwrap();
     let server = server(&arena);
     let (_remote, _, _) = joined(&server, 1, false);
     for _ in 0..5000 {

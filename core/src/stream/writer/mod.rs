@@ -40,6 +40,8 @@ use crate::model::{Schema, StepHead};
 
 /// How often the next step's number is noted in the contact file, at most.
 const NOTE_EVERY: Duration = Duration::from_millis(1);
+/// How long readers may take to unmap memory before other room is looked for.
+const UNMAPPED_WITHIN: Duration = Duration::from_secs(1);
 /// How often the contact file is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -71,6 +73,8 @@ pub(super) struct StreamWriter {
     /// Where the root's endpoint listens; with the first admission.
     root_ticket: Option<Ticket>,
     to_root: Option<Peer>,
+    /// What was given up and readers have not unmapped, also when it was waited for.
+    stuck_bytes: u64,
 }
 
 /// What only the root has.
@@ -210,6 +214,13 @@ impl StreamWriter {
             error,
             RegionError::Limit { .. } | RegionError::TooManyRegions { .. }
         );
+        let with_lent = self.memory.lent_bytes().saturating_add(bytes);
+        if limited && with_lent > self.memory.limit_bytes() {
+            return Err(self.too_large(bytes));
+        }
+        if limited && self.wait_for_lingering(bytes, held.is_empty(), wait)? {
+            return Ok(());
+        }
         if limited && held.is_empty() {
             return Err(self.too_large(bytes));
         }
@@ -231,6 +242,40 @@ impl StreamWriter {
             self.memory.free(step);
         }
         Ok(())
+    }
+
+    /// Waits for readers to unmap what was given up, which takes them a moment;
+    /// once for what they do not, and longer only where there is `nothing_else` to
+    /// wait for. Whether it is worth trying again.
+    fn wait_for_lingering(
+        &mut self,
+        bytes: u64,
+        nothing_else: bool,
+        wait: &Wait,
+    ) -> Result<bool, PutError> {
+        let lingering = self.memory.lingering_bytes();
+        self.stuck_bytes = self.stuck_bytes.min(lingering);
+        if lingering > self.stuck_bytes {
+            let short = wait.at_most(UNMAPPED_WITHIN);
+            if self.memory.wait_for_lingering(&short).is_ok() {
+                return Ok(true);
+            }
+            self.stuck_bytes = lingering;
+            self.memory.make_room(bytes);
+            if self.memory.lingering_bytes() > lingering {
+                return Ok(true);
+            }
+        }
+        if lingering == 0 || !nothing_else {
+            return Ok(false);
+        }
+        let waited = self.memory.wait_for_lingering(wait);
+        waited.map(|()| true).map_err(|error| {
+            let whom = format!(
+                "readers that were excluded, or let go of earlier steps, to unmap {lingering} bytes of them"
+            );
+            Fault::wait(error, whom).at(self.place.clone()).into()
+        })
     }
 
     fn ask_root(&mut self, needed: u64, held: &[u64], wait: &Wait) -> Result<Vec<u64>, Fault> {

@@ -412,6 +412,7 @@ impl StreamWriter {
             root: None,
             root_ticket: None,
             to_root: None,
+            stuck_bytes: 0,
             endpoint,
             told,
             place: place.clone(),

@@ -182,6 +182,7 @@ fn finish(
         Means::Channel => Box::new(TcpData::new(Arc::clone(&core), first)),
         Means::Memory(remote, rings) => {
             let remote = Arc::new(remote);
+            keeper::watch(&remote);
             if let Some(rings) = *rings {
                 let (core, remote) = (Arc::clone(&core), Arc::clone(&remote));
                 messages = Some(Box::new(RingMessages::new(core, remote, rings)));
