@@ -460,6 +460,12 @@ impl PolledReceiver {
         self.body_left
     }
 
+    /// Whether bytes lie here that were taken from the socket and not looked at.
+    #[must_use]
+    pub fn has_input(&self) -> bool {
+        self.start < self.end
+    }
+
     /// Opens the next head, if it is there: what is left of the body before
     /// is skipped. With `may_receive` unset only bytes that were received
     /// already are looked at.

@@ -78,6 +78,7 @@ suite! {
     pushes::what_was_subscribed_to_comes_within_the_credit,
     pushes::what_nobody_wants_gives_its_credit_back,
     pushes::a_message_and_what_follows_it_come_in_their_order,
+    pushes::a_message_that_came_with_a_push_is_told_of_who_waits,
     waits::a_deadline_of_zero_ends_every_call_at_once,
     waits::an_interrupt_ends_every_wait_soon,
     losses::a_peer_that_closes_is_told_from_one_that_dies,

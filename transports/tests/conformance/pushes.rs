@@ -1,7 +1,13 @@
 //! What a peer subscribed to is pushed, within the credit that it gave.
 
-use panta_transports::coupling::{Endpoint, Peer, PeerId, PieceRef, Push, Tag, TransportName};
+use std::time::Duration;
+
+use panta_transports::coupling::{
+    CouplingError, Endpoint, Peer, PeerId, PieceRef, Push, Tag, TransportName,
+};
 use panta_transports::region::Extent;
+use panta_transports::time::Wait;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::support::*;
 
@@ -177,4 +183,63 @@ pub(crate) fn a_message_and_what_follows_it_come_in_their_order(transport: Trans
         "nothing was asked for"
     );
     assert_eq!(after.push_bytes, 1000 + BYTES as u64);
+}
+
+/// Whether one of the descriptors is readable by which a message is heard of.
+fn is_readable(peer: &Peer) -> bool {
+    let mut is_readable = false;
+    peer.hear(&mut |through| {
+        let mut fds: Vec<PollFd<'_>> = through
+            .iter()
+            .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+            .collect();
+        is_readable = poll(&mut fds, Some(&Timespec::default())).unwrap() > 0;
+    });
+    is_readable
+}
+
+/// Receives until there is nothing, and nothing is to be waited for.
+fn until_silent(peer: &Peer) {
+    let wait = wait();
+    loop {
+        let nothing = peer.receive(&mut Vec::new(), &Wait::for_at_most(Duration::ZERO));
+        assert!(matches!(nothing, Err(CouplingError::NotReady { .. })));
+        if !peer.arm() && !is_readable(peer) {
+            return;
+        }
+        // A heartbeat came meanwhile.
+        wait.slice().expect("it is never silent");
+    }
+}
+
+pub(crate) fn a_message_that_came_with_a_push_is_told_of_who_waits(transport: TransportName) {
+    let side = Side::open(|_| {});
+    let extent = side.extent(BYTES, 2);
+    let small = [piece_of(&extent, 7, 1000)];
+    let Some((peer, id)) = subscribed(&side, transport, true) else {
+        return;
+    };
+    let hear = |what: &[u8]| {
+        let mut message = Vec::new();
+        peer.receive(&mut message, &wait()).unwrap();
+        assert_eq!(message, what);
+    };
+    assert!(!side.endpoint.push(id, &pushed(0, &[])).unwrap());
+    side.endpoint.send(id, &[b"first"]).unwrap();
+    hear(b"first");
+    // Behind the push, in the bytes that came with it.
+    until_silent(&peer);
+    assert!(side.endpoint.push(id, &pushed(1, &small)).unwrap());
+    side.endpoint.send(id, &[b"behind"]).unwrap();
+    assert!(received(&peer, 1, &small).is_some());
+    assert!(is_readable(&peer), "nobody says that it lies there");
+    hear(b"behind");
+    // Where a push was looked for.
+    until_silent(&peer);
+    side.endpoint.send(id, &[b"instead"]).unwrap();
+    assert_eq!(received(&peer, 2, &small), None);
+    assert!(is_readable(&peer), "nobody says that it was passed");
+    assert!(peer.arm(), "it still lies there");
+    hear(b"instead");
+    until_silent(&peer);
 }

@@ -1,11 +1,11 @@
 //! The first connection of a peer: its messages, and its signs of life.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::keeper;
 use super::pushes::Pushes;
@@ -46,6 +46,10 @@ pub(super) struct Core {
     pub(super) pushes: Mutex<Pushes>,
     sending: Turn,
     pub(super) receiving: Turn,
+    /// Whether a message may have been taken from the socket beside what was looked
+    /// for, and the descriptor that says so to whoever waits for the socket.
+    is_ahead: AtomicBool,
+    ahead: OnceLock<OwnedFd>,
     /// Why no message will come any more.
     lost: OnceLock<Lost>,
     /// When something last came, and when that was last looked for.
@@ -182,6 +186,8 @@ impl Core {
             pushes: Mutex::default(),
             sending: Turn::default(),
             receiving: Turn::default(),
+            is_ahead: AtomicBool::new(false),
+            ahead: OnceLock::new(),
             lost: OnceLock::new(),
             heard: AtomicU64::new(now),
             looked: AtomicU64::new(now),
@@ -377,6 +383,46 @@ impl Core {
         self.socket.as_fd()
     }
 
+    /// Calls `with` the descriptors of which one is readable when a message has come, or
+    /// the end.
+    pub(super) fn hear(&self, with: &mut dyn FnMut(&[BorrowedFd<'_>])) {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        if self.ahead.get().is_none()
+            && let Ok(made) = eventfd(u32::from(self.is_ahead.load(Ordering::SeqCst)), flags)
+        {
+            let _ = self.ahead.set(made);
+        }
+        match self.ahead.get() {
+            Some(ahead) => with(&[self.socket(), ahead.as_fd()]),
+            // The system is out of descriptors; whoever waits looks now and then.
+            None => with(&[self.socket()]),
+        }
+    }
+
+    /// Whether a message was taken from the socket that nobody has received. What is
+    /// taken after this is told by the descriptor.
+    pub(super) fn arm(&self) -> bool {
+        if let Some(ahead) = self.ahead.get() {
+            // It fails only where it is silent already.
+            let _ = rustix::io::read(ahead, &mut [0; 8]);
+        }
+        self.is_ahead.load(Ordering::SeqCst)
+    }
+
+    /// Says that what was taken from the socket may hold a message.
+    pub(super) fn tell_ahead(&self, receiving: &Receiving) {
+        if receiving.passed.is_none() && !receiving.receiver.has_input() {
+            return;
+        }
+        let is_told = self.is_ahead.swap(true, Ordering::SeqCst);
+        if let Some(ahead) = self.ahead.get()
+            && !is_told
+        {
+            // It fails only where it is readable already.
+            let _ = rustix::io::write(ahead, &1_u64.to_ne_bytes());
+        }
+    }
+
     /// Takes what has come, up to a message.
     fn try_receive(
         &self,
@@ -388,7 +434,11 @@ impl Core {
             *into = message;
             return Ok(true);
         }
-        Ok(self.take_frames(receiving, into, None)? == Came::Message)
+        let is_message = self.take_frames(receiving, into, None)? == Came::Message;
+        if !is_message {
+            self.is_ahead.store(false, Ordering::SeqCst);
+        }
+        Ok(is_message)
     }
 
     /// Remembers the loss; the connection is of no more use.

@@ -158,7 +158,7 @@ impl Peer {
     pub fn hear(&self, with: &mut dyn FnMut(&[BorrowedFd<'_>])) {
         match &self.messages {
             Some(messages) => messages.hear(with),
-            None => with(&[self.core.socket()]),
+            None => self.core.hear(with),
         }
     }
 
@@ -167,9 +167,10 @@ impl Peer {
     /// they then need not say.
     #[must_use]
     pub fn arm(&self) -> bool {
-        self.messages
-            .as_ref()
-            .is_some_and(|messages| messages.arm())
+        match &self.messages {
+            Some(messages) => messages.arm(),
+            None => self.core.arm(),
+        }
     }
 
     /// Bytes of a region in place, where the transport shares memory; none

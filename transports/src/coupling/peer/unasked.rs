@@ -21,6 +21,9 @@ use crate::coupling::wire::{Frame, parse_frame};
 use crate::coupling::{CouplingError, Lost, Piece, Tag};
 use crate::time::{Time, Wait};
 
+/// The name of the call, in errors.
+const PUSH: &str = "receive_push";
+
 /// The receiving side of the link.
 pub(super) struct Receiving {
     pub(super) receiver: PolledReceiver,
@@ -146,13 +149,24 @@ impl Core {
         pieces: &mut [Piece<'_>],
         wait: &Wait,
     ) -> Result<bool, CouplingError> {
-        let during = "receive_push";
         let turn = self.receiving.take(wait);
-        let _turn = turn.map_err(|source| self.not_ready(during, source))?;
+        let _turn = turn.map_err(|source| self.not_ready(PUSH, source))?;
         let mut receiver = lock(&self.receiver);
         let Some(receiving) = &mut *receiver else {
             return Err(CouplingError::NotLinked);
         };
+        let received = self.receive_push_from(receiving, tag, pieces, wait);
+        self.tell_ahead(receiving);
+        received
+    }
+
+    fn receive_push_from(
+        &self,
+        receiving: &mut Receiving,
+        tag: Tag,
+        pieces: &mut [Piece<'_>],
+        wait: &Wait,
+    ) -> Result<bool, CouplingError> {
         let looking = Looking::new(self.options.spin);
         loop {
             let known = lock(&self.pushes).take(tag);
@@ -176,7 +190,7 @@ impl Core {
                 Came::Message => receiving.passed = Some(message),
                 // All that has come was looked at.
                 Came::Nothing if lock(&self.pushes).is_unheard(tag) => return Ok(false),
-                Came::Nothing => self.pause(receiving, &looking, during, wait)?,
+                Came::Nothing => self.pause(receiving, &looking, PUSH, wait)?,
             }
         }
     }
@@ -215,7 +229,7 @@ impl Core {
         while receiving.receiver.body_left() > 0 {
             let received = receive_into(&mut receiving.receiver, pieces, &mut first, &mut at);
             if received.map_err(|error| self.lose(lost_by(&error)))? == 0 {
-                self.pause(receiving, looking, "receive_push", wait)?;
+                self.pause(receiving, looking, PUSH, wait)?;
             } else {
                 self.heard.store(Time::now().0, Ordering::Relaxed);
             }
