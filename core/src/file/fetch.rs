@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,12 +54,12 @@ pub(super) fn read(
     reads: &mut [Read<'_>],
     wait: &Wait,
 ) -> Result<(), GetError> {
-    for read in reads {
+    let no_entry = |what: String| -> GetError {
+        let peer = "the file engine".to_owned();
         let place = reader.place.clone().at_step(step.head.step);
-        let no_entry = |what: String| -> GetError {
-            let peer = "the file engine".to_owned();
-            Fault::Refused { peer, why: what }.at(place.clone()).into()
-        };
+        Fault::Refused { peer, why: what }.at(place).into()
+    };
+    for read in reads {
         let Some(entry) = step.entries.get(read.entry) else {
             return Err(no_entry(format!("the step has no entry {}", read.entry)));
         };
@@ -70,7 +71,6 @@ pub(super) fn read(
             own,
             step,
             entry,
-            place: place.of_variable(&entry.definition.name),
             wait,
         };
         one.read(read)?;
@@ -84,11 +84,17 @@ struct One<'a> {
     own: &'a FileStep,
     step: &'a StepMeta,
     entry: &'a Entry,
-    place: Place,
     wait: &'a Wait,
 }
 
 impl One<'_> {
+    /// What errors say of where they are; a good read does without.
+    #[cold]
+    fn place(&self) -> Place {
+        let place = self.reader.place.clone().at_step(self.step.head.step);
+        place.of_variable(&self.entry.definition.name)
+    }
+
     fn read(&self, read: &mut Read<'_>) -> Result<(), GetError> {
         let count = Dims::from_slice(read.into.count());
         if count.contains(&0) {
@@ -99,7 +105,7 @@ impl One<'_> {
                 let at = block.0 as usize;
                 if at >= self.entry.blocks.len() {
                     return Err(GetError::NoSuchBlock {
-                        place: self.place.clone(),
+                        place: self.place(),
                         block: block.0,
                         blocks: self.entry.blocks.len(),
                     });
@@ -150,7 +156,7 @@ impl One<'_> {
     ) -> Result<(), GetError> {
         let Some(fill) = &self.entry.definition.fill else {
             return Err(GetError::NotCovered {
-                place: self.place.clone(),
+                place: self.place(),
                 start,
                 count,
             });
@@ -173,7 +179,7 @@ impl One<'_> {
 
     fn shape_error(&self, problem: &dyn std::fmt::Display) -> GetError {
         GetError::Shape {
-            place: self.place.clone(),
+            place: self.place(),
             problem: problem.to_string(),
         }
     }
@@ -187,7 +193,7 @@ impl One<'_> {
     ) -> Result<(), GetError> {
         self.try_fetch(piece, step, into)
             .map_err(|trouble| match trouble {
-                Trouble::Fault(fault) => fault.at(self.place.clone()).into(),
+                Trouble::Fault(fault) => fault.at(self.place()).into(),
                 Trouble::Copy(error) => self.shape_error(&error),
                 Trouble::Tile(mismatch, offset) => {
                     let block = &self.entry.blocks[piece.block].block;
@@ -196,7 +202,7 @@ impl One<'_> {
                         .dataset
                         .segment(Role::Data, self.own.epoch, block.rank);
                     GetError::Checksum {
-                        place: self.place.clone(),
+                        place: self.place(),
                         block: u32::try_from(piece.block).unwrap_or(u32::MAX),
                         writer_rank: block.rank,
                         problem: format!("{} at byte {offset}: {mismatch}", path.display()),
@@ -212,10 +218,11 @@ impl One<'_> {
         into: &mut StridedMut<'_>,
     ) -> Result<(), Trouble> {
         let block = &self.entry.blocks[piece.block].block;
-        let (section, index_path) = self.section(block.rank)?;
+        let section = self.section(block.rank)?;
+        let wrong = |problem: String| damaged(&self.index_path(block.rank), 0, problem);
         let Some(found) = section.find(block.order) else {
             let problem = format!("the section has no block of order {}", block.order);
-            return Err(damaged(&index_path, 0, problem).into());
+            return Err(wrong(problem).into());
         };
         let expected = self.entry.definition.byte_size(&block.count);
         if found.entry.variable != self.entry.variable || Some(found.entry.bytes) != expected {
@@ -223,7 +230,7 @@ impl One<'_> {
                 "the block of order {} is of another variable or size than its step says",
                 block.order
             );
-            return Err(damaged(&index_path, 0, problem).into());
+            return Err(wrong(problem).into());
         }
         let data = self.open(Kind::Data, block.rank)?;
         let source = Stored {
@@ -239,29 +246,29 @@ impl One<'_> {
         source.fetch(&piece.from, step, &mut into)
     }
 
-    /// A rank's index section of this step, and the file it is in.
-    fn section(&self, rank: u32) -> Result<(Arc<Section>, std::path::PathBuf), Fault> {
-        let path = self
-            .reader
-            .dataset
-            .segment(Role::Index, self.own.epoch, rank);
+    /// The file that a rank's index sections are in.
+    #[cold]
+    fn index_path(&self, rank: u32) -> PathBuf {
+        let dataset = &self.reader.dataset;
+        dataset.segment(Role::Index, self.own.epoch, rank)
+    }
+
+    /// A rank's index section of this step.
+    fn section(&self, rank: u32) -> Result<&Section, Fault> {
         let found = self
             .own
             .segments
             .binary_search_by_key(&rank, |segment| segment.rank);
         let Ok(at) = found else {
-            return Err(damaged(
-                &path,
-                0,
-                format!(
-                    "the commit record of step {} names no section of rank {rank}",
-                    self.step.head.step
-                ),
-            ));
+            let step = self.step.head.step;
+            let problem =
+                format!("the commit record of step {step} names no section of rank {rank}");
+            return Err(damaged(&self.index_path(rank), 0, problem));
         };
         if let Some(section) = self.own.sections[at].get() {
-            return Ok((Arc::clone(section), path));
+            return Ok(section);
         }
+        let path = self.index_path(rank);
         let named = self.own.segments[at];
         let file = self.open(Kind::Index, rank)?;
         let bytes = file.read_checked(named.index_offset, named.index_length)?;
@@ -292,10 +299,8 @@ impl One<'_> {
             let problem = "the section is not the one that the commit record names";
             return Err(damaged(&path, named.index_offset, problem));
         }
-        let section = Arc::new(section);
         // Another thread may have been first; both read the same.
-        let section = self.own.sections[at].get_or_init(|| section);
-        Ok((Arc::clone(section), path))
+        Ok(self.own.sections[at].get_or_init(|| section))
     }
 
     /// A segment's file, checked to be of this dataset.

@@ -113,7 +113,7 @@ pub(super) struct FileStep {
     pub(super) epoch: u64,
     pub(super) segments: Vec<SegmentReference>,
     /// Beside `segments`; read when first needed.
-    pub(super) sections: Vec<OnceLock<Arc<Section>>>,
+    pub(super) sections: Vec<OnceLock<Section>>,
     pub(super) indexes: Arc<LayoutIndexes>,
 }
 
