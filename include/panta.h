@@ -37,6 +37,12 @@
  * A step is seen whole or not at all. Dimensions are listed slowest first, as C
  * lays arrays out. Nothing is converted: elements are got as what they are.
  *
+ * Both.  A reader holds its step until it asks for the next one or closes, and a
+ * writer that closes waits, up to its deadline, until its readers have let go of
+ * all that it wrote. So of two programs that write to each other, each asks for
+ * the next step, or closes its reader, before it closes its writer: else both
+ * wait for each other.
+ *
  * Whose memory, until when.  What is put has one of three lifetimes:
  *   captured   panta_put: yours; left in place and unchanged until the step's
  *              end returns. One copy, made during that call and never later.
@@ -2395,7 +2401,7 @@ static inline panta_definition panta_local_value(const char *name,
 
 /* A box of `count` cells that begins at cell `first` of an array of
  * `memory_count` cells in memory: a field without its ghost cells. To be put,
- * or got into. */
+ * or got into. Like the library, it leaves what is beyond the dimensions alone. */
 static inline panta_buffer panta_ghosted(void *memory, panta_dtype dtype,
                                          int32_t dimensions,
                                          const int64_t *memory_count,
@@ -2404,9 +2410,10 @@ static inline panta_buffer panta_ghosted(void *memory, panta_dtype dtype,
 {
     panta_buffer buffer;
     int64_t stride = panta_element_bytes(dtype), offset = 0;
-    memset(&buffer, 0, sizeof buffer);
     buffer.size = sizeof buffer;
     buffer.dtype = dtype;
+    buffer.space = PANTA_HOST;
+    buffer.device = 0;
     buffer.dimensions = dimensions;
     for (int32_t i = dimensions < PANTA_MAX_DIMS ? dimensions : PANTA_MAX_DIMS;
          i-- > 0;) {
@@ -2464,8 +2471,11 @@ static inline panta_selection panta_strided(int32_t dimensions,
                                             const int64_t *count,
                                             const int64_t *stride)
 {
-    panta_selection selection = panta_all();
+    panta_selection selection;
+    selection.size = sizeof selection;
+    selection.block = PANTA_NO_BLOCK;
     selection.dimensions = dimensions;
+    selection.reserved = 0;
     for (int32_t i = 0; i < dimensions && i < PANTA_MAX_DIMS; i++) {
         selection.start[i] = start ? start[i] : 0;
         selection.count[i] = count ? count[i] : PANTA_TO_END;
@@ -2486,8 +2496,11 @@ static inline panta_selection panta_box(int32_t dimensions,
  * are then relative to the block's first cell. */
 static inline panta_selection panta_block(int64_t block)
 {
-    panta_selection selection = panta_all();
+    panta_selection selection;
+    selection.size = sizeof selection;
     selection.block = block;
+    selection.dimensions = 0;
+    selection.reserved = 0;
     return selection;
 }
 

@@ -519,9 +519,11 @@ static panta_status read_selection(const char *function, const fortran_selection
 {
     int64_t dimensions = given->start.dimensions;
     panta_status status = PANTA_OK;
-    *selection = panta_all();
-    if (given->block)
-        selection->block = given->block - 1;
+    /* Where there are no dimensions, the rest is not looked at. */
+    selection->size = sizeof *selection;
+    selection->block = given->block ? given->block - 1 : PANTA_NO_BLOCK;
+    selection->dimensions = 0;
+    selection->reserved = 0;
     if (given->block < 0)
         return refuse(PANTA_ERROR_ARGUMENT, "%s: `block` is %lld; blocks are counted from 1",
                       function, (long long)given->block);

@@ -116,7 +116,7 @@ static inline panta_definition panta_local_value(const char *name,
 
 /* A box of `count` cells that begins at cell `first` of an array of
  * `memory_count` cells in memory: a field without its ghost cells. To be put,
- * or got into. */
+ * or got into. Like the library, it leaves what is beyond the dimensions alone. */
 static inline panta_buffer panta_ghosted(void *memory, panta_dtype dtype,
                                          int32_t dimensions,
                                          const int64_t *memory_count,
@@ -125,9 +125,10 @@ static inline panta_buffer panta_ghosted(void *memory, panta_dtype dtype,
 {
     panta_buffer buffer;
     int64_t stride = panta_element_bytes(dtype), offset = 0;
-    memset(&buffer, 0, sizeof buffer);
     buffer.size = sizeof buffer;
     buffer.dtype = dtype;
+    buffer.space = PANTA_HOST;
+    buffer.device = 0;
     buffer.dimensions = dimensions;
     for (int32_t i = dimensions < PANTA_MAX_DIMS ? dimensions : PANTA_MAX_DIMS;
          i-- > 0;) {
@@ -185,8 +186,11 @@ static inline panta_selection panta_strided(int32_t dimensions,
                                             const int64_t *count,
                                             const int64_t *stride)
 {
-    panta_selection selection = panta_all();
+    panta_selection selection;
+    selection.size = sizeof selection;
+    selection.block = PANTA_NO_BLOCK;
     selection.dimensions = dimensions;
+    selection.reserved = 0;
     for (int32_t i = 0; i < dimensions && i < PANTA_MAX_DIMS; i++) {
         selection.start[i] = start ? start[i] : 0;
         selection.count[i] = count ? count[i] : PANTA_TO_END;
@@ -207,8 +211,11 @@ static inline panta_selection panta_box(int32_t dimensions,
  * are then relative to the block's first cell. */
 static inline panta_selection panta_block(int64_t block)
 {
-    panta_selection selection = panta_all();
+    panta_selection selection;
+    selection.size = sizeof selection;
     selection.block = block;
+    selection.dimensions = 0;
+    selection.reserved = 0;
     return selection;
 }
 

@@ -37,6 +37,12 @@
  * A step is seen whole or not at all. Dimensions are listed slowest first, as C
  * lays arrays out. Nothing is converted: elements are got as what they are.
  *
+ * Both.  A reader holds its step until it asks for the next one or closes, and a
+ * writer that closes waits, up to its deadline, until its readers have let go of
+ * all that it wrote. So of two programs that write to each other, each asks for
+ * the next step, or closes its reader, before it closes its writer: else both
+ * wait for each other.
+ *
  * Whose memory, until when.  What is put has one of three lifetimes:
  *   captured   panta_put: yours; left in place and unchanged until the step's
  *              end returns. One copy, made during that call and never later.

@@ -76,13 +76,13 @@ impl<'c> Buffer<'c> {
         &self.given.strides_bytes[..self.given.dimensions as usize]
     }
 
-    /// Refuses memory that is written to, unless it is the host's.
-    pub(crate) fn on_host(&self) -> Result<(), Failed> {
+    /// Refuses memory that is not the host's; `instead` says what to do.
+    pub(crate) fn on_host(&self, instead: &str) -> Result<(), Failed> {
         if self.space == MemorySpace::Host {
             return Ok(());
         }
         let message = format!(
-            "memory of a device ({:?}) cannot be got into; get into the host's and copy it",
+            "`buffer.space` is a device's ({:?}), whose memory is out of reach; {instead}",
             self.space
         );
         Err(Failed::new(PANTA_ERROR_UNSUPPORTED, message))

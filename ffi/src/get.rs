@@ -63,7 +63,7 @@ fn with_target(
 ) -> Result<(), Failed> {
     let variable = caller.text(variable, "variable")?;
     let buffer = caller.buffer(buffer)?;
-    buffer.on_host()?;
+    buffer.on_host("get into the host's and copy it")?;
     let mut axes = Axes::new();
     let block = caller.selection(selection, &mut axes)?;
     let resolved = step

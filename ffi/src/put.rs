@@ -11,13 +11,16 @@
 use std::ffi::{c_char, c_void};
 use std::slice;
 
-use panta_core::model::{DType, MemorySpace};
+use panta_core::model::DType;
 use panta_transports::copy::{StridedMut, copy};
 
 use crate::caller::{Caller, dtype};
 use crate::failed::Failed;
 use crate::types::*;
 use crate::writer::{Lent, State, no_step, with_writer};
+
+/// What to do with memory of a device.
+const COPY_FIRST: &str = "copy it to the host's and put that";
 
 /// Runs `act`, a put, on the open writer of a handle: one that fails makes its step fail.
 fn with_step<R>(
@@ -73,6 +76,7 @@ fn put(
         let start = start_of(caller, state, index, start)?;
         let buffer = caller.buffer(buffer)?;
         not_text(buffer.dtype)?;
+        buffer.on_host(COPY_FIRST)?;
         // SAFETY: read only by this writer's panta_end_step, until which the caller
         // leaves the memory in place.
         let source = unsafe { buffer.source() }?;
@@ -120,10 +124,7 @@ fn put_copied(
     let start = start_of(caller, state, index, start)?;
     let buffer = caller.buffer(buffer)?;
     not_text(buffer.dtype)?;
-    if buffer.space != MemorySpace::Host {
-        let message = "memory of a device cannot be put; copy it to the host's first";
-        return Err(Failed::new(PANTA_ERROR_UNSUPPORTED, message));
-    }
+    buffer.on_host(COPY_FIRST)?;
     // SAFETY: the caller's memory stays in place while this call runs.
     if unsafe { buffer.has_wrong_boolean() } {
         let name = &state.session.definition(index).name;

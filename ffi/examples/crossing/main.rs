@@ -3,8 +3,10 @@
 //!
 //! `scripts/libpanta` lays out the library that the other two are built against:
 //! ```sh
-//! scripts/libpanta PREFIX && cargo run --release -p panta-ffi --example crossing PREFIX
+//! scripts/libpanta PREFIX && cargo run --release -p panta-ffi --example crossing PREFIX [count]
 //! ```
+//! With `count` instructions are counted under valgrind, which says less about time and
+//! the same whatever else runs on the machine.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,7 +19,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use ndarray::Array1;
-use panta::{BlockId, Reader, Shape, Solo, Start, StepTime, Writer};
+use panta::{BlockId, Reader, Shape, Snapshot, Solo, Start, Step, StepTime, Var, Writer};
 
 const CELLS: usize = 128;
 const CALLS: u32 = 2_000;
@@ -25,6 +27,21 @@ const CALLS: u32 = 2_000;
 const ROUNDS: usize = 20;
 /// The best of so many runs counts.
 const RUNS: usize = 7;
+
+/// What is timed, and counted by its name.
+#[inline(never)]
+fn crossing_puts<'d>(step: &Step<'_, 'd>, u: Var<f64>, field: &'d Array1<f64>) {
+    for _ in 0..CALLS {
+        step.put(u, &[], field).unwrap();
+    }
+}
+
+#[inline(never)]
+fn crossing_gets(step: &Snapshot, field: &mut Array1<f64>) {
+    for _ in 0..CALLS {
+        step.get_into("u", BlockId(0), field.view_mut()).unwrap();
+    }
+}
 
 fn rust(url: &str) -> [f64; 2] {
     let mut field = Array1::<f64>::zeros(CELLS);
@@ -34,9 +51,7 @@ fn rust(url: &str) -> [f64; 2] {
     for _ in 0..ROUNDS {
         let step = out.begin_step(StepTime::sim(0.0)).unwrap();
         let began = Instant::now();
-        for _ in 0..CALLS {
-            step.put(u, &[], &field).unwrap();
-        }
+        crossing_puts(&step, u, &field);
         put = put.min(nanoseconds_a_call(began));
         step.end().unwrap();
     }
@@ -45,9 +60,7 @@ fn rust(url: &str) -> [f64; 2] {
     let step = reader.next_step().unwrap().unwrap();
     for _ in 0..ROUNDS {
         let began = Instant::now();
-        for _ in 0..CALLS {
-            step.get_into("u", BlockId(0), field.view_mut()).unwrap();
-        }
+        crossing_gets(&step, &mut field);
         get = get.min(nanoseconds_a_call(began));
     }
     [put, get]
@@ -75,42 +88,84 @@ fn build(prefix: &Path, directory: &Path) -> [PathBuf; 2] {
         .args(["-O2", &include, "-c"])
         .arg(fortran.join("panta_fortran.c")));
     run(Command::new("gfortran")
-        .args(["-O2", "-o", "fortran", &rpath])
-        .arg(fortran.join("panta.f90"))
+        .args(["-O2", "-c"])
+        .arg(fortran.join("panta.f90")));
+    // What is counted by its name must have one.
+    run(Command::new("gfortran")
+        .args(["-O2", "-fno-inline", "-o", "fortran", &rpath])
         .arg(from.join("crossing.f90"))
-        .arg("panta_fortran.o")
+        .args(["panta.o", "panta_fortran.o"])
         .arg(&library));
     ["c", "fortran"].map(|name| directory.join(name))
 }
 
+/// The numbers that a program prints.
+fn timed(program: &Path, arguments: &[&str]) -> [f64; 2] {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap());
+    [numbers.next().unwrap(), numbers.next().unwrap()]
+}
+
+/// Instructions of a call within the functions of such a name, and what they call.
+fn counted(program: &Path, arguments: &[&str], function: &str) -> f64 {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(format!("--toggle-collect=*{function}*"))
+        .arg(program)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let line = text.lines().find(|line| line.contains("Collected :"));
+    let number = line.and_then(|line| line.split_whitespace().last());
+    let instructions: f64 = number.expect("a count").parse().unwrap();
+    instructions / f64::from(CALLS) / ROUNDS as f64
+}
+
 fn main() {
-    let prefix = std::env::args().nth(1).expect("the prefix of libpanta");
-    let prefix = Path::new(&prefix).canonicalize().unwrap();
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, _, url, alone] = &arguments[..]
+        && alone == "alone"
+    {
+        let [put, get] = rust(url);
+        return println!("{put:.0} {get:.0}");
+    }
+    let prefix = arguments.get(1).expect("the prefix of libpanta");
+    let prefix = Path::new(prefix).canonicalize().unwrap();
+    let count = arguments.get(2).is_some_and(|what| what == "count");
     let directory = tempfile::tempdir().unwrap();
-    let programs = build(&prefix, directory.path());
+    let [c, fortran] = build(&prefix, directory.path());
+    let programs = [
+        ("Rust", std::env::current_exe().unwrap()),
+        ("C", c),
+        ("Fortran", fortran),
+    ];
     let mut best = [[f64::INFINITY; 2]; 3];
-    for run in 0..RUNS {
-        let url = format!(
-            "file:{}",
-            directory.path().join(format!("{run}.panta")).display()
-        );
-        let mut times = vec![rust(&url)];
-        for program in &programs {
-            let output = Command::new(program).arg(&url).output().unwrap();
-            let text = String::from_utf8(output.stdout).unwrap();
-            let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap());
-            times.push([numbers.next().unwrap(), numbers.next().unwrap()]);
-        }
-        for (best, times) in best.iter_mut().zip(times) {
-            for (best, time) in best.iter_mut().zip(times) {
-                *best = best.min(time);
+    for run in 0..if count { 1 } else { RUNS } {
+        let path = directory.path().join(format!("{run}.panta"));
+        let url = format!("file:{}", path.display());
+        for (best, (name, program)) in best.iter_mut().zip(&programs) {
+            let arguments: &[&str] = match *name {
+                "Rust" => &["", &url, "alone"],
+                _ => &[&url],
+            };
+            let costs = if count {
+                ["crossing_puts", "crossing_gets"]
+                    .map(|function| counted(program, arguments, function))
+            } else {
+                timed(program, arguments)
+            };
+            for (best, cost) in best.iter_mut().zip(costs) {
+                *best = best.min(cost);
             }
         }
     }
-    println!("1 KiB, ns a call     put     get     put + get over Rust");
-    let whole = |times: &[f64; 2]| times[0] + times[1];
-    for (name, times) in ["Rust", "C", "Fortran"].iter().zip(&best) {
-        let over = whole(times) - whole(&best[0]);
-        println!("{name:16} {:9.0} {:7.0} {over:12.0}", times[0], times[1]);
+    let what = if count { "instructions" } else { "ns" };
+    println!("1 KiB, {what} a call     put     get     put + get over Rust");
+    let whole = |costs: &[f64; 2]| costs[0] + costs[1];
+    for ((name, _), costs) in programs.iter().zip(&best) {
+        let over = whole(costs) - whole(&best[0]);
+        println!("{name:26} {:9.0} {:7.0} {over:12.0}", costs[0], costs[1]);
     }
 }
