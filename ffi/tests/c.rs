@@ -6,7 +6,7 @@ mod support;
 
 use std::process::Command;
 
-use support::{Workshop, built_library, check, has, here, run};
+use support::{Workshop, built_library, check, here, run};
 
 const C99: [&str; 3] = ["-std=c99", "-x", "c"];
 const CPP17: [&str; 3] = ["-std=c++17", "-x", "c++"];
@@ -47,11 +47,22 @@ fn many_streams_leave_nothing_behind_and_two_threads_on_one_handle_are_told_so()
 #[test]
 fn steps_are_waited_for_in_a_poll_and_openings_are_interrupted() {
     let shop = Workshop::new();
-    let flags = ["-std=gnu99", "-x", "c"];
-    shop.runs("cc", &flags, "waiting.c", &[&shop.url("run.panta")]);
-    for transport in ["shm", "tcp"] {
-        let url = format!("stream:{transport}?transport={transport}");
-        shop.runs("cc", &flags, "waiting.c", &[&url]);
+    shop.runs("cc", &C99, "waiting.c", &[&shop.url("run.panta")]);
+    for url in streams() {
+        shop.runs("cc", &C99, "waiting.c", &[&url]);
+    }
+}
+
+/// Streams between the threads of a program, over each transport.
+fn streams() -> [String; 2] {
+    ["shm", "tcp"].map(|transport| format!("stream:{transport}?transport={transport}"))
+}
+
+#[test]
+fn what_is_put_in_each_way_is_got_in_each_over_a_stream() {
+    let shop = Workshop::new();
+    for url in streams() {
+        shop.runs("cc", &C99, "streaming.c", &[&url]);
     }
 }
 
@@ -113,37 +124,36 @@ fn cpp_programs_write_and_read_with_exceptions_and_with_results() {
     );
 }
 
-/// Runs a program under valgrind, which fails it for any access it should not make and
-/// for memory that nobody can give back any more.
-fn clean_under_valgrind(program: &str) {
-    if !has("valgrind") {
-        return;
-    }
+/// Compiles a program of C and runs it under valgrind on a file and on streams.
+fn clean_under_valgrind(program: &str, urls: &[String]) {
     let shop = Workshop::new();
     let source = here().join("tests/programs").join(program);
-    let Some(built) = shop.compile("cc", &["-std=gnu99", "-g"], &source) else {
-        return;
-    };
-    let mut command = shop.command("valgrind");
-    command
-        .args(["--quiet", "--error-exitcode=9", "--leak-check=full"])
-        .args([
-            "--errors-for-leak-kinds=definite",
-            "--child-silent-after-fork=yes",
-        ])
-        .arg(built)
-        .arg(shop.url("run.panta"));
-    check(&command.output().unwrap(), program);
+    let flags = ["-std=gnu99", "-g", "-x", "c"];
+    if let Some(built) = shop.compile("cc", &flags, &source) {
+        for url in urls {
+            shop.is_clean_under_valgrind(&built, &[url]);
+        }
+    }
 }
 
 #[test]
 fn a_round_touches_no_memory_it_should_not_and_loses_none() {
-    clean_under_valgrind("round.c");
+    clean_under_valgrind("round.c", &["file:run.panta".to_owned()]);
 }
 
 #[test]
 fn misuse_touches_no_memory_it_should_not_and_loses_none() {
-    clean_under_valgrind("misuse.c");
+    clean_under_valgrind("misuse.c", &["file:run.panta".to_owned()]);
+}
+
+#[test]
+fn coupled_threads_touch_no_memory_they_should_not_and_lose_none() {
+    clean_under_valgrind("streaming.c", &streams());
+}
+
+#[test]
+fn waits_and_interrupts_touch_no_memory_they_should_not_and_lose_none() {
+    clean_under_valgrind("waiting.c", &streams());
 }
 
 #[test]
@@ -164,6 +174,9 @@ fn the_callers_memory_is_not_touched_outside_what_its_buffers_say() {
         "waiting.c",
     ] {
         shop.runs("cc", &flags, program, &[&shop.url(program)]);
+    }
+    for url in streams() {
+        shop.runs("cc", &flags, "streaming.c", &[&url]);
     }
 }
 

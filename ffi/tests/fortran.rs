@@ -31,6 +31,17 @@ fn lent_arrays_spans_views_cursors_interrupts_and_batches_work_from_fortran() {
 }
 
 #[test]
+fn a_fortran_program_touches_no_memory_it_should_not_and_loses_none() {
+    let shop = Workshop::new();
+    let source = here().join("tests/programs/parity.f90");
+    if let Some(built) = GFORTRAN.compile(&shop, &source) {
+        let contact = shop.path("contact");
+        let stream = format!("stream:live?transport=shm&contact={}", contact.display());
+        shop.is_clean_under_valgrind(&built, &[&shop.url("run.panta"), &stream]);
+    }
+}
+
+#[test]
 fn every_constant_has_the_value_it_has_in_c() {
     let read = |name: &str| std::fs::read_to_string(here().join("../include").join(name)).unwrap();
     let (header, module) = (read("panta.h"), read("panta.f90"));

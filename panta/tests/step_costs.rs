@@ -3,65 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/counting.rs"]
+mod counting;
 #[path = "../../core/tests/support/memory.rs"]
 mod memory;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use ndarray::Array1;
 use panta::{Reader, Shape, Solo, Start, StepTime, Var, Writer};
 use panta_core::engine::EngineFactory;
 use panta_core::session;
 
+use counting::allocations;
 use memory::MemoryEngine;
-
-/// The system's allocator; counts what each thread asks of it.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that ends may allocate when its numbers are gone.
-    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
-}
-
-// SAFETY: the system's allocator does the work; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(memory, layout, bytes) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations<R>(work: impl FnOnce() -> R) -> (u64, R) {
-    let before = ALLOCATIONS.with(Cell::get);
-    let result = work();
-    (ALLOCATIONS.with(Cell::get) - before, result)
-}
 
 fn write(writer: &mut Writer, variable: Var<f64>, values: &Array1<f64>) {
     let step = writer.begin_step(StepTime::default()).unwrap();
@@ -70,7 +23,7 @@ fn write(writer: &mut Writer, variable: Var<f64>, values: &Array1<f64>) {
 }
 
 /// Allocations of each of some steps once everything is known.
-fn steady(mut step: impl FnMut()) -> Vec<u64> {
+fn steady(mut step: impl FnMut()) -> Vec<usize> {
     (0..4).for_each(|_| step());
     (0..32).map(|_| allocations(&mut step).0).collect()
 }
@@ -107,7 +60,7 @@ fn a_step_of_a_stream_costs_a_few_allocations_on_either_side() {
         taken.push(cost);
         assert_eq!(into, values);
     }
-    let median = |mut costs: Vec<u64>| {
+    let median = |mut costs: Vec<usize>| {
         costs.sort_unstable();
         costs[costs.len() / 2]
     };

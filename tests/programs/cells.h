@@ -1,35 +1,11 @@
 /* The data of the scenarios, as tests/src/cells.rs makes them: a function of
- * (variable, step, global index). And CHECK and THAT, which end the program where
- * something is not as it should be. */
+ * (variable, step, global index). With it come CHECK and THAT. */
 #ifndef PANTA_SCENARIO_CELLS_H
 #define PANTA_SCENARIO_CELLS_H
 
-#include <panta.h>
+#include "../../ffi/tests/programs/check.h"
 
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#define EXPECT(status, call)                                                   \
-    do {                                                                       \
-        panta_status got_ = (call);                                            \
-        if (got_ != (status)) {                                                \
-            fprintf(stderr, "line %d: %s gave %s, not %s: %s\n", __LINE__,     \
-                    #call, panta_status_name(got_), #status,                   \
-                    panta_error_message());                                    \
-            exit(1);                                                           \
-        }                                                                      \
-    } while (0)
-
-#define CHECK(call) EXPECT(PANTA_OK, call)
-
-#define THAT(condition)                                                        \
-    do {                                                                       \
-        if (!(condition)) {                                                    \
-            fprintf(stderr, "line %d: not true: %s\n", __LINE__, #condition);  \
-            exit(1);                                                           \
-        }                                                                      \
-    } while (0)
 
 static inline uint64_t cell_bits(const char *variable, uint64_t step,
                                  uint64_t index)

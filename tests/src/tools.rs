@@ -119,14 +119,14 @@ fn once(name: &str, make: impl FnOnce(&Path) -> Option<()>) -> Option<PathBuf> {
     program
 }
 
-/// The words of a C compiler for `source` and the library.
+/// The words of a C compiler for `source`, below the root, and the library.
 fn c_words(source: &str, name: &str) -> Vec<String> {
     let (root, shop) = (root().display(), shop());
     let shop = shop.display();
     // The data are sums and products that no fused operation may round otherwise.
     format!(
         "-std=c99 -Wall -Wextra -pedantic -Werror -g -ffp-contract=off -I {root}/include \
-         {root}/tests/programs/{source} -o {name} -L {shop} -lpanta -lm -Wl,-rpath,{shop}"
+         {root}/{source} -o {name} -L {shop} -lpanta -lm -lpthread -Wl,-rpath,{shop}"
     )
     .split_ascii_whitespace()
     .map(str::to_owned)
@@ -137,17 +137,17 @@ fn strs(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-/// A program of `tests/programs` in C.
+/// A program in C, by where its source lies below the root.
 #[must_use]
-pub fn c_program(name: &str) -> Option<PathBuf> {
-    let program = format!("{name}-c");
+pub fn c_program(source: &str) -> Option<PathBuf> {
+    let stem = Path::new(source).file_stem().unwrap().to_string_lossy();
+    let program = format!("{stem}-c");
     once(&program, |directory| {
-        let words = c_words(&format!("{name}.c"), &program);
-        compile(directory, "cc", &strs(&words))
+        compile(directory, "cc", &strs(&c_words(source, &program)))
     })
 }
 
-/// The same in Fortran, with the module that its user compiles.
+/// A program of `tests/programs` in Fortran, with the module that its user compiles.
 #[must_use]
 pub fn fortran_program(name: &str) -> Option<PathBuf> {
     let program = format!("{name}-fortran");
@@ -213,7 +213,7 @@ impl Mpi {
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         let program = format!("{name}-{}", self.name);
         once(&program, |directory| {
-            let words = c_words(&format!("{name}.c"), &program);
+            let words = c_words(&format!("tests/programs/{name}.c"), &program);
             compile(directory, &format!("mpicc.{}", self.name), &strs(&words))?;
             compile(directory, &self.launcher(), &["--version"])
         })

@@ -4,6 +4,7 @@
 mod staging_support;
 
 use std::os::fd::BorrowedFd;
+use std::process::Command;
 use std::time::Duration;
 
 use panta_core::comm::Solo;
@@ -540,5 +541,19 @@ fn a_root_waits_for_steps_in_a_poll_and_the_other_ranks_are_told_who_does() {
                 assert_eq!(seen, 3);
             });
         });
+    });
+}
+
+#[test]
+fn a_program_in_c_waits_in_a_poll_and_its_opening_is_interrupted() {
+    let Some(program) = panta_tests::tools::c_program("ffi/tests/programs/waiting.c") else {
+        return;
+    };
+    within_deadline(|| {
+        let space = Space::start(1);
+        let url = space.url("from_c", "");
+        let output = Command::new(program).arg(&url).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {said}", output.status);
     });
 }

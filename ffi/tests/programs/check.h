@@ -21,6 +21,17 @@
 
 #define CHECK(call) EXPECT(PANTA_OK, call)
 
+/* The same of an error, whose message must have these words. */
+#define REFUSED(status, words, call)                                           \
+    do {                                                                       \
+        EXPECT(status, call);                                                  \
+        if (!strstr(panta_error_message(), words)) {                           \
+            fprintf(stderr, "%s:%d: %s does not say '%s':\n  %s\n", __FILE__,  \
+                    __LINE__, #call, words, panta_error_message());            \
+            exit(1);                                                           \
+        }                                                                      \
+    } while (0)
+
 #define THAT(condition)                                                        \
     do {                                                                       \
         if (!(condition)) {                                                    \

@@ -108,8 +108,15 @@ int main(int argc, char **argv)
         CHECK(panta_writer_close(out));
         MPI_Comm_free(&own);
     } else {
-        EXPECT(PANTA_ERROR_ARGUMENT, panta_comm_mpi(own, &half));
+        REFUSED(PANTA_ERROR_ARGUMENT, "`group` is MPI_COMM_NULL", panta_comm_mpi(own, &half));
     }
+#ifdef MPICH_VERSION /* whose handles are numbers, so that a freed one can be told */
+    MPI_Comm_dup(MPI_COMM_WORLD, &own);
+    MPI_Comm freed = own;
+    MPI_Comm_free(&own);
+    REFUSED(PANTA_ERROR_ARGUMENT, "`group` is no communicator of MPI: it was freed",
+            panta_comm_mpi(freed, &half));
+#endif
     MPI_Finalize();
     EXPECT(PANTA_ERROR_COMMUNICATOR, panta_comm_mpi(MPI_COMM_WORLD, &comm));
     return 0;

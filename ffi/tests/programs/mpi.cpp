@@ -33,5 +33,12 @@ int main(int argc, char **argv)
         std::fprintf(stderr, "%s\n", error.what());
         MPI_Abort(MPI_COMM_WORLD, 2);
     }
+    try {
+        panta::Comm::mpi(MPI_COMM_NULL);
+        MPI_Abort(MPI_COMM_WORLD, 4);
+    } catch (const panta::Error &error) {
+        if (!strstr(error.what(), "`group` is MPI_COMM_NULL"))
+            MPI_Abort(MPI_COMM_WORLD, 5);
+    }
     MPI_Finalize();
 }

@@ -2,6 +2,7 @@
 #include <panta.hpp>
 
 #include <cstdio>
+#include <cstring>
 #include <functional>
 
 #define THAT(condition)                                                        \
@@ -33,6 +34,62 @@ static panta_status status_of(const std::function<void()> &act)
         return error.status();
     }
     return PANTA_OK;
+}
+
+// What is done wrong is thrown with words that name it.
+static void refused(panta_status status, const char *words, const std::function<void()> &act)
+{
+    try {
+        act();
+    } catch (const panta::Error &error) {
+        if (error.status() == status && std::strstr(error.what(), words))
+            return;
+        std::fprintf(stderr, "not '%s': %s\n", words, error.what());
+        std::exit(1);
+    }
+    std::fprintf(stderr, "not refused: %s\n", words);
+    std::exit(1);
+}
+
+static void misuse(const std::string &url)
+{
+    panta::Writer out = panta::Writer::open(url);
+    auto u = out.define<double>("u", panta::Shape::global({4, 6}));
+    double data[24] = {};
+    const panta::View<double> field(data, {4, 6});
+    const panta::View<double> row(data, {6});
+    refused(PANTA_ERROR_SHAPE, "1 counts, the variable has 2 dimensions",
+            [&] { out.begin_step().put(u, {0, 0}, row); });
+    refused(PANTA_ERROR_SHAPE, "reach outside dimension 0",
+            [&] { out.begin_step().put(u, {1, 0}, field); });
+    refused(PANTA_ERROR_ARGUMENT, "`start` has -1",
+            [&] { out.begin_step().put(u, {-1, 0}, field); });
+    refused(PANTA_ERROR_UNKNOWN_VARIABLE, "the variable", [&] {
+        panta::Writer other = panta::Writer::open("null:");
+        other.begin_step().put(u, {0, 0}, field);
+    });
+    panta::WriterStep step = out.begin_step();
+    refused(PANTA_ERROR_STEP_OPEN, "step", [&] { out.begin_step(); });
+    step.put(u, {0, 0}, field);
+    step.end();
+    panta::Reader in = panta::Reader::open(url);
+    auto found = in.next_step();
+    refused(PANTA_ERROR_DTYPE, "f32", [&] { found->get<float>("u"); });
+    refused(PANTA_ERROR_UNKNOWN_VARIABLE, "variable `uu`", [&] { found->get<double>("uu"); });
+    refused(PANTA_ERROR_SELECTION, "outside",
+            [&] { found->get<double>("u", panta::box({0, 3}, {4, 6})); });
+    refused(PANTA_ERROR_SHAPE, "the buffer has [6] cells", [&] {
+        found->get_into("u", panta::everything(), panta::View<double>(data, {6}));
+    });
+    in.interrupt();
+    refused(PANTA_ERROR_INTERRUPTED, "interrupted",
+            [&] { in.next_step(std::chrono::seconds(60)); });
+    in.close();
+    refused(PANTA_ERROR_CLOSED_HANDLE, "the step was closed", [&] { found->get<double>("u"); });
+    refused(PANTA_ERROR_NULL, "the reader is NULL", [&] { in.next_step(); });
+    out.close();
+    refused(PANTA_ERROR_NULL, "the writer is NULL", [&] { out.begin_step(); });
+    refused(PANTA_ERROR_COMMUNICATOR, "PANTA_RANK", [&] { panta::Comm::procs(); });
 }
 
 static void write(const std::string &url)
@@ -160,5 +217,6 @@ int main(int argc, char **argv)
         return 2;
     write(argv[1]);
     read(argv[1]);
+    misuse(argv[1]);
     return 0;
 }

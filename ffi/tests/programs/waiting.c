@@ -1,5 +1,6 @@
 /* Waiting for steps in a poll of the program's own, and ending waits of which there is
  * no handle yet: waiting URL. The URL is a name of nothing so far. */
+#define _XOPEN_SOURCE 700
 #include "check.h"
 
 #include <poll.h>

@@ -93,12 +93,41 @@ impl Compiler {
         self.compile_with(shop, source, &here().join("../include"))
     }
 
+    /// The same with files of C linked in.
+    pub(crate) fn compile_beside(
+        &self,
+        shop: &Workshop,
+        source: &Path,
+        beside: &[PathBuf],
+    ) -> Option<PathBuf> {
+        let include = here().join("../include");
+        let mut objects = Vec::new();
+        for file in beside {
+            let object = shop.path(&format!("{}.o", file.file_stem()?.to_string_lossy()));
+            let mut c = Command::new("cc");
+            c.arg("-c").arg(file).arg("-o").arg(&object);
+            check(&run(&mut c)?, &format!("compiling {}", file.display()));
+            objects.push(object);
+        }
+        self.link(shop, source, &include, &objects)
+    }
+
     /// The same with the headers and the module in `include`.
     pub(crate) fn compile_with(
         &self,
         shop: &Workshop,
         source: &Path,
         include: &Path,
+    ) -> Option<PathBuf> {
+        self.link(shop, source, include, &[])
+    }
+
+    fn link(
+        &self,
+        shop: &Workshop,
+        source: &Path,
+        include: &Path,
+        beside: &[PathBuf],
     ) -> Option<PathBuf> {
         let directory = shop.path(&format!("module-{}", self.name));
         std::fs::create_dir_all(&directory).unwrap();
@@ -115,6 +144,7 @@ impl Compiler {
             .arg(&directory)
             .arg(source)
             .args(objects)
+            .args(beside)
             .arg("-o")
             .arg(&program)
             .arg("-L")

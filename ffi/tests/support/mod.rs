@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "each test uses some of it"
 )]
 
@@ -133,5 +134,32 @@ impl Workshop {
                 program,
             );
         }
+    }
+
+    /// Runs a program under valgrind, which fails it for any access it should not make and
+    /// for memory that nobody can give back any more. Its summary is one line of a test.
+    pub(crate) fn is_clean_under_valgrind(&self, program: &Path, arguments: &[&str]) {
+        if !has("valgrind") {
+            return;
+        }
+        let mut command = self.command("valgrind");
+        command
+            .args(["--error-exitcode=9", "--leak-check=full"])
+            .args([
+                "--errors-for-leak-kinds=definite",
+                "--show-leak-kinds=definite",
+                "--child-silent-after-fork=yes",
+            ])
+            .arg(program)
+            .args(arguments);
+        let output = command.output().unwrap();
+        let name = program.file_name().unwrap().to_string_lossy();
+        check(&output, &name);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let summary = said
+            .lines()
+            .find_map(|line| line.split_once("ERROR SUMMARY: "));
+        let (_, summary) = summary.expect("valgrind says what it found");
+        println!("valgrind, {name} {}: {summary}", arguments.join(" "));
     }
 }

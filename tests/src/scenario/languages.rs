@@ -62,7 +62,7 @@ pub fn languages(stage: &mut Stage) {
     stage.extend(Duration::from_secs(90));
     let known = [
         Some(Language::Rust),
-        tools::c_program("languages").map(Language::Compiled),
+        tools::c_program("tests/programs/languages.c").map(Language::Compiled),
         tools::fortran_program("languages").map(Language::Compiled),
         tools::python().map(Language::Python),
     ];
