@@ -52,3 +52,23 @@ world.Barrier()
     done = mpiexec(2, script, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "DeadlineError" in done.stdout and "is every rank" in done.stdout
+
+
+def test_a_communicator_that_was_freed_is_refused_by_name(tmp_path):
+    script = tmp_path / "freed.py"
+    script.write_text("""
+from mpi4py import MPI
+import panta
+
+own = MPI.COMM_WORLD.Dup()
+copy = MPI.Intracomm(own)
+own.Free()
+for comm, says in [(own, "`comm` is MPI.COMM_NULL"), (copy, "`comm` is no communicator of MPI")]:
+    try:
+        panta.Writer("null:", comm)
+    except panta.ArgumentError as error:
+        assert says in str(error) and "freed" in str(error), error
+    else:
+        raise AssertionError(says)
+""")
+    mpiexec(2, script, cwd=tmp_path, check=True)

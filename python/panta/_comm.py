@@ -87,7 +87,16 @@ def _bytes(buffer):
 def adapt(comm):
     """Adapts an argument `comm`; says what it could be if it is none."""
     if hasattr(comm, "Iallgather") and hasattr(comm, "Dup"):
-        return _Mpi(comm)
+        # What mpi4py has of no group, and of one that was freed, is false.
+        if not comm:
+            raise ArgumentError(
+                "`comm` is MPI.COMM_NULL: it was freed, or this rank is not of its group, and "
+                "does not open its streams")
+        try:
+            return _Mpi(comm)
+        except Exception as error:
+            raise ArgumentError(
+                f"`comm` is no communicator of MPI: was it freed? {error}") from error
     rank, size = getattr(comm, "rank", None), getattr(comm, "size", None)
     if callable(getattr(comm, "allgather", None)) and rank is not None and size is not None:
         return _Plain(comm, rank, size)

@@ -1,5 +1,6 @@
 //! Reading a stream: open, step by step, commit, close.
 
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
@@ -29,8 +30,8 @@ struct State {
 
 impl State {
     fn let_go_of_current(&mut self) {
-        if let Some(step) = self.current.take().filter(|step| !step.is_detached()) {
-            step.let_go();
+        if let Some(step) = self.current.take() {
+            step.let_go_unless_detached();
         }
     }
 }
@@ -201,6 +202,17 @@ impl PyReader {
                 state.session.close();
             }
             Ok::<(), Failed>(())
+        })
+    }
+
+    /// A descriptor for `select` and the event loops of Python, on rank 0, which is who hears
+    /// of steps: it becomes readable when steps should be taken. It may be readable for
+    /// nothing, so call `next_step(deadline=0)` until that raises `NotReady`, and only then
+    /// wait for it. It is not to be read from, and ends with the reader.
+    fn fileno(&self) -> PyResult<i32> {
+        self.with(|state| {
+            let fd = state.session.wait_fd().map_err(Failed::from)?;
+            Ok(fd.as_raw_fd())
         })
     }
 

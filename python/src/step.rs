@@ -35,18 +35,32 @@ impl StepShared {
         self.head
     }
 
-    pub(crate) fn is_detached(&self) -> bool {
-        self.detached.load(Ordering::Acquire)
+    /// Keeps the step from its reader, if it is still there to be kept.
+    fn detach(&self) -> Result<(), Failed> {
+        self.with(|_| {
+            self.detached.store(true, Ordering::Release);
+            Ok(())
+        })
     }
 
     /// Lets go of the step; without the interpreter, since an engine is told.
     pub(crate) fn let_go(&self) {
-        let step = self
-            .step
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(step);
+        self.take(true);
+    }
+
+    /// The same by its reader, which has no say over a step that was detached.
+    pub(crate) fn let_go_unless_detached(&self) {
+        self.take(false);
+    }
+
+    fn take(&self, also_detached: bool) {
+        let mut guard = self.step.write().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that a step that was detached in time is not let go.
+        if also_detached || !self.detached.load(Ordering::Acquire) {
+            let step = guard.take();
+            drop(guard);
+            drop(step);
+        }
     }
 
     /// Uses the step while it is held.
@@ -222,10 +236,11 @@ impl PyStep {
     }
 
     /// Keeps the step when its reader goes on to the next; returns it. It then counts
-    /// against the stream's limit until it is closed, or forgotten.
-    fn detach(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf.get().shared.detached.store(true, Ordering::Release);
-        slf
+    /// against the stream's limit until it is closed, or forgotten. `ClosedError` if it was
+    /// let go already.
+    fn detach(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().shared.detach()?;
+        Ok(slf)
     }
 
     /// Lets go of the step.
@@ -233,8 +248,9 @@ impl PyStep {
         py.detach(|| self.shared.let_go());
     }
 
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().shared.with(|_| Ok(()))?;
+        Ok(slf)
     }
 
     #[pyo3(signature = (*_exception))]
@@ -248,7 +264,8 @@ impl PyStep {
             .time
             .sim
             .map_or_else(String::new, |time| format!(" at time {time}"));
-        let names = self.keys().unwrap_or_default().join(", ");
+        let names = self.keys().map(|names| names.join(", "));
+        let names = names.unwrap_or_else(|_| "let go".to_owned());
         format!("<panta.Step {}{time}: {names}>", head.step)
     }
 }

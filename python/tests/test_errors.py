@@ -96,6 +96,41 @@ def test_what_belongs_to_a_closed_reader_says_so(writer, url):
             use()
 
 
+def test_a_step_that_was_let_go_is_an_error_whatever_is_asked_of_it(writer, url):
+    for _ in range(2):
+        with writer.step() as s:
+            s.put("u", np.zeros((4, 6)))
+    with panta.Reader(url) as r:
+        step = r.next_step()
+        u, number = step["u"], step.number
+        r.next_step()
+        for use in (step.detach, step.keys, step.values, step.items, step.__enter__,
+                    lambda: step.attributes, lambda: len(step), lambda: list(step),
+                    lambda: "u" in step, lambda: step["u"], lambda: step.get("u"),
+                    lambda: step.get_many({}), lambda: u[...], lambda: np.asarray(u),
+                    lambda: u.block(0), lambda: u.blocks, lambda: u.view()):
+            with pytest.raises(panta.ClosedError, match=f"step {number} was let go.*detach") as error:
+                use()
+            assert error.value.step == number
+        # What it was is still known.
+        assert (step.number, step.epoch, u.name, u.shape) == (number, 1, "u", (4, 6))
+        assert "let go" in repr(step)
+        step.close()
+
+
+def test_a_step_that_was_detached_in_time_is_kept(writer, url):
+    for n in range(2):
+        with writer.step() as s:
+            s.put("n", n)
+    with panta.Reader(url) as r:
+        kept = r.next_step().detach()
+        r.next_step()
+        with kept.detach() as step:
+            assert step["n"].value == 0
+    with pytest.raises(panta.ClosedError, match="let go"):
+        kept["n"]
+
+
 @pytest.mark.parametrize("start", [(0,), (0, 0, 0), (-1, 0), (0, 1), ("a", 0), 1.5, 0])
 def test_a_start_that_does_not_fit_is_an_error_with_its_place(writer, url, start):
     with pytest.raises(panta.ShapeError) as error, writer.step() as s:

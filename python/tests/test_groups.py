@@ -139,6 +139,35 @@ def test_what_is_no_communicator_is_refused_by_name(url, comm):
         panta.Writer(url, comm)
 
 
+class LikeMpi4py:
+    """As far as it is looked at before anything is gathered."""
+
+    def __init__(self, is_freed):
+        self.is_freed = is_freed
+
+    def __bool__(self):
+        return not self.is_freed
+
+    def Iallgather(self, *_):
+        raise AssertionError("not before its ranks are known")
+
+    def Dup(self):
+        raise AssertionError("not before its ranks are known")
+
+    def Get_rank(self):
+        raise RuntimeError("MPI_ERR_COMM: invalid communicator")
+
+
+@pytest.mark.parametrize("is_freed, says", [
+    (True, "`comm` is MPI.COMM_NULL: it was freed"),
+    (False, "`comm` is no communicator of MPI.*MPI_ERR_COMM"),
+])
+def test_a_communicator_that_was_freed_is_refused_by_name(url, is_freed, says):
+    for open_it in (panta.Writer, panta.Reader):
+        with pytest.raises(panta.ArgumentError, match=says):
+            open_it(url, LikeMpi4py(is_freed))
+
+
 def test_an_environment_without_a_group_is_an_error(script):
     tried = script("import panta\ntry: panta.Comm.procs()\nexcept panta.Error as e: print(e)",
                    PANTA_RANK="x", PANTA_SIZE=2)

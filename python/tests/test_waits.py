@@ -1,6 +1,7 @@
 """Waits let others run, and end with Ctrl-C."""
 
 import asyncio
+import select
 import signal
 import threading
 import time
@@ -122,3 +123,67 @@ def test_a_wait_in_a_thread_of_asyncio_is_ended_by_an_interrupt(url):
                 await waits
 
     asyncio.run(wait())
+
+
+def take(r):
+    """What is there: the values of `n`, and whether the stream has ended."""
+    values = []
+    try:
+        while step := r.next_step(deadline=0):
+            values.append(step["n"].value)
+    except panta.NotReady:
+        return values, False
+    return values, True
+
+
+@pytest.fixture(params=["file", "staging", "stream"])
+def waited(request, tmp_path):
+    if request.param == "stream":
+        return f"stream:run?contact={tmp_path / 'contact'}"
+    return request.getfixturevalue({"file": "url"}.get(request.param, request.param))
+
+
+WRITER = """
+import sys, panta
+with panta.Writer(sys.argv[1]) as w:
+    w.define("n", "i8")
+    for n in range(5):
+        with w.step() as s:
+            s["n"] = n
+"""
+
+
+def test_a_reader_is_waited_for_with_select(waited, script):
+    writer, got, ended = script(WRITER, waited), [], False
+    with panta.Reader(waited) as r:
+        assert r.fileno() == r.fileno() >= 0
+        while not ended:
+            readable, _, _ = select.select([r], [], [], 60)
+            assert readable == [r]
+            values, ended = take(r)
+            got += values
+    assert got == list(range(5))
+    writer.ended()
+    with pytest.raises(panta.ClosedError, match="reader was closed"):
+        r.fileno()
+
+
+def test_a_reader_is_waited_for_in_the_loop_of_asyncio_without_a_thread(waited, script):
+    async def follow(r):
+        loop, ends, got = asyncio.get_running_loop(), asyncio.Event(), []
+
+        def readable():
+            values, ended = take(r)
+            got.extend(values)
+            if ended:
+                ends.set()
+
+        loop.add_reader(r, readable)
+        await asyncio.wait_for(ends.wait(), 60)
+        loop.remove_reader(r)
+        return got
+
+    writer = script(WRITER, waited)
+    with panta.Reader(waited) as r:
+        assert asyncio.run(follow(r)) == list(range(5))
+    writer.ended()
