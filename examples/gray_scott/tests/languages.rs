@@ -1,6 +1,11 @@
 //! The same model in Rust, C, C++ and Fortran: each one's stream is read by all four,
 //! which see the same bits.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout
+)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -201,5 +206,62 @@ fn four_languages_write_the_same_bits_and_read_each_others() {
             let found = run(Command::new(reader).arg(&url));
             assert_eq!(found, seen, "{} reads {language}", reader.display());
         }
+    }
+}
+
+/// The lines of a part of a program that say something: from the line that starts with
+/// `begins` on, to the one that is `ends`, without comments, braces and what stands alone.
+fn lines_of(text: &str, begins: &str, ends: &str) -> usize {
+    let from = text.lines().skip_while(|line| !line.starts_with(begins));
+    let part: Vec<&str> = from.skip(1).take_while(|line| *line != ends).collect();
+    assert!(!part.is_empty(), "{begins}");
+    let says_something = |line: &&&str| {
+        let line = line.trim_start();
+        let is_comment = line.starts_with("//") || line.starts_with('!');
+        !is_comment && line.chars().any(char::is_alphanumeric)
+    };
+    part.iter().filter(says_something).count()
+}
+
+#[test]
+fn what_is_said_to_panta_is_25_lines_at_most_in_each_language() {
+    let read = |path: &str| {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        std::fs::read_to_string(examples.join(path)).unwrap()
+    };
+    let (c, cpp) = (
+        read("gray_scott_c/gray_scott.c"),
+        read("gray_scott_cxx/gray_scott.cpp"),
+    );
+    let (fortran, rust) = (
+        read("gray_scott_fortran/gray_scott.f90"),
+        read("gray_scott/src/output.rs"),
+    );
+    let lines = [
+        (
+            "C",
+            lines_of(&c, "static stream open_stream", "}")
+                + lines_of(&c, "static void write_step", "}"),
+        ),
+        ("C++", lines_of(&cpp, "class Output", "};")),
+        (
+            "Fortran",
+            lines_of(&fortran, "   subroutine open_stream", "   end subroutine")
+                + lines_of(&fortran, "   subroutine write_step", "   end subroutine"),
+        ),
+        (
+            "Rust",
+            lines_of(&rust, "    ) -> Result<Self, Failure> {", "    }")
+                + lines_of(
+                    &rust,
+                    "    pub(crate) fn write(&mut self, model: &Model)",
+                    "    }",
+                )
+                + lines_of(&rust, ") -> Result<(), Failure> {", "}"),
+        ),
+    ];
+    println!("{lines:?}");
+    for (language, lines) in lines {
+        assert!((5..=25).contains(&lines), "{language}: {lines} lines");
     }
 }
