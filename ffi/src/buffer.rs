@@ -103,7 +103,7 @@ impl<'c> Buffer<'c> {
     ///
     /// # Safety
     /// Nobody reads it after the caller has its memory back.
-    #[inline]
+    #[inline(always)] // what it makes is large, and not moved on the way
     pub(crate) unsafe fn source(&self) -> Result<StridedRef<'static>, LayoutError> {
         // SAFETY: the caller describes memory of its own, and does not write to it
         // until it has it back.
@@ -121,7 +121,7 @@ impl<'c> Buffer<'c> {
     ///
     /// # Safety
     /// As for [`source`](Self::source).
-    #[inline]
+    #[inline(always)] // as above
     pub(crate) unsafe fn destination(&self) -> Result<StridedMut<'static>, LayoutError> {
         // SAFETY: as above, and the caller does not read from it either.
         unsafe {
