@@ -10,7 +10,7 @@ use std::process::Output;
 use counting::allocations;
 use ndarray::Array1;
 use panta::{Reader, Shape, Solo, Start, StepTime, Writer};
-use support::fortran::{FLANG, GFORTRAN};
+use support::fortran::GFORTRAN;
 use support::{Workshop, check, here};
 
 const CELLS: usize = 128;
@@ -87,13 +87,12 @@ fn a_warm_put_or_get_through_c_takes_no_more_memory_than_through_rust() {
 fn a_warm_put_or_get_through_fortran_takes_no_more_memory_than_through_rust() {
     let shop = Workshop::new();
     let programs = here().join("tests/programs");
-    for compiler in [GFORTRAN, FLANG] {
-        let source = programs.join("allocations.f90");
-        let counting = [programs.join("counting.c")];
-        let Some(built) = compiler.compile_beside(&shop, &source, &counting) else {
-            continue;
-        };
-        let output = shop.command(built).arg(shop.url(compiler.name)).output();
-        is_as_in_rust(&shop, compiler.name, &output.unwrap());
-    }
+    let source = programs.join("allocations.f90");
+    // Other compilers may make temporaries of their own where `[1]` stands.
+    let Some(built) = GFORTRAN.compile_beside(&shop, &source, &[programs.join("counting.c")])
+    else {
+        return;
+    };
+    let output = shop.command(built).arg(shop.url("fortran.panta")).output();
+    is_as_in_rust(&shop, "Fortran", &output.unwrap());
 }
