@@ -11,7 +11,7 @@ use std::time::Duration;
 use panta_core::config::{Options, TransportChoice};
 use panta_core::error::{Fault, OpenError, Place};
 use panta_transports::channel::{Channel, ChannelError, ChannelLimits, Connector, Key, Role};
-use panta_transports::time::Wait;
+use panta_transports::time::{Wait, WaitError};
 use rustix::event::{Timespec, poll};
 
 use super::fault::peer;
@@ -169,19 +169,19 @@ pub(super) fn find_servers(
                 }
             }
         }
-        let Ok(slice) = wait.slice() else {
-            let why = format!(
-                "not reached within {:?}: {}; is it running?",
-                wait.deadline().length(),
-                problems.join("; ")
-            );
-            let fault = Fault::PeerLost {
-                peer: peer(&seeds.join(", ")),
-                why,
-            };
-            return Err(fault.at(place()).into());
-        };
-        pause(slice);
+        let server = peer(&seeds.join(", "));
+        match wait.slice() {
+            Ok(slice) => pause(slice),
+            Err(error @ WaitError::Interrupted) => {
+                return Err(Fault::wait(error, server).at(place()).into());
+            }
+            Err(WaitError::Deadline(length)) => {
+                let problems = problems.join("; ");
+                let why = format!("not reached within {length:?}: {problems}; is it running?");
+                let fault = Fault::PeerLost { peer: server, why };
+                return Err(fault.at(place()).into());
+            }
+        }
     }
 }
 
