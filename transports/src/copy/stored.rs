@@ -1,8 +1,9 @@
 //! Stored blocks: which tiles a box touches, and boxes out of them, checked.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::loops::{Loop, Plan, back, check_alike, copy_run, copy_runs};
+use super::loops::{Loop, Plan, back, check_alike, copy_bytes_uninit, copy_run, copy_runs};
 use super::streaming::{Streaming, fetch_ahead};
 use super::strided::{Layout, LayoutError, StridedMut};
 use super::tiles::{tile_count, verify_tile};
@@ -97,6 +98,12 @@ pub fn copy_box_verified(
     verify: bool,
     counter: &CopyCounter,
 ) -> Result<(), CopyError> {
+    if block.bytes.len() <= TILE_BYTES
+        && is_whole(&dst.layout, &block.layout, start, step)
+        && let Some(to) = dst.as_uninit_slice()
+    {
+        return copy_tile(to, block, verify, counter);
+    }
     let (src, offset) = block.layout.sub(start, dst.count(), Some(step))?;
     check_alike(&dst.layout, &src)?;
     if src.bytes() == 0 {
@@ -126,6 +133,33 @@ pub fn copy_box_verified(
         }
     }
     counter.add(src.bytes());
+    Ok(())
+}
+
+/// Whether a box is all of a block, element by element.
+fn is_whole(to: &Layout, block: &Layout, start: &[u64], step: &[u64]) -> bool {
+    to.element_bytes == block.element_bytes
+        && to.count() == block.count()
+        && [start.len(), step.len()] == [block.count().len(); 2]
+        && start.iter().all(|start| *start == 0)
+        && step.iter().all(|step| *step == 1)
+}
+
+/// Copies a block of one tile, or none. There is nothing to plan, which would cost as
+/// much as the rest.
+fn copy_tile(
+    to: &mut [MaybeUninit<u8>],
+    block: &StoredBlock<'_>,
+    verify: bool,
+    counter: &CopyCounter,
+) -> Result<(), CopyError> {
+    if block.bytes.is_empty() {
+        return Ok(());
+    }
+    if verify {
+        block.verify(0)?;
+    }
+    copy_bytes_uninit(to, block.bytes, counter);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Tiles: 4 KiB of a block in storage order, each with its CRC32C.
 
-use super::loops::{Loop, Plan, back, copy_run, copy_runs};
+use super::loops::{Loop, Plan, back, copy_bytes, copy_run, copy_runs};
 use super::streaming::{Streaming, fetch_ahead};
 use super::strided::Layout;
 use super::{CopyCounter, CopyError, LayoutError, MAX_DIMS, StridedRef, TILE_BYTES};
@@ -84,6 +84,16 @@ pub fn gather_tiles(
             found: dst.len() as u64,
         }
         .into());
+    }
+    if dst.len() <= TILE_BYTES
+        && let Some(bytes) = src.as_slice()
+    {
+        // Nothing to plan, which would cost as much as the rest.
+        copy_bytes(dst, bytes, counter);
+        if !dst.is_empty() {
+            visited(dst, crcs, visit);
+        }
+        return Ok(());
     }
     crcs.reserve(dst.len().div_ceil(TILE_BYTES));
     let mut source = RunReader::new(src)?;
