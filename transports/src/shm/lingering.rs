@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::server::{Joined, ShmServer};
+use rustix::event::epoll;
+
+use super::error::ShmError;
+use super::server::{Inner, Joined, ShmServer, State};
 
 impl ShmServer {
     /// Takes an offer back, and ends the connection of whoever took it. What
@@ -31,5 +34,41 @@ impl ShmServer {
             .map(|(region, passed)| (*region, passed.bytes))
             .collect();
         gone.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+impl Inner {
+    /// Says no more to one, and hears from now on only what it unmaps.
+    pub(super) fn forget(&self, state: &mut State, key: u64, mut joined: Joined) {
+        joined.connection.end_sending();
+        joined.outbox.clear();
+        let data = epoll::EventData::new_u64(key);
+        let watched = epoll::modify(
+            &self.epoll,
+            &*joined.connection,
+            data,
+            epoll::EventFlags::IN,
+        );
+        if watched.is_ok() && joined.has_memory() {
+            state.forgotten.insert(key, joined);
+        }
+    }
+}
+
+impl Joined {
+    /// Whether memory was sent that it has not said to have unmapped.
+    fn has_memory(&self) -> bool {
+        self.passed.values().any(|passed| passed.charge.is_some())
+    }
+
+    /// Hears one that was forgotten. What else it says is no matter any more.
+    pub(super) fn has_ended(&mut self) -> bool {
+        loop {
+            match self.hear() {
+                Ok(()) => return false,
+                Err(ShmError::Misbehaved { .. }) => {}
+                Err(_) => return true,
+            }
+        }
     }
 }

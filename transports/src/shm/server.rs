@@ -100,7 +100,7 @@ pub(super) struct Inner {
     options: ShmOptions,
     listener: Listener,
     page: SharedPage,
-    epoll: OwnedFd,
+    pub(super) epoll: OwnedFd,
     state: Mutex<State>,
 }
 
@@ -125,7 +125,7 @@ pub(super) struct Joined {
     pub(super) number: u64,
     pub(super) connection: Arc<Connection>,
     /// What the socket has not taken yet.
-    outbox: VecDeque<Waiting>,
+    pub(super) outbox: VecDeque<Waiting>,
     /// Regions that it was passed and has not said to have unmapped.
     pub(super) passed: BTreeMap<u32, Passed>,
 }
@@ -405,22 +405,6 @@ impl Inner {
         sent
     }
 
-    /// Says no more to one, and hears from now on only what it unmaps.
-    pub(super) fn forget(&self, state: &mut State, key: u64, mut joined: Joined) {
-        joined.connection.end_sending();
-        joined.outbox.clear();
-        let data = epoll::EventData::new_u64(key);
-        let watched = epoll::modify(
-            &self.epoll,
-            &*joined.connection,
-            data,
-            epoll::EventFlags::IN,
-        );
-        if watched.is_ok() && joined.has_memory() {
-            state.forgotten.insert(key, joined);
-        }
-    }
-
     fn watch(&self, key: u64, connection: &Connection) -> Result<(), Errno> {
         let data = epoll::EventData::new_u64(key);
         epoll::add(&self.epoll, connection, data, epoll::EventFlags::IN)
@@ -439,22 +423,6 @@ impl Joined {
                 number: region.id(),
                 region: Arc::downgrade(region),
             });
-        }
-    }
-
-    /// Whether memory was sent that it has not said to have unmapped.
-    fn has_memory(&self) -> bool {
-        self.passed.values().any(|passed| passed.charge.is_some())
-    }
-
-    /// Hears one that was forgotten. What else it says is no matter any more.
-    fn has_ended(&mut self) -> bool {
-        loop {
-            match self.hear() {
-                Ok(()) => return false,
-                Err(ShmError::Misbehaved { .. }) => {}
-                Err(_) => return true,
-            }
         }
     }
 
@@ -513,7 +481,7 @@ impl Joined {
     }
 
     /// All that it says: which regions it has unmapped.
-    fn hear(&mut self) -> Result<(), ShmError> {
+    pub(super) fn hear(&mut self) -> Result<(), ShmError> {
         while let Some(packet) = self.connection.receive()? {
             match Message::from_bytes(&packet.bytes) {
                 Ok(Message::Unmapped { region }) => {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::keeper;
 use super::pushes::Pushes;
@@ -48,8 +48,8 @@ pub(super) struct Core {
     pub(super) receiving: Turn,
     /// Whether a message may have been taken from the socket beside what was looked
     /// for, and the descriptor that says so to whoever waits for the socket.
-    is_ahead: AtomicBool,
-    ahead: OnceLock<OwnedFd>,
+    pub(super) is_ahead: AtomicBool,
+    pub(super) ahead: OnceLock<OwnedFd>,
     /// Why no message will come any more.
     lost: OnceLock<Lost>,
     /// When something last came, and when that was last looked for.
@@ -381,46 +381,6 @@ impl Core {
     /// The link's socket; its end is the endpoint's.
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-
-    /// Calls `with` the descriptors of which one is readable when a message has come, or
-    /// the end.
-    pub(super) fn hear(&self, with: &mut dyn FnMut(&[BorrowedFd<'_>])) {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        if self.ahead.get().is_none()
-            && let Ok(made) = eventfd(u32::from(self.is_ahead.load(Ordering::SeqCst)), flags)
-        {
-            let _ = self.ahead.set(made);
-        }
-        match self.ahead.get() {
-            Some(ahead) => with(&[self.socket(), ahead.as_fd()]),
-            // The system is out of descriptors; whoever waits looks now and then.
-            None => with(&[self.socket()]),
-        }
-    }
-
-    /// Whether a message was taken from the socket that nobody has received. What is
-    /// taken after this is told by the descriptor.
-    pub(super) fn arm(&self) -> bool {
-        if let Some(ahead) = self.ahead.get() {
-            // It fails only where it is silent already.
-            let _ = rustix::io::read(ahead, &mut [0; 8]);
-        }
-        self.is_ahead.load(Ordering::SeqCst)
-    }
-
-    /// Says that what was taken from the socket may hold a message.
-    pub(super) fn tell_ahead(&self, receiving: &Receiving) {
-        if receiving.passed.is_none() && !receiving.receiver.has_input() {
-            return;
-        }
-        let is_told = self.is_ahead.swap(true, Ordering::SeqCst);
-        if let Some(ahead) = self.ahead.get()
-            && !is_told
-        {
-            // It fails only where it is readable already.
-            let _ = rustix::io::write(ahead, &1_u64.to_ne_bytes());
-        }
     }
 
     /// Takes what has come, up to a message.

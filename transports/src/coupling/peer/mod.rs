@@ -211,9 +211,11 @@ impl Peer {
     }
 
     /// Asks for `pieces`, so that several peers can be asked before one is
-    /// waited for; over a fabric, which must know where they go, when they are
-    /// finished ([`read_many`] asks all at once there, too). One read at a time may be under way with a peer: another is
-    /// waited for.
+    /// waited for. Over a fabric they are asked for when they are finished: it
+    /// writes to where they go, and whoever forgets a reading could free that
+    /// meanwhile; [`read_many`], which does not return before all is there,
+    /// asks all at once there, too. One read at a time may be under way with a
+    /// peer: another is waited for.
     ///
     /// # Errors
     /// As [`Peer::read`].

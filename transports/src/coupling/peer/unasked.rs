@@ -6,11 +6,13 @@
 //!                      push          held until it is wanted
 //! ```
 //! Whoever looks for a message passes pushes over, and holds them; whoever looks for
-//! a push stops at a message, which the next that receives is given.
+//! a push stops at a message, which the next that receives is given. What is taken from
+//! the socket so is told of by a descriptor: the socket no longer does.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
 use super::core::{Core, Looking, lock, lost_by, lost_by_close};
 use super::lane::receive_into;
@@ -75,6 +77,46 @@ fn misbehaved(what: &str) -> Lost {
 }
 
 impl Core {
+    /// Calls `with` the descriptors of which one is readable when a message has come, or
+    /// the end.
+    pub(super) fn hear(&self, with: &mut dyn FnMut(&[BorrowedFd<'_>])) {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        if self.ahead.get().is_none()
+            && let Ok(made) = eventfd(u32::from(self.is_ahead.load(Ordering::SeqCst)), flags)
+        {
+            let _ = self.ahead.set(made);
+        }
+        match self.ahead.get() {
+            Some(ahead) => with(&[self.socket(), ahead.as_fd()]),
+            // The system is out of descriptors; whoever waits looks now and then.
+            None => with(&[self.socket()]),
+        }
+    }
+
+    /// Whether a message was taken from the socket that nobody has received. What is
+    /// taken after this is told by the descriptor.
+    pub(super) fn arm(&self) -> bool {
+        if let Some(ahead) = self.ahead.get() {
+            // It fails only where it is silent already.
+            let _ = rustix::io::read(ahead, &mut [0; 8]);
+        }
+        self.is_ahead.load(Ordering::SeqCst)
+    }
+
+    /// Says that what was taken from the socket may hold a message.
+    fn tell_ahead(&self, receiving: &Receiving) {
+        if receiving.passed.is_none() && !receiving.receiver.has_input() {
+            return;
+        }
+        let is_told = self.is_ahead.swap(true, Ordering::SeqCst);
+        if let Some(ahead) = self.ahead.get()
+            && !is_told
+        {
+            // It fails only where it is readable already.
+            let _ = rustix::io::write(ahead, &1_u64.to_ne_bytes());
+        }
+    }
+
     /// Takes frames that have come, up to a message, or the head of the wanted push.
     pub(super) fn take_frames(
         &self,
