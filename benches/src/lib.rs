@@ -16,7 +16,8 @@
 //!     ├─ staging   whole arrays and small boxes through servers
 //!     ├─ routing   boxes to servers, in this process
 //!     ├─ copy      strided copies, in this process
-//!     └─ redistribute  four processes to two, see `redistribute`
+//!     ├─ redistribute  four processes to two, see `redistribute`
+//!     └─ opening   from opening a stream to its first element
 //! run_role         what a process does that a workload started
 //! ```
 
@@ -24,6 +25,7 @@ mod copying;
 mod error;
 mod fabric;
 mod link;
+mod opening;
 mod pair;
 mod pattern;
 mod process;
@@ -58,6 +60,8 @@ pub enum Workload {
     Copy,
     /// Four writer processes to two reader processes, cut across.
     Redistribute,
+    /// From opening a stream to its first element, and closing it.
+    Opening,
 }
 
 /// What to measure, and how. What is `None` is chosen by the workload.
@@ -111,5 +115,6 @@ pub fn run(request: &Request, report: &mut dyn FnMut(&Row)) -> Result<(), BenchE
         Workload::Routing => routing::run(request, report),
         Workload::Copy => copying::run(request, report),
         Workload::Redistribute => redistribute::run(request, report),
+        Workload::Opening => opening::run(request, report),
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn run(request: &Request, report: &mut dyn FnMut(&Row)) -> Result<(),
 }
 
 /// The engines to measure: the one asked for, or all that this build has.
-fn engines(request: &Request) -> Result<Vec<Engine>, BenchError> {
+pub(crate) fn engines(request: &Request) -> Result<Vec<Engine>, BenchError> {
     let there: Vec<Engine> = panta::registry()
         .iter()
         .map(|factory| factory.engine())
@@ -92,7 +92,7 @@ fn engines(request: &Request) -> Result<Vec<Engine>, BenchError> {
                 .find(|engine| engine.scheme() == wanted);
             found.map(|engine| vec![engine]).ok_or_else(|| {
                 BenchError::request(format!(
-                    "pair is not measured over `{wanted}`; it is over {}",
+                    "this is not measured over `{wanted}`; it is over {}",
                     names.join(", ")
                 ))
             })

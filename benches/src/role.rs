@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{BenchError, Doing};
 use crate::link::{self, Link};
+use crate::opening::{self, Opening};
 use crate::process::{pss_bytes, say, wait_for_word};
 use crate::redistribute::{self, Grid};
 use crate::relay;
@@ -54,6 +55,10 @@ pub(crate) enum Role {
     GridWriter(Grid),
     /// Gets its columns of an array.
     GridReader(Grid),
+    /// Holds a step for those who come.
+    OpeningWriter(Opening),
+    /// Opens, gets and closes again and again.
+    OpeningReader(Opening),
 }
 
 /// One side of a pair.
@@ -110,6 +115,8 @@ pub fn run_role(role: &str) -> Result<(), BenchError> {
         Role::SpaceReader(space) => space::read(&space),
         Role::GridWriter(grid) => redistribute::write(&grid),
         Role::GridReader(grid) => redistribute::read(&grid),
+        Role::OpeningWriter(opening) => opening::write(&opening),
+        Role::OpeningReader(opening) => opening::read(&opening),
     }
 }
 

@@ -305,6 +305,8 @@ pub(crate) enum Workload {
     Copy,
     /// Four writers to two readers, cut across.
     Redistribute,
+    /// From opening a stream to its first element, and closing it.
+    Opening,
 }
 
 /// Says what this machine has, and proves each transport with a small transfer.

@@ -72,6 +72,7 @@ fn request(arguments: &BenchArguments) -> Result<Request, CommandError> {
             Workload::Routing => panta_benches::Workload::Routing,
             Workload::Copy => panta_benches::Workload::Copy,
             Workload::Redistribute => panta_benches::Workload::Redistribute,
+            Workload::Opening => panta_benches::Workload::Opening,
         },
         executable,
         engine: arguments.engine.clone(),
