@@ -8,9 +8,8 @@
 //! stamp steps, never to decide anything.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The longest a wait sleeps before it looks at its interrupt flag again.
@@ -118,6 +117,12 @@ impl Deadline {
 /// How often, at most, a wait asks whether it is to end; see [`Interrupt::asking`].
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
+/// What is to be done while something else is waited for, by whoever waits.
+pub trait Meanwhile: Send + Sync {
+    /// Does it. Must not wait, nor take a lock that somebody may hold who waits.
+    fn meanwhile(&self);
+}
+
 /// A flag that ends waits early. Clones share the flag; setting it is
 /// async-signal-safe.
 #[derive(Clone, Default)]
@@ -128,6 +133,9 @@ struct Flag {
     set: AtomicBool,
     ask: Option<Ask>,
     asked: AtomicU64,
+    /// Whether there is anything in `meanwhile`, or was.
+    has_meanwhile: AtomicBool,
+    meanwhile: Mutex<Vec<Weak<dyn Meanwhile>>>,
 }
 
 type Ask = Box<dyn Fn() -> bool + Send + Sync>;
@@ -160,14 +168,38 @@ impl Interrupt {
         self.0.set.store(false, Ordering::Release);
     }
 
+    /// Waits that carry this flag also do this, [`INTERRUPT_POLL`] apart at most, as long
+    /// as it is there.
+    pub fn meanwhile(&self, what: Weak<dyn Meanwhile>) {
+        let all = self.0.meanwhile.lock();
+        let mut all = all.unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.strong_count() > 0);
+        all.push(what);
+        self.0.has_meanwhile.store(true, Ordering::Release);
+    }
+
     /// Whether the flag is set.
     #[must_use]
     pub fn is_set(&self) -> bool {
+        self.0.do_meanwhile();
         self.0.set.load(Ordering::Acquire) || self.0.is_set_when_asked()
     }
 }
 
 impl Flag {
+    fn do_meanwhile(&self) {
+        if !self.has_meanwhile.load(Ordering::Acquire) {
+            return;
+        }
+        // Without the lock: what is done may ask again.
+        let Ok(all) = self.meanwhile.try_lock().map(|all| all.clone()) else {
+            return;
+        };
+        for one in all.iter().filter_map(Weak::upgrade) {
+            one.meanwhile();
+        }
+    }
+
     fn is_set_when_asked(&self) -> bool {
         let Some(ask) = &self.ask else { return false };
         let now = Time::now();

@@ -58,6 +58,7 @@ pub(super) fn coupling() -> Vec<Vec<u8>> {
             linked: true,
             choice: Choice::Auto,
             lease_ms: 30_000,
+            silence_ms: 0,
             message_bytes: 1 << 20,
             hello: b"a group",
         }),
@@ -65,6 +66,7 @@ pub(super) fn coupling() -> Vec<Vec<u8>> {
         Frame::Offer(Offer {
             instance: 9,
             lease_ms: 30_000,
+            silence_ms: 0,
             message_bytes: 1 << 20,
             read_bytes: 1 << 30,
             read_pieces: 1000,

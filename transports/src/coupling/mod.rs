@@ -6,6 +6,7 @@
 //!     Arena: regions  <------- map, read ------    map: shm only; read: any
 //!     Handler         <------- messages ------>    send, receive
 //!     one thread      <------- heartbeats ---->    one thread for all peers
+//!     or none: [`Progress::Manual`], where the host's calls do it all
 //!
 //!     every peer has a Noise channel over TCP; on it the transport is settled:
 //!     shm    rings for messages, regions mapped read-only
@@ -44,14 +45,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use counters::CouplingCounters;
-pub use endpoint::Endpoint;
+pub use endpoint::{Away, Endpoint};
 pub use error::{CouplingError, Lost, Tried, TriedWhy};
 pub use interfaces::{BadInterface, InterfaceChoice, address_towards, interface_addresses};
 pub use options::{
     Allowed, Choice, CouplingLimits, DEFAULT_LEASE, EndpointOptions, MIN_LEASE, PeerOptions,
-    TransportName,
+    Progress, TransportName, lease_of,
 };
-pub use peer::{Batch, Peer, Reading, read_many};
+pub use peer::{Batch, ByHand, Look, Peer, Reading, read_many};
 pub use ticket::{BadTicket, TICKET_ADDRESSES, Ticket};
 pub use wire::{BadFrame, Frame, Hello, Join, Offer, Pieces, parse_frame};
 

@@ -47,6 +47,47 @@ impl TransportName {
     }
 }
 
+/// Who does what is due while nobody is in a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// A thread of this library's.
+    #[default]
+    Threads,
+    /// Nobody: work is done in calls alone, and no thread is started.
+    Manual {
+        /// How long the program may stay away between two calls. The other side is told,
+        /// and holds this process dead only after that.
+        silence: Duration,
+    },
+}
+
+impl Progress {
+    /// The silence that was declared, as it goes over the wire; 0: none.
+    #[must_use]
+    pub fn silence_ms(self) -> u32 {
+        match self {
+            Self::Threads => 0,
+            Self::Manual { silence } => super::wire::milliseconds(silence).max(1),
+        }
+    }
+}
+
+/// How long a side that declared so much silence may say nothing, `lease` where it declared
+/// none: a third more than it may stay away, since its last sign of life may be so much
+/// older than its last call.
+#[must_use]
+pub fn lease_of(silence_ms: u32, lease: Duration) -> Duration {
+    match silence_ms {
+        0 => lease,
+        ms => Duration::from_millis(u64::from(ms) + u64::from(ms) / 3).max(MIN_LEASE),
+    }
+}
+
+/// Why there is no fabric where progress is made by hand: software providers want their
+/// target to be looked after at any time, and start threads for what hardware does not do.
+pub(super) const NO_THREAD: &str =
+    "progress is made by hand, and a fabric needs a thread that looks after it";
+
 /// What a peer asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
@@ -156,8 +197,11 @@ pub struct EndpointOptions {
     pub listen: Vec<SocketAddr>,
     /// What is offered.
     pub transports: Allowed,
-    /// How long a linked peer may be silent before it counts as lost.
+    /// How long a linked peer may be silent before it counts as lost, unless it
+    /// declared a silence of its own.
     pub lease: Duration,
+    /// Who does what is due between two calls. By hand there is no fabric.
+    pub progress: Progress,
     /// How long [`Endpoint::drive`](super::Endpoint::drive) looks before it
     /// sleeps.
     pub spin: Duration,
@@ -178,6 +222,7 @@ impl EndpointOptions {
             listen: Vec::new(),
             transports: Allowed::default(),
             lease: DEFAULT_LEASE,
+            progress: Progress::Threads,
             spin: CONNECTOR_SPIN,
             limits: CouplingLimits::default(),
             fabric: FabricOptions::default(),
@@ -202,8 +247,11 @@ pub struct PeerOptions {
     /// Whether messages are exchanged and heartbeats sent. Without, the peer
     /// only reads; it is lost when its connection ends.
     pub linked: bool,
-    /// How long the endpoint may be silent before it counts as lost.
+    /// How long the endpoint may be silent before it counts as lost, unless it
+    /// declared a silence of its own.
     pub lease: Duration,
+    /// Who says between two calls that this side lives. By hand there is no fabric.
+    pub progress: Progress,
     /// How long a call looks before it sleeps.
     pub spin: Duration,
     /// The limits.
@@ -224,6 +272,7 @@ impl PeerOptions {
             other_than: None,
             linked: true,
             lease: DEFAULT_LEASE,
+            progress: Progress::Threads,
             spin: CONNECTOR_SPIN,
             limits: CouplingLimits::default(),
             fabric: FabricOptions::default(),

@@ -119,6 +119,9 @@ pub struct Hello<'a> {
     pub choice: Choice,
     /// How long this side may be silent, in milliseconds.
     pub lease_ms: u32,
+    /// How long the peer may stay away between two calls, in milliseconds; 0: it
+    /// gives signs of life by itself.
+    pub silence_ms: u32,
     /// Bytes of the largest message it takes.
     pub message_bytes: u32,
     /// For the handler.
@@ -141,6 +144,9 @@ pub struct Offer {
     pub instance: u64,
     /// How long the peer may be silent, in milliseconds.
     pub lease_ms: u32,
+    /// How long the endpoint may be left alone, in milliseconds; 0: it gives signs
+    /// of life by itself.
+    pub silence_ms: u32,
     /// Bytes of the largest message it takes.
     pub message_bytes: u32,
     /// Bytes of all reads under way on a connection.
@@ -322,6 +328,7 @@ impl Hello<'_> {
         };
         let mut bytes = vec![HELLO, u8::from(self.linked), choice];
         bytes.extend_from_slice(&self.lease_ms.to_le_bytes());
+        bytes.extend_from_slice(&self.silence_ms.to_le_bytes());
         bytes.extend_from_slice(&self.message_bytes.to_le_bytes());
         bytes.extend_from_slice(self.hello);
         bytes
@@ -332,6 +339,7 @@ impl Offer {
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = number(OFFER, self.instance);
         bytes.extend_from_slice(&self.lease_ms.to_le_bytes());
+        bytes.extend_from_slice(&self.silence_ms.to_le_bytes());
         bytes.extend_from_slice(&self.message_bytes.to_le_bytes());
         bytes.extend_from_slice(&self.read_bytes.to_le_bytes());
         bytes.extend_from_slice(&self.read_pieces.to_le_bytes());
@@ -491,6 +499,7 @@ fn parse_hello<'a>(rest: &mut Rest<'a>) -> Result<Hello<'a>, BadFrame> {
         linked,
         choice,
         lease_ms: rest.u32()?,
+        silence_ms: rest.u32()?,
         message_bytes: rest.u32()?,
         hello: rest.all(),
     })
@@ -500,6 +509,7 @@ fn parse_offer(rest: &mut Rest<'_>) -> Result<Offer, BadFrame> {
     let mut offer = Offer {
         instance: rest.u64()?,
         lease_ms: rest.u32()?,
+        silence_ms: rest.u32()?,
         message_bytes: rest.u32()?,
         read_bytes: rest.u64()?,
         read_pieces: rest.u32()?,
@@ -558,6 +568,7 @@ mod tests {
                 linked: true,
                 choice: Choice::Only(TransportName::Tcp),
                 lease_ms: 30_000,
+                silence_ms: 120_000,
                 message_bytes: 1 << 20,
                 hello: b"a group",
             }),
@@ -568,6 +579,7 @@ mod tests {
             Frame::Offer(Offer {
                 instance: 9,
                 lease_ms: 30_000,
+                silence_ms: 120_000,
                 message_bytes: 1 << 20,
                 read_bytes: 1 << 30,
                 read_pieces: 1000,

@@ -29,6 +29,7 @@ fn hello() -> Frame<'static> {
         linked: true,
         choice: Choice::Only(TCP),
         lease_ms: 30_000,
+        silence_ms: 0,
         message_bytes: 1000,
         hello: b"hostile",
     })

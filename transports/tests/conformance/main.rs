@@ -14,6 +14,7 @@
 mod child;
 mod hostile;
 mod losses;
+mod manual;
 mod messages;
 mod pushes;
 mod reads;
@@ -94,4 +95,27 @@ suite! {
     losses::a_dropped_peer_hears_why,
     losses::the_child_of_a_fork_gets_an_error,
     losses::a_thousand_peers_leave_nothing_behind,
+}
+
+/// Progress by hand, which there is over all transports but fabrics.
+macro_rules! by_hand {
+    ($($scenario:ident),* $(,)?) => {
+        mod by_hand {
+            mod tcp {
+                scenarios!(tcp, $(manual::$scenario),*);
+            }
+            mod shm {
+                scenarios!(shm, $(manual::$scenario),*);
+            }
+        }
+    };
+}
+
+by_hand! {
+    nothing_happens_before_the_host_calls,
+    who_declared_it_computes_for_long_and_lives,
+    an_endpoint_left_alone_for_too_long_is_dead_and_knows,
+    a_peer_left_alone_for_too_long_is_dead_and_knows,
+    who_declared_little_is_held_to_it,
+    a_wait_for_something_else_shows_life,
 }

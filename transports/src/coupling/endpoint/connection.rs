@@ -10,7 +10,7 @@ use super::reactor::Reactor;
 use super::rings::PeerRings;
 use super::{DataLines, PeerState, lock};
 use crate::channel::{Channel, ChannelError, PolledReceiver};
-use crate::coupling::options::MIN_LEASE;
+use crate::coupling::options::{MIN_LEASE, lease_of};
 use crate::coupling::wire::{Frame, Hello, Join, Offer, Pieces, milliseconds, parse_frame};
 use crate::coupling::{Choice, Lost, PeerId, PeerInfo, TransportName};
 use crate::random;
@@ -37,6 +37,8 @@ struct Greeted {
     linked: bool,
     choice: Choice,
     lease: Duration,
+    /// How long it may be silent itself.
+    silent: Duration,
     message_bytes: u32,
     hello: Vec<u8>,
     /// Whether it has taken the offer of shared memory, and what came of it.
@@ -230,6 +232,9 @@ impl Reactor {
     fn greet(&self, line: &Line, hello: &Hello<'_>) -> Result<Greeted, Lost> {
         let options = &self.shared.options;
         let limits = &options.limits;
+        if let Some(away) = self.shared.away.get() {
+            return Err(refused(away.in_words()));
+        }
         if hello.hello.len() as u64 > u64::from(limits.hello_bytes) {
             return Err(misbehaved("a hello beyond the limit"));
         }
@@ -266,6 +271,7 @@ impl Reactor {
         let offer = Offer {
             instance: self.shared.instance,
             lease_ms: milliseconds(options.lease),
+            silence_ms: options.progress.silence_ms(),
             message_bytes: limits.message_bytes,
             read_bytes: limits.read_bytes,
             read_pieces: limits.read_pieces,
@@ -277,6 +283,7 @@ impl Reactor {
             linked: hello.linked,
             choice: hello.choice,
             lease: Duration::from_millis(u64::from(hello.lease_ms)).max(MIN_LEASE),
+            silent: lease_of(hello.silence_ms, options.lease),
             message_bytes: hello.message_bytes,
             hello: hello.hello.to_vec(),
             shm: None,
@@ -361,7 +368,7 @@ impl Reactor {
         }
         drop(held);
         if linked {
-            self.start_beats(&state);
+            self.start_beats(&state, greeted.silent);
         }
         Ok(state)
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
+use crate::coupling;
+use crate::coupling::options::NO_THREAD;
 use crate::rdma::{Fabric, FabricExposure, Progress, uses_sockets};
 
 /// The fabric of an endpoint.
@@ -27,6 +29,9 @@ impl ServedFabric {
         let options = &shared.options;
         if !options.transports.rdma {
             return Err("the endpoint does not allow it".to_owned());
+        }
+        if options.progress != coupling::Progress::Threads {
+            return Err(NO_THREAD.to_owned());
         }
         let text = |error: crate::rdma::FabricError| error.to_string();
         let fabric = Fabric::load().map_err(text)?;

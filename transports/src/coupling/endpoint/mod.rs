@@ -5,11 +5,13 @@
 //!                                drop_peer  --> requests, wake
 //!   the endpoint's thread        epoll --> accept, handshake, frames, timers --> handler
 //! ```
-//! What only the thread needs it owns; what callers need too is [`Shared`].
+//! What only the thread needs it owns; what callers need too is [`Shared`]. Where progress
+//! is made by hand there is no thread, and callers take turns in its place (`manual`).
 
 mod connection;
 mod fabric;
 mod line;
+mod manual;
 mod reactor;
 mod rings;
 
@@ -17,13 +19,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 
 use self::line::{Exposed, Line};
+pub use self::manual::Away;
 use self::reactor::Reactor;
 pub(super) use self::reactor::channel_limits;
 use self::rings::{AllRings, PeerRings};
@@ -31,7 +34,7 @@ use super::counters::Counts;
 use super::fork::Process;
 use super::{
     CouplingCounters, CouplingError, EndpointOptions, Handler, Lost, PeerId, PeerInfo, PieceRef,
-    Push, Ticket, TransportName, interfaces, wire,
+    Progress, Push, Ticket, TransportName, interfaces, wire,
 };
 use crate::channel::{ChannelCounters, Listener};
 use crate::random;
@@ -45,7 +48,8 @@ const LOOKS_PER_CLOCK: usize = 16;
 
 /// Exposes the regions of an arena to peers, and exchanges messages with
 /// those that are linked. It has one thread, named `panta-endpoint`, with all
-/// signals blocked, which sleeps unless a socket or a heartbeat wants it.
+/// signals blocked, which sleeps unless a socket or a heartbeat wants it; with
+/// [`Progress::Manual`](super::Progress::Manual) it has none, and calls do it all.
 ///
 /// Dropping it tells the peers that it closes and ends the thread; their
 /// losses are not told to the handler.
@@ -53,6 +57,8 @@ pub struct Endpoint {
     shared: Arc<Shared>,
     ticket: Ticket,
     thread: Option<JoinHandle<()>>,
+    /// What the thread would have, where there is none.
+    own: Option<Mutex<Reactor>>,
     /// Calls of the handler that `drive` has told of.
     driven: AtomicU64,
 }
@@ -73,6 +79,8 @@ struct Shared {
     peers: Mutex<BTreeMap<PeerId, Arc<PeerState>>>,
     delivery: Delivery,
     rings: AllRings,
+    /// Set once its program stayed away for too long.
+    away: OnceLock<Away>,
 }
 
 /// What callers ask of the thread.
@@ -223,14 +231,19 @@ impl Endpoint {
             peers: Mutex::default(),
             delivery: Delivery::new()?,
             rings: AllRings::new()?,
+            away: OnceLock::new(),
         });
         let reactor = Reactor::new(Arc::clone(&shared), listeners, &ticket)?;
         reactor.check_transports()?;
-        let thread = spawn(reactor)?;
+        let (thread, own) = match shared.options.progress {
+            Progress::Threads => (Some(spawn(reactor)?), None),
+            Progress::Manual { .. } => (None, Some(Mutex::new(reactor))),
+        };
         Ok(Self {
             shared,
             ticket,
-            thread: Some(thread),
+            thread,
+            own,
             driven: AtomicU64::new(0),
         })
     }
@@ -390,12 +403,15 @@ impl Endpoint {
 
     /// Hands the handler what lies in rings, and returns how many messages
     /// that were; no system call where there is none. What comes over sockets
-    /// is handed over by the endpoint's thread, without this.
+    /// is handed over by the endpoint's thread, without this; where it has none,
+    /// here ([`Endpoint::progress`]).
     pub fn poll(&self) -> usize {
         if self.shared.process.is_child() {
             return 0;
         }
-        self.shared.poll_rings()
+        let count = self.shared.poll_rings();
+        self.progress();
+        count
     }
 
     /// Returns once the handler was called at least once since `drive` last
@@ -422,6 +438,9 @@ impl Endpoint {
             }
             // Whom it waits for may need this very processor.
             thread::yield_now();
+        }
+        if let Some(own) = &self.own {
+            return self.take_turns(own, &driving, wait);
         }
         loop {
             let slice = wait.slice()?;
@@ -582,7 +601,9 @@ impl Drop for Driving<'_> {
     fn drop(&mut self) {
         if self.has_rings {
             self.shared.attend(Attention::Idle);
-            self.shared.listen_to_bells(true);
+            if self.shared.options.progress == Progress::Threads {
+                self.shared.listen_to_bells(true);
+            }
             // What was urgent before rang no bell.
             self.shared.poll_rings();
         }
@@ -604,6 +625,10 @@ impl Drop for Endpoint {
         // In the child of a fork there is no such thread, and the sockets are
         // the parent's, too: they are only closed here.
         if self.shared.process.is_child() {
+            return;
+        }
+        if let Some(own) = &self.own {
+            lock(own).stop();
             return;
         }
         lock(&self.shared.requests).push(Request::Stop);

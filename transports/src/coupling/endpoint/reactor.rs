@@ -1,4 +1,5 @@
-//! The endpoint's thread: what is ready, what is due, and nothing that waits.
+//! The endpoint's thread: what is ready, what is due, and nothing that waits. Where
+//! progress is made by hand the host's calls do the same, turn by turn: see `manual`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
@@ -10,11 +11,12 @@ use rustix::event::{Timespec, epoll};
 
 use super::connection::Connection;
 use super::fabric::ServedFabric;
+use super::manual::Host;
 use super::{PeerState, Request, Shared, drain, io, lock};
 use crate::channel::{
     Accepting, Acceptor, ChannelError, ChannelLimits, HANDSHAKE_LIMIT, Listener, Role,
 };
-use crate::coupling::{CouplingError, Lost, PeerId, Ticket, TransportName};
+use crate::coupling::{CouplingError, Lost, PeerId, Progress, Ticket, TransportName};
 use crate::shm::{ShmError, ShmEvent, ShmOptions, ShmServer};
 use crate::time::{Time, Wait};
 
@@ -35,6 +37,7 @@ const WAKE: u64 = 0;
 pub(super) const BELLS: u64 = 1;
 const SHM: u64 = 2;
 const FABRIC: u64 = 3;
+pub(super) const TIMER: u64 = 4;
 const FIRST_LISTENER: u64 = 16;
 const FIRST_CONNECTION: u64 = 1 << 16;
 /// The bells by which peers tell of room in rings: this, and the peer's number.
@@ -55,7 +58,7 @@ pub(super) struct Reactor {
     pub(super) connections: BTreeMap<u64, Connection>,
     /// Connections that have not joined, oldest first.
     joining: VecDeque<(Time, u64)>,
-    beats: BTreeMap<PeerId, Beat>,
+    pub(super) beats: BTreeMap<PeerId, Beat>,
     next_beat: Option<Time>,
     accept_again: Option<Time>,
     pub(super) next_peer: u64,
@@ -63,6 +66,8 @@ pub(super) struct Reactor {
     logged: BTreeSet<&'static str>,
     pub(super) now: Time,
     is_stopped: bool,
+    /// Where the host makes progress.
+    pub(super) host: Option<Host>,
 }
 
 struct HalfOpen {
@@ -71,9 +76,11 @@ struct HalfOpen {
 }
 
 /// A linked peer's heartbeats.
-struct Beat {
+pub(super) struct Beat {
     next: Time,
     every: Duration,
+    /// How long it may be silent.
+    silent: Duration,
     state: Arc<PeerState>,
 }
 
@@ -92,7 +99,7 @@ impl Reactor {
             spin: Duration::ZERO,
             counters: shared.channel_counters.clone(),
         };
-        let reactor = Self {
+        let mut reactor = Self {
             shm: open_shm(&shared),
             fabric: ServedFabric::open(&shared, ticket.addresses.first()),
             acceptor,
@@ -108,8 +115,16 @@ impl Reactor {
             logged: BTreeSet::new(),
             now: Time::now(),
             is_stopped: false,
+            host: None,
             shared,
         };
+        if let Progress::Manual { silence } = reactor.shared.options.progress {
+            let host = Host::new(silence).map_err(io("making a timer"))?;
+            reactor
+                .watch(&host.timer, TIMER)
+                .map_err(io("watching a timer"))?;
+            reactor.host = Some(host);
+        }
         reactor
             .watch(&reactor.shared.wake, WAKE)
             .map_err(io("watching an eventfd"))?;
@@ -157,18 +172,23 @@ impl Reactor {
 
     pub(super) fn run(mut self) {
         while !self.is_stopped {
-            let mut timeout = self.time_left();
-            // After a pause of this process itself, as when it was stopped,
-            // what peers sent meanwhile lies in the sockets: everything that
-            // is ready is taken before anybody is judged by the clock.
-            while self.turn(timeout) == EVENTS {
-                timeout = Some(Duration::ZERO);
-            }
-            self.answer_requests();
-            self.keep_time();
-            self.move_fabric_along();
+            let timeout = self.time_left();
+            self.once(timeout);
         }
         self.stop();
+    }
+
+    /// Takes what is ready, waiting so long for it, then does what is due.
+    pub(super) fn once(&mut self, mut timeout: Option<Duration>) {
+        // After a pause of this process itself, as when it was stopped,
+        // what peers sent meanwhile lies in the sockets: everything that
+        // is ready is taken before anybody is judged by the clock.
+        while self.turn(timeout) == EVENTS {
+            timeout = Some(Duration::ZERO);
+        }
+        self.answer_requests();
+        self.keep_time();
+        self.move_fabric_along();
     }
 
     /// Takes what is ready, once something is; how much that was.
@@ -200,6 +220,8 @@ impl Reactor {
             self.serve_shm();
         } else if token == FABRIC {
             // It is moved along after every turn.
+        } else if token == TIMER {
+            self.timer_rang();
         } else if token >= FIRST_ROOM {
             self.fill_ring(PeerId(token - FIRST_ROOM));
         } else if token < FIRST_CONNECTION {
@@ -232,7 +254,8 @@ impl Reactor {
             if !matches!(watched, Some(Ok(()))) {
                 continue;
             }
-            let until = self.now.after(HANDSHAKE_LIMIT);
+            let until = self.now.after(HANDSHAKE_LIMIT + self.absence());
+            self.met();
             self.half_open.insert(token, HalfOpen { accepting, until });
             // The oldest: it had the most time, and an honest peer needs little.
             if self.half_open.len() > self.shared.options.limits.half_open as usize {
@@ -252,6 +275,7 @@ impl Reactor {
     }
 
     fn shake_hands(&mut self, token: u64) {
+        self.met();
         let Some(half_open) = self.half_open.get_mut(&token) else {
             return;
         };
@@ -261,7 +285,8 @@ impl Reactor {
                 self.half_open.remove(&token);
                 self.connections
                     .insert(token, Connection::new(token, channel));
-                self.joining.push_back((self.now.after(JOIN_LIMIT), token));
+                let until = self.now.after(JOIN_LIMIT + self.absence());
+                self.joining.push_back((until, token));
                 // It may have said hello with its last message already.
                 self.serve(token, epoll::EventFlags::IN);
             }
@@ -295,6 +320,9 @@ impl Reactor {
         };
         if flags.contains(epoll::EventFlags::OUT) {
             connection.line.flush(&self.shared);
+        }
+        if connection.peer().is_none() {
+            self.met();
         }
         let others = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
         let lost = if flags.intersects(others) {
@@ -435,13 +463,23 @@ impl Reactor {
         shared.delivery.deliver(|| shared.handler.lost(peer, &lost));
     }
 
-    pub(super) fn start_beats(&mut self, state: &Arc<PeerState>) {
-        let every = state.info.lease.min(self.shared.options.lease) / 3;
+    pub(super) fn start_beats(&mut self, state: &Arc<PeerState>, silent: Duration) {
+        let every = match self.shared.options.progress {
+            Progress::Threads => state.info.lease.min(self.shared.options.lease),
+            // What the peer waits for is not its lease then.
+            Progress::Manual { silence } => silence.min(silent),
+        } / 3;
         let next = self.now.after(every);
         self.next_beat = Some(self.next_beat.map_or(next, |other| other.min(next)));
         let state = Arc::clone(state);
         let id = state.id;
-        self.beats.insert(id, Beat { next, every, state });
+        let beat = Beat {
+            next,
+            every,
+            silent,
+            state,
+        };
+        self.beats.insert(id, beat);
     }
 
     fn answer_requests(&mut self) {
@@ -454,12 +492,17 @@ impl Reactor {
         }
     }
 
-    /// How long nothing is due; none: until something happens.
-    fn time_left(&self) -> Option<Duration> {
+    /// When something is due; none: when something happens.
+    pub(super) fn due(&self) -> Option<Time> {
         let half_open = self.half_open.values().next().map(|first| first.until);
         let joining = self.joining.front().map(|(until, _)| *until);
         let due = [half_open, joining, self.next_beat, self.accept_again];
-        let first = due.into_iter().flatten().min();
+        due.into_iter().flatten().min()
+    }
+
+    /// How long nothing is due; none: until something happens.
+    fn time_left(&self) -> Option<Duration> {
+        let first = self.due();
         // Rounded up, or it would be looked at once too often.
         let left = first.map(|first| first.since(Time::now()) + Duration::from_millis(1));
         let fabric = self.fabric.as_ref().ok().and_then(ServedFabric::time_left);
@@ -501,7 +544,6 @@ impl Reactor {
     /// Sends heartbeats that are due, and looks who sent none.
     fn beat(&mut self) {
         let mut silent = Vec::new();
-        let lease = self.shared.options.lease;
         for (peer, beat) in &mut self.beats {
             if beat.next > self.now {
                 continue;
@@ -511,7 +553,7 @@ impl Reactor {
             let for_ = self
                 .now
                 .since(Time(beat.state.heard.load(Ordering::Relaxed)));
-            if for_ > lease {
+            if for_ > beat.silent {
                 silent.push((*peer, for_));
             }
         }
@@ -522,7 +564,7 @@ impl Reactor {
     }
 
     /// Takes leave of everybody.
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         let peers = std::mem::take(&mut *lock(&self.shared.peers));
         for state in peers.values() {
             state.is_lost.store(true, Ordering::Release);

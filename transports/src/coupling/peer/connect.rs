@@ -18,10 +18,11 @@ use super::tcp::TcpData;
 use super::transport::{Data, Messages};
 use super::turn::Turn;
 use crate::channel::{Channel, ChannelCounters, ChannelError, PolledReceiver};
-use crate::coupling::options::MIN_LEASE;
+use crate::coupling::options::{MIN_LEASE, NO_THREAD, lease_of};
 use crate::coupling::wire::{Frame, Hello, Offer, milliseconds, parse_frame};
 use crate::coupling::{
-    Choice, CouplingError, Lost, PeerInfo, PeerOptions, Ticket, TransportName, Tried, TriedWhy,
+    Choice, CouplingError, Lost, PeerInfo, PeerOptions, Progress, Ticket, TransportName, Tried,
+    TriedWhy,
 };
 use crate::rdma::{Fabric, FabricReader};
 use crate::shm::{self, Rings, ShmOptions, ShmRemote};
@@ -111,6 +112,7 @@ fn try_address(
         linked: options.linked,
         choice: options.choice,
         lease_ms: milliseconds(options.lease),
+        silence_ms: options.progress.silence_ms(),
         message_bytes: options.limits.message_bytes,
         hello: &options.hello,
     }))?;
@@ -146,6 +148,7 @@ fn try_address(
     };
     let terms = Terms {
         instance: offer.instance,
+        lease: lease_of(offer.silence_ms, options.lease),
         peer,
         token,
         message_bytes: offer.message_bytes.min(options.limits.message_bytes),
@@ -167,10 +170,11 @@ fn finish(
     means: Means,
 ) -> Result<Peer, CouplingError> {
     let every = core.info.lease.min(core.options.lease.max(MIN_LEASE)) / 3;
+    let has_thread = core.options.progress == Progress::Threads;
     // One round trip for the handshake, one for the offer, one to settle.
     core.counts.round_trips.add(3);
     let core = Arc::new(core);
-    if core.info.linked {
+    if core.info.linked && has_thread {
         keeper::keep(&core, every).map_err(|source| CouplingError::Io {
             during: "starting the thread for heartbeats",
             source,
@@ -316,6 +320,9 @@ impl Settling<'_> {
     /// unasked is hardware, and has a provider here only where that is.
     fn reach(&self, offer: &Result<Vec<u8>, String>) -> Result<Chosen, String> {
         let offer = offer.as_ref()?;
+        if self.options.progress != Progress::Threads {
+            return Err(NO_THREAD.to_owned());
+        }
         let text = |error: crate::rdma::FabricError| error.to_string();
         let fabric = Fabric::load().map_err(text)?;
         let reader = FabricReader::new(&fabric, offer, &self.options.fabric).map_err(text)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::by_hand::{ByHand, Look};
 use super::keeper;
 use super::pushes::Pushes;
 use super::turn::Turn;
@@ -18,7 +19,7 @@ use crate::coupling::counters::Counts;
 use crate::coupling::endpoint::channel_limits;
 use crate::coupling::fork::Process;
 use crate::coupling::wire::{self, Frame, TOKEN_BYTES};
-use crate::coupling::{CouplingError, Lost, PeerInfo, PeerOptions};
+use crate::coupling::{Away, CouplingError, Lost, PeerInfo, PeerOptions, Progress};
 use crate::time::{Time, Wait, WaitError};
 
 /// How long the reason for an end is waited for, which comes with it.
@@ -55,6 +56,8 @@ pub(super) struct Core {
     /// When something last came, and when that was last looked for.
     pub(super) heard: AtomicU64,
     looked: AtomicU64,
+    /// Where no thread says that this side lives.
+    by_hand: Option<ByHand>,
 }
 
 /// What the endpoint said it takes, and who this peer is to it.
@@ -62,6 +65,8 @@ pub(super) struct Core {
 pub(super) struct Terms {
     /// Of the endpoint.
     pub(super) instance: u64,
+    /// How long it may be silent.
+    pub(super) lease: Duration,
     pub(super) peer: u64,
     pub(super) token: [u8; TOKEN_BYTES],
     /// Of the largest message that both sides take.
@@ -173,6 +178,10 @@ impl Core {
         };
         let (sender, receiver) = link.unzip();
         let now = Time::now().0;
+        let by_hand = match options.progress {
+            Progress::Manual { silence } if info.linked => Some(ByHand::new(silence)),
+            _ => None,
+        };
         let core = Self {
             options,
             info,
@@ -191,6 +200,7 @@ impl Core {
             lost: OnceLock::new(),
             heard: AtomicU64::new(now),
             looked: AtomicU64::new(now),
+            by_hand,
         };
         Ok((core, for_data))
     }
@@ -411,7 +421,7 @@ impl Core {
     /// How long the endpoint may still be silent. Time in which nobody looked
     /// does not count: what it said then would have been seen just now.
     pub(super) fn check_silence(&self) -> Result<Duration, CouplingError> {
-        let lease = self.options.lease;
+        let lease = self.terms.lease;
         let now = Time::now();
         let looked = Time(self.looked.swap(now.0, Ordering::Relaxed));
         if now.since(looked) > lease / 3 {
@@ -423,6 +433,28 @@ impl Core {
         }
         // Not shorter than it takes to notice that the time is over.
         Ok((lease - silent).max(Duration::from_millis(1)))
+    }
+
+    /// Shows that this side lives, where no thread does and it is time; the link is over
+    /// where its program stayed away for too long.
+    pub(super) fn progress(&self) {
+        let Some(by_hand) = &self.by_hand else { return };
+        if self.process.is_child() {
+            return;
+        }
+        match by_hand.look() {
+            Look::Away(away) => {
+                let why = away.in_words();
+                self.lose(Lost::Dropped { why });
+            }
+            Look::Due => self.send_heartbeat(),
+            Look::Nothing => {}
+        }
+    }
+
+    /// Whether this side's program stayed away for too long.
+    pub(super) fn away(&self) -> Option<Away> {
+        self.by_hand.as_ref().and_then(ByHand::away)
     }
 
     /// A sign of life, where nothing else is on its way.

@@ -6,8 +6,10 @@
 //!     unasked     what comes over it: messages, and what was subscribed to
 //!     data        by transport: what is read, mapped or pushed
 //!     keeper      one thread of the process, which says that peers live
+//!     by_hand     the same where there is none: the host's calls say so
 //! ```
 
+mod by_hand;
 mod connect;
 mod core;
 mod keeper;
@@ -23,17 +25,19 @@ mod unasked;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+pub use self::by_hand::{ByHand, Look};
 use self::core::Core;
 use self::transport::{Data, Messages};
 use self::turn::{Turn, TurnGuard};
 use super::{
-    CouplingCounters, CouplingError, PeerId, PeerInfo, PeerOptions, Piece, PieceRef, PushCounts,
-    Tag, Ticket, Urgency,
+    Away, CouplingCounters, CouplingError, PeerId, PeerInfo, PeerOptions, Piece, PieceRef,
+    Progress, PushCounts, Tag, Ticket, Urgency,
 };
 use crate::shm::Mapped;
-use crate::time::Wait;
+use crate::time::{Meanwhile, Wait};
 
 /// A connection to an endpoint. Messages and reads may be used by two threads
 /// at once; of two that read, one waits for the other.
@@ -313,6 +317,35 @@ impl Peer {
         self.data.push_counts()
     }
 
+    /// Says that this side lives, if that is due and progress is made by hand: to be
+    /// called now and then also while something else is waited for. Never waits.
+    pub fn progress(&self) {
+        self.core.progress();
+    }
+
+    /// What does as [`progress`](Self::progress), as long as the peer is there.
+    #[must_use]
+    pub fn meanwhile(&self) -> Weak<dyn Meanwhile> {
+        let core: Weak<Core> = Arc::downgrade(&self.core);
+        core
+    }
+
+    /// Whether this side's program stayed away for longer than it had declared, so that
+    /// the endpoint holds it dead. It stays so: connect again.
+    #[must_use]
+    pub fn away(&self) -> Option<Away> {
+        self.core.away()
+    }
+
+    /// How long this side's program may stay away, where it makes progress by hand.
+    #[must_use]
+    pub fn silence(&self) -> Option<Duration> {
+        match self.core.options.progress {
+            Progress::Threads => None,
+            Progress::Manual { silence } => Some(silence),
+        }
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn counters(&self) -> CouplingCounters {
@@ -377,6 +410,12 @@ pub fn read_many(batches: &mut [Batch<'_, '_>], wait: &Wait) -> Result<(), (usiz
             .map_err(|error| (at, error))?;
     }
     Ok(())
+}
+
+impl Meanwhile for Core {
+    fn meanwhile(&self) {
+        self.progress();
+    }
 }
 
 impl fmt::Debug for Peer {

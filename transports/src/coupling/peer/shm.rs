@@ -182,7 +182,7 @@ impl RingMessages {
 
     /// How long the link may go unattended.
     fn look_every(&self) -> Duration {
-        self.core.options.lease / LOOKS_A_LEASE
+        self.core.terms.lease / LOOKS_A_LEASE
     }
 
     /// Looks after the link, where it is time.

@@ -85,7 +85,7 @@ impl TcpData {
         is_done: impl Fn(&Lanes) -> bool,
     ) -> Result<(), CouplingError> {
         let looking = Looking::new(self.core.options.spin);
-        let lease = self.core.options.lease;
+        let lease = self.core.terms.lease;
         let mut heard = Time::now();
         while !is_done(lanes) {
             match self.turn(lanes, pieces) {
@@ -268,7 +268,7 @@ impl TcpData {
             return Err(self.core.lost(lost.clone()));
         }
         let looking = Looking::new(self.core.options.spin);
-        let lease = self.core.options.lease;
+        let lease = self.core.terms.lease;
         let mut heard = Time::now();
         loop {
             let known = lock(&self.core.pushes).take(tag);
