@@ -71,7 +71,10 @@ impl Source {
 
     /// Opens the stream at `start`.
     pub(crate) fn open(&self, start: Start) -> Result<Reader, CommandError> {
-        let options = ReaderOptions { start };
+        let options = ReaderOptions {
+            start,
+            progress: None,
+        };
         Ok(Reader::open(
             &self.stream,
             &mut Solo,

@@ -40,6 +40,7 @@ fn contents(directory: &Path, name: &str) -> Vec<Contents> {
     let url = format!("file:{}", directory.join(name).display());
     let options = ReaderOptions {
         start: Start::Oldest,
+        ..ReaderOptions::default()
     };
     let mut reader = Reader::open(&url, &mut Solo, &panta::registry(), &options).unwrap();
     let mut steps = Vec::new();

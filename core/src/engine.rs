@@ -14,6 +14,7 @@
 //! What the root's call returns is given to the next call of every rank.
 //! Engines see bytes and runtime element types, no generics.
 
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use panta_transports::time::{Interrupt, Wait};
 
 use crate::config::{Engine, Target};
 use crate::error::{
-    BeginError, CloseError, EndError, Failure, GetError, NextError, OpenError, PutError,
+    BeginError, CloseError, EndError, Failure, Fault, GetError, NextError, OpenError, PutError,
 };
 use crate::model::{
     BlockId, Definition, Dims, Layout, Schema, Stats, StepHead, StepMeta, StepRecord,
@@ -222,10 +223,42 @@ pub struct Sealing<'a> {
     pub contributions: &'a [Vec<u8>],
 }
 
+/// What has to be done now and then where the program makes progress by hand, also while
+/// its rank waits for the others of its group.
+pub trait Beside: Send + Sync {
+    /// Does what is there to do; never waits.
+    fn progress(&self);
+
+    /// What is readable when there is something; none where there is nothing ever.
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
+}
+
 /// Carries steps away from one rank.
 pub trait WriterEngine: Send {
     /// What carries the stream, and why.
     fn info(&self) -> EngineInfo;
+
+    /// Does what is there to do, where the program makes progress by hand; never waits.
+    ///
+    /// # Errors
+    /// [`Fault::Away`] if the program stayed away for too long; from then on always.
+    fn progress(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// What is to be done beside the waits of the group, where progress is made by hand.
+    fn beside(&self) -> Option<Arc<dyn Beside>> {
+        None
+    }
+
+    /// What becomes readable when [`progress`](Self::progress) has something to do; none
+    /// where it never has.
+    ///
+    /// # Errors
+    /// [`Fault`] if the system has no descriptors left.
+    fn wait_fd(&self) -> Result<Option<OwnedFd>, Fault> {
+        Ok(None)
+    }
 
     /// Decides about a step of at most `reserve_bytes` on each rank, in rank order;
     /// root only. May wait for room, as the policy says.
@@ -365,6 +398,14 @@ impl std::fmt::Debug for Pinned {
 pub trait ReaderEngine: Send + Sync {
     /// What carries the stream, and why.
     fn info(&self) -> EngineInfo;
+
+    /// Does what is there to do, where the program makes progress by hand; never waits.
+    ///
+    /// # Errors
+    /// [`Fault::Away`] if the program stayed away for too long; from then on always.
+    fn progress(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// What the root must know about what this rank still holds before it asks for the
     /// next step. `None`, unless overridden, saves the ranks a way up the tree. An engine

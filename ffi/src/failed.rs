@@ -66,7 +66,7 @@ fn fault_status(fault: &Fault) -> panta_status {
         Fault::Refused { .. } => PANTA_ERROR_REFUSED,
         Fault::Corrupt { .. } => PANTA_ERROR_CORRUPT,
         Fault::Unsupported { .. } => PANTA_ERROR_UNSUPPORTED,
-        Fault::Fenced { .. } => PANTA_ERROR_FENCED,
+        Fault::Fenced { .. } | Fault::Away { .. } => PANTA_ERROR_FENCED,
     }
 }
 

@@ -60,7 +60,7 @@ pub use panta_core::model::{
 };
 pub use panta_core::session::Sealed;
 pub use panta_transports::copy::CopyCounter;
-pub use panta_transports::coupling::PushCounts;
+pub use panta_transports::coupling::{Progress, PushCounts};
 pub use panta_transports::time::Interrupt;
 pub use reader::{Batch, PinnedView, Reader, Snapshot, StepView, Variable};
 pub use selection::IntoSelection;

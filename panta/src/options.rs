@@ -6,6 +6,7 @@ use panta_core::comm::{Comm, Procs, Solo, ThreadComm};
 use panta_core::engine::{Resume, Start};
 use panta_core::error::OpenError;
 use panta_core::session;
+use panta_transports::coupling::Progress;
 use panta_transports::time::Interrupt;
 
 use crate::engines::registry;
@@ -49,6 +50,7 @@ impl IntoComm for &mut dyn Comm {
 #[derive(Clone, Debug, Default)]
 pub struct WriterBuilder {
     resume: Resume,
+    progress: Option<Progress>,
     deadline: Option<Duration>,
     interrupt: Interrupt,
 }
@@ -58,6 +60,15 @@ impl WriterBuilder {
     #[must_use]
     pub fn resume(mut self, resume: Resume) -> Self {
         self.resume = resume;
+        self
+    }
+
+    /// Who does what is due between two calls, instead of what `progress` and `silence` of
+    /// the configuration say: [`Progress::Manual`] starts no thread, and the program calls
+    /// `progress` itself.
+    #[must_use]
+    pub fn progress(mut self, progress: Progress) -> Self {
+        self.progress = Some(progress);
         self
     }
 
@@ -83,6 +94,7 @@ impl WriterBuilder {
     pub fn open(self, name: &str, comm: impl IntoComm) -> Result<Writer, OpenError> {
         let options = session::WriterOptions {
             resume: self.resume,
+            progress: self.progress,
         };
         let mut session = comm.with(|comm| {
             session::Writer::open_interruptible(name, comm, &registry(), options, &self.interrupt)
@@ -98,6 +110,7 @@ impl WriterBuilder {
 #[derive(Clone, Debug, Default)]
 pub struct ReaderBuilder {
     start: Start,
+    progress: Option<Progress>,
     interrupt: Interrupt,
 }
 
@@ -106,6 +119,15 @@ impl ReaderBuilder {
     #[must_use]
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Who does what is due between two calls, instead of what `progress` and `silence` of
+    /// the configuration say: [`Progress::Manual`] starts no thread, and the program calls
+    /// `progress` itself.
+    #[must_use]
+    pub fn progress(mut self, progress: Progress) -> Self {
+        self.progress = Some(progress);
         self
     }
 
@@ -122,7 +144,10 @@ impl ReaderBuilder {
     /// # Errors
     /// [`OpenError`], the same on every rank.
     pub fn open(self, name: &str, comm: impl IntoComm) -> Result<Reader, OpenError> {
-        let options = session::ReaderOptions { start: self.start };
+        let options = session::ReaderOptions {
+            start: self.start,
+            progress: self.progress,
+        };
         let session = comm.with(|comm| {
             session::Reader::open_interruptible(name, comm, &registry(), &options, &self.interrupt)
         })?;

@@ -87,6 +87,18 @@ impl Reader {
         self.session.wait_fd()
     }
 
+    /// Shows the writer that the program is alive, where the stream was opened with
+    /// progress by hand (`progress=manual`, [`Progress::Manual`](crate::Progress::Manual)).
+    /// The other calls do so too; this is for programs that make none for long. Local to
+    /// this rank; never waits. [`wait_fd`](Self::wait_fd) is readable also when it is time.
+    ///
+    /// # Errors
+    /// [`Fault::Away`] if the program stayed away for longer than it had declared: the
+    /// writer holds it dead, and this reader is of no more use.
+    pub fn progress(&self) -> Result<(), Failure> {
+        self.session.progress()
+    }
+
     /// What carries the stream, and why.
     #[must_use]
     pub fn info(&self) -> EngineInfo {

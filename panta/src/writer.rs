@@ -3,10 +3,13 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use panta_core::engine::EngineInfo;
-use panta_core::error::{BeginError, CloseError, DefineError, EndError, OpenError, PutError};
+use panta_core::error::{
+    BeginError, CloseError, DefineError, EndError, Failure, OpenError, PutError,
+};
 use panta_core::model::{Attribute, Element, Pod, StepHead, StepTime};
 use panta_core::session::{self, Put, Sealed};
 use panta_transports::copy::CopyCounter;
@@ -149,6 +152,29 @@ impl Writer {
     /// [`CloseError`], the same on every rank.
     pub fn close(self) -> Result<(), CloseError> {
         self.session.close()
+    }
+
+    /// Does what is there to do, where the stream was opened with progress by hand
+    /// (`progress=manual`, [`Progress::Manual`](crate::Progress::Manual)): readers that come
+    /// and go and ask for bytes are answered, and shown that the program is alive. The other
+    /// calls do so too; this is for programs that make none for long. Local to this rank;
+    /// never waits. Nothing where threads do it, or nothing is to be done.
+    ///
+    /// # Errors
+    /// [`Fault::Away`](panta_core::error::Fault::Away) if the program stayed away for longer
+    /// than it had declared: its readers hold it dead, and this writer is of no more use.
+    pub fn progress(&self) -> Result<(), Failure> {
+        self.session.progress()
+    }
+
+    /// A descriptor that is readable when [`progress`](Self::progress) has something to do,
+    /// for programs with a `poll` or `epoll` of their own. It is not to be read from, and
+    /// ends with the writer. Where nothing is ever to be done by hand it never is readable.
+    ///
+    /// # Errors
+    /// [`Failure`] if the system has no descriptors left.
+    pub fn wait_fd(&self) -> Result<BorrowedFd<'_>, Failure> {
+        self.session.wait_fd()
     }
 
     /// What carries the stream, and why.

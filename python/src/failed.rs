@@ -119,7 +119,7 @@ fn fault_class(fault: &Fault) -> &'static str {
         Fault::Refused { .. } => "RefusedError",
         Fault::Corrupt { .. } => "CorruptError",
         Fault::Unsupported { .. } => "UnsupportedError",
-        Fault::Fenced { .. } => "FencedError",
+        Fault::Fenced { .. } | Fault::Away { .. } => "FencedError",
     }
 }
 

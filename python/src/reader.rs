@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use panta_core::engine::Start;
 use panta_core::session::{Reader, ReaderOptions};
+use panta_transports::coupling::Progress;
 use pyo3::prelude::*;
 
 use crate::comm::with_comm;
@@ -20,6 +21,26 @@ pub(crate) fn seconds(given: f64, what: &str) -> Result<Duration, Failed> {
         let message = format!("`{what}` is {given} seconds; it must be a time, and finite");
         Failed::new("ArgumentError", message)
     })
+}
+
+/// What `progress` and `silence` mean.
+pub(crate) fn progress_of(
+    progress: Option<&str>,
+    silence: Option<f64>,
+) -> Result<Option<Progress>, Failed> {
+    let wrong = |message: &str| Err(Failed::new("ArgumentError", message.to_owned()));
+    match (progress, silence) {
+        (None, None) => Ok(None),
+        (Some("threads"), None) => Ok(Some(Progress::Threads)),
+        (Some("manual"), Some(silence)) => Ok(Some(Progress::Manual {
+            silence: seconds(silence, "silence")?,
+        })),
+        (Some("manual"), None) => {
+            wrong("progress='manual' needs `silence`, the seconds between two calls at most")
+        }
+        (None | Some("threads"), Some(_)) => wrong("`silence` is given without progress='manual'"),
+        (Some(_), _) => wrong("`progress` is 'threads' or 'manual'"),
+    }
 }
 
 struct State {
@@ -95,7 +116,7 @@ fn start_of(
 #[pymethods]
 impl PyReader {
     #[new]
-    #[pyo3(signature = (name, comm=None, *, start=None, at=None, after=None, at_time=None, cursor=None, deadline=None))]
+    #[pyo3(signature = (name, comm=None, *, start=None, at=None, after=None, at_time=None, cursor=None, deadline=None, progress=None, silence=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
     fn new(
         py: Python<'_>,
@@ -107,9 +128,12 @@ impl PyReader {
         at_time: Option<f64>,
         cursor: Option<String>,
         deadline: Option<f64>,
+        progress: Option<&str>,
+        silence: Option<f64>,
     ) -> PyResult<Self> {
         let options = ReaderOptions {
             start: start_of(start, at, after, at_time, cursor)?,
+            progress: progress_of(progress, silence)?,
         };
         let deadline = deadline
             .map(|given| seconds(given, "deadline"))
@@ -157,6 +181,16 @@ impl PyReader {
             let shared = Arc::new(StepShared::new(step, Arc::clone(&self.waits)));
             state.current = Some(Arc::clone(&shared));
             Ok(Some(PyStep { shared }))
+        })
+    }
+
+    /// Shows the writer that the program is alive, where it was opened with
+    /// `progress='manual'`; the other calls do so, too. `FencedError` if it stayed away for
+    /// longer than its `silence`.
+    fn progress(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(|state| {
+            let session = &mut state.session;
+            self.waits.run(py, move || session.progress())
         })
     }
 

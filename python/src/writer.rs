@@ -17,7 +17,7 @@ use crate::comm::with_comm;
 use crate::dtype;
 use crate::failed::Failed;
 use crate::info::{Copies, Engine};
-use crate::reader::seconds;
+use crate::reader::{progress_of, seconds};
 use crate::values;
 use crate::waits::{Waits, lock};
 use crate::written::PyWriterStep;
@@ -190,16 +190,20 @@ fn shaped(
 #[pymethods]
 impl PyWriter {
     #[new]
-    #[pyo3(signature = (name, comm=None, *, resume=None, deadline=None))]
+    #[pyo3(signature = (name, comm=None, *, resume=None, deadline=None, progress=None, silence=None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
     fn new(
         py: Python<'_>,
         name: &str,
         comm: Option<&Bound<'_, PyAny>>,
         resume: Option<&Bound<'_, PyAny>>,
         deadline: Option<f64>,
+        progress: Option<&str>,
+        silence: Option<f64>,
     ) -> PyResult<Self> {
         let options = WriterOptions {
             resume: resume_of(resume)?,
+            progress: progress_of(progress, silence)?,
         };
         let deadline = deadline
             .map(|given| seconds(given, "deadline"))
@@ -340,6 +344,18 @@ impl PyWriter {
         self.shared.with(|state| {
             state.session.freeze_definitions();
             Ok(())
+        })
+    }
+
+    /// Does what is there to do, where it was opened with `progress='manual'`: readers are
+    /// answered, and shown that the program is alive. The other calls do so, too; this is for
+    /// programs that make none for long. Never waits. `FencedError` if the program stayed
+    /// away for longer than its `silence`.
+    fn progress(&self, py: Python<'_>) -> PyResult<()> {
+        let waits = &self.shared.waits;
+        self.shared.with(|state| {
+            let session = &mut state.session;
+            waits.run(py, move || session.progress())
         })
     }
 

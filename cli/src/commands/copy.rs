@@ -27,7 +27,10 @@ pub(crate) fn run(arguments: &CopyArguments) -> Result<(), CommandError> {
     check(arguments)?;
     let start = arguments.from_step.map_or(Start::Oldest, Start::At);
     let engines = panta::registry();
-    let options = ReaderOptions { start };
+    let options = ReaderOptions {
+        start,
+        progress: None,
+    };
     let mut reader = Reader::open(&arguments.from, &mut Solo, &engines, &options)?;
     // The destination is opened at the first step, so that a source that has none
     // replaces nothing.

@@ -32,7 +32,7 @@ pub use table::{Engine, Options, PARAMETERS, Parameter, render_markdown};
 pub use url::{StreamUrl, parse_url};
 pub use value::{
     Acknowledge, ByteSize, ChunkShape, Compression, Count, Distribution, Interface, Interfaces,
-    Policy, Servers, Sync, TransportChoice, Value, Verify,
+    Policy, ProgressChoice, Servers, Sync, TransportChoice, Value, Verify,
 };
 
 /// The candidate that a misspelt word most likely meant: at most one edit in

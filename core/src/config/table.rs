@@ -6,8 +6,9 @@
 
 use super::value::{
     Acknowledge, ByteSize, ChunkShape, Compression, Count, Distribution, Interfaces, Policy,
-    Servers, Sync, TransportChoice, Value, Verify,
+    ProgressChoice, Servers, Sync, TransportChoice, Value, Verify,
 };
+use panta_transports::coupling::{MIN_LEASE, Progress};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,6 +51,42 @@ impl Engine {
 impl fmt::Display for Engine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:", self.scheme())
+    }
+}
+
+impl Options {
+    /// Who does what is due between two calls.
+    ///
+    /// # Errors
+    /// What is missing, or makes no sense.
+    pub fn who_progresses(&self) -> Result<Progress, String> {
+        match (self.progress, self.silence) {
+            (ProgressChoice::Threads, None) => Ok(Progress::Threads),
+            (ProgressChoice::Threads, Some(_)) => Err(
+                "`silence` is given without `progress=manual`; threads of the library speak for \
+                 the program however long it computes: leave `silence` out"
+                    .into(),
+            ),
+            (ProgressChoice::Manual, None) => Err(
+                "`progress=manual` needs `silence`, how long the program may stay away between \
+                 two calls, as `silence=120s`"
+                    .into(),
+            ),
+            (ProgressChoice::Manual, Some(silence)) if silence < MIN_LEASE => Err(format!(
+                "`silence` is at least {MIN_LEASE:?}, and {silence:?} was given"
+            )),
+            (ProgressChoice::Manual, Some(silence)) => Ok(Progress::Manual { silence }),
+        }
+    }
+}
+
+impl Options {
+    /// Sets what [`who_progresses`](Self::who_progresses) says.
+    pub fn set_progress(&mut self, progress: Progress) {
+        (self.progress, self.silence) = match progress {
+            Progress::Threads => (ProgressChoice::Threads, None),
+            Progress::Manual { silence } => (ProgressChoice::Manual, Some(silence)),
+        };
     }
 }
 
@@ -201,6 +238,10 @@ parameters! {
     reader_group: Option<String> = None, for [Stream Staging];
     /// How long a silent peer counts as alive.
     lease: Duration = Duration::from_secs(300), for [Stream Staging];
+    /// Who does what is due between two calls: threads of the library, or nobody, and the program calls `progress` itself.
+    progress: ProgressChoice = ProgressChoice::Threads, for [File Stream Staging Null];
+    /// With `progress=manual`, and needed there: how long the program may stay away between two calls before its peers hold it dead.
+    silence: Option<Duration> = None, for [File Stream Staging Null];
     /// Servers to ask first; of `stream:` where the writer listens and its readers find it, without a host on all its addresses; in a URL they follow the name after `@`.
     servers: Servers = Servers::default(), for [Stream Staging];
 }

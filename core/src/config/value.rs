@@ -436,6 +436,16 @@ choice! {
 }
 
 choice! {
+    /// Who does what is due between two calls.
+    ProgressChoice {
+        /// Threads of the library.
+        Threads = "threads",
+        /// Nobody: the host calls `progress`.
+        Manual = "manual",
+    }
+}
+
+choice! {
     /// When checksums are verified.
     Verify {
         /// For the tiles that a `get` touches.

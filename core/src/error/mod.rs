@@ -11,6 +11,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
+use panta_transports::coupling::Away;
 use panta_transports::time::WaitError;
 
 use crate::codec::DecodeError;
@@ -168,12 +169,31 @@ pub enum Fault {
         /// What to do instead.
         instead: String,
     },
+    /// This process made no call for longer than it had declared with `silence`.
+    #[error(
+        "this process stayed away for {away:?} and had declared `silence={silence:?}`, so its peers hold it dead; open the stream again, and declare a longer silence or call `progress` in between"
+    )]
+    Away {
+        /// How long it stayed away.
+        away: Duration,
+        /// How long it had said that it would at most.
+        silence: Duration,
+    },
     /// This writer was replaced by a later one.
     #[error("a later writer (epoch {epoch}) has taken the stream over; this one can write no more")]
     Fenced {
         /// The later writer's epoch.
         epoch: u64,
     },
+}
+
+impl From<Away> for Fault {
+    fn from(away: Away) -> Self {
+        Self::Away {
+            away: away.for_,
+            silence: away.silence,
+        }
+    }
 }
 
 impl Fault {

@@ -74,6 +74,9 @@ fn fault_shorthand(fault: &Fault) -> Option<Shorthand> {
         ),
         Fault::Io { doing, why } => (247, vec![], vec![doing.clone(), why.clone()]),
         Fault::RankLost { rank, why } => (246, vec![*rank as u64], vec![why.clone()]),
+        Fault::Away { away, silence } => {
+            (245, vec![nanoseconds(*away), nanoseconds(*silence)], vec![])
+        }
     })
 }
 
@@ -110,6 +113,10 @@ fn fault_from_shorthand((code, numbers, texts): &Shorthand) -> Fault {
             why: text(1),
         },
         246 => Fault::RankLost { rank, why: text(0) },
+        245 => Fault::Away {
+            away: Duration::from_nanos(number),
+            silence: Duration::from_nanos(numbers.get(1).copied().unwrap_or_default()),
+        },
         _ => Fault::OnRank {
             rank,
             what: text(0),

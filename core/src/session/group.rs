@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use panta_transports::copy::CopyCounter;
+use panta_transports::coupling::Progress;
 use panta_transports::time::{Interrupt, Wait};
 
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
@@ -34,6 +35,7 @@ impl Group {
     pub(super) fn form(
         name: &str,
         comm: &mut dyn Comm,
+        progress: Option<Progress>,
         interrupt: &Interrupt,
     ) -> Result<Self, OpenError> {
         let config =
@@ -41,6 +43,13 @@ impl Group {
         let directory = std::env::current_dir().map_err(|error| config(&error));
         let target = directory.and_then(|directory| {
             resolve(name, &process_environment, &directory).map_err(|error| config(&error))
+        });
+        let target = target.and_then(|mut target| {
+            if let Some(progress) = progress {
+                target.options.set_progress(progress);
+            }
+            let checked = target.options.who_progresses();
+            checked.map(|_| target).map_err(|error| config(&error))
         });
         let deadline = target
             .as_ref()

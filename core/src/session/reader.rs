@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use panta_transports::copy::{CopyCounter, StridedMut, StridedRef, copy};
-use panta_transports::coupling::PushCounts;
+use panta_transports::coupling::{Progress, PushCounts};
 use panta_transports::time::{Interrupt, Wait};
 use smallvec::SmallVec;
 
@@ -34,6 +34,9 @@ use crate::tree::TreeCounters;
 pub struct ReaderOptions {
     /// Where to begin.
     pub start: Start,
+    /// Who does what is due between two calls, instead of what `progress` and `silence` of
+    /// the configuration say.
+    pub progress: Option<Progress>,
 }
 
 /// What a reader and its steps have in common.
@@ -93,7 +96,7 @@ impl Reader {
         options: &ReaderOptions,
         interrupt: &Interrupt,
     ) -> Result<Self, OpenError> {
-        let mut group = Group::form(name, comm, interrupt)?;
+        let mut group = Group::form(name, comm, options.progress, interrupt)?;
         let wait = group.wait();
         let factory = group.factory(engines);
         let start = &options.start;
@@ -144,6 +147,7 @@ impl Reader {
         if self.ended {
             return Ok(None);
         }
+        let here = self.progress();
         let group = self.group.get_mut();
         let engine = &self.shared.engine;
         let wait = Wait::new(at_most, &group.interrupt);
@@ -154,12 +158,18 @@ impl Reader {
         };
         let usual = std::mem::replace(&mut group.deadline, at_most.max(self.shared.deadline));
         let told = match engine.held() {
-            Some(held) => group.agree(Ok(Plain(held)), |held, _| {
-                let held = held.iter_mut().map(|Plain(held)| std::mem::take(held));
-                ask(&held.collect::<Vec<_>>())
-            }),
+            Some(held) => group.agree(
+                here.map(|()| Plain(held)).map_err(NextError::from),
+                |held, _| {
+                    let held = held.iter_mut().map(|Plain(held)| std::mem::take(held));
+                    ask(&held.collect::<Vec<_>>())
+                },
+            ),
             None => {
-                let root = group.tree.is_root().then(|| ask(&[]));
+                let root = group.tree.is_root().then(|| {
+                    here?;
+                    ask(&[])
+                });
                 group.told_by_root::<_, NextError>(root)
             }
         };
@@ -206,6 +216,18 @@ impl Reader {
             }
         };
         Ok(notice.as_fd())
+    }
+
+    /// Does what is there to do, where this handle was opened with progress by hand, and
+    /// shows its peers that the program is alive; nothing else. Local to this rank; never
+    /// waits.
+    ///
+    /// # Errors
+    /// [`Fault::Away`] if the program stayed away for longer than it had declared: its
+    /// peers hold it dead, and this handle is of no more use.
+    pub fn progress(&self) -> Result<(), Failure> {
+        let progress = self.shared.engine.progress();
+        progress.map_err(|fault| fault.at(self.shared.place.clone()))
     }
 
     /// Remembers under `cursor` that this group is done with everything up to `step`;

@@ -4,13 +4,13 @@
 //! ```text
 //! offset  bytes
 //!      0      8  `PANTACON`
-//!      8      4  version of this format, 1
+//!      8      4  version of this format, 2
 //!     12      4  length of the body
 //!     16      4  CRC32C of the body
 //!     20      4  zero
 //!     24      8  the number of the next step, rewritten in place as steps are sealed
 //!     32      8  the same with all bits turned, so that a torn one shows
-//!     40         body: stream, instance, lives, process, key, ticket
+//!     40         body: stream, instance, lives, process, key, ticket, silence
 //! ```
 //! Everything is little-endian.
 //!
@@ -41,7 +41,7 @@ use crate::error::Fault;
 /// How contact files are called after the stream.
 const SUFFIX: &str = ".panta-contact";
 const MAGIC: [u8; 8] = *b"PANTACON";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const PROGRESS_AT: u64 = 24;
 const BODY_AT: usize = 40;
 /// The largest contact file, in bytes.
@@ -66,6 +66,8 @@ pub(super) struct Contact {
     pub(super) key: Key,
     /// Where the root's endpoint listens.
     pub(super) ticket: Vec<u8>,
+    /// How long the root may stay away, in milliseconds; 0: it answers at any time.
+    pub(super) silence_ms: u32,
 }
 
 impl Contact {
@@ -153,7 +155,8 @@ fn encode(contact: &Contact, next_step: u64) -> Vec<u8> {
     }
     contact.process.encode(&mut body);
     body.bytes(contact.key.secret_bytes())
-        .bytes(&contact.ticket);
+        .bytes(&contact.ticket)
+        .u32(contact.silence_ms);
     let body = body.finish();
     let mut bytes = Vec::with_capacity(BODY_AT + body.len());
     bytes.extend(MAGIC);
@@ -195,6 +198,7 @@ fn decode(bytes: &[u8]) -> Result<(Contact, u64), DecodeError> {
         process: Process::decode(&mut from)?,
         key: Key::from_bytes(fixed::<KEY_BYTES>(&mut from)?),
         ticket: from.bytes()?.to_vec(),
+        silence_ms: from.u32()?,
     };
     from.finish()?;
     Ok((contact, next_step))

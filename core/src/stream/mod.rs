@@ -42,7 +42,7 @@ mod writer;
 
 use std::sync::Arc;
 
-use panta_transports::coupling::InterfaceChoice;
+use panta_transports::coupling::{InterfaceChoice, Progress};
 use panta_transports::rdma::FabricOptions;
 
 use crate::config::{Engine, Interface, Options};
@@ -66,6 +66,11 @@ fn choice_of(interface: &Interface) -> InterfaceChoice {
             prefix_bits: *bits,
         },
     }
+}
+
+/// Who does what is due between two calls; how a stream is opened has been checked.
+fn progress(options: &Options) -> Progress {
+    options.who_progresses().unwrap_or_default()
 }
 
 /// Which provider of libfabric, where one is named.

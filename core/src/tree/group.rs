@@ -26,6 +26,7 @@ use super::frame::{self, Frame, Kind};
 use super::link::{self, End, Link};
 use super::watch::Watch;
 use super::{MAX_FRAME_BYTES, RULING_GRACE};
+use crate::engine::Beside;
 use panta_transports::time::{Time, Wait, WaitError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,25 @@ pub(crate) struct Group {
     pub(super) counters: TreeCounters,
     /// How long a round looks out before it sleeps.
     pub(super) spin: Duration,
+    pub(super) beside: Alongside,
+}
+
+/// What is done while a round waits, where the program makes progress by hand.
+#[derive(Default)]
+pub(super) struct Alongside(pub(super) Option<Arc<dyn Beside>>);
+
+impl std::fmt::Debug for Alongside {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.is_some().fmt(formatter)
+    }
+}
+
+impl Alongside {
+    fn progress(&self) {
+        if let Some(beside) = &self.0 {
+            beside.progress();
+        }
+    }
 }
 
 /// What a rank is doing in a round.
@@ -91,6 +111,7 @@ impl Group {
             broken: None,
             counters: TreeCounters::default(),
             spin: Duration::ZERO,
+            beside: Alongside::default(),
         }
     }
 
@@ -290,10 +311,12 @@ impl Group {
             slice = slice.min(left);
         }
         self.report(round);
+        self.beside.progress();
         if round.slept || !self.look_out(slice.min(self.spin))? {
             round.slept = true;
             self.sleep(slice)?;
         }
+        self.beside.progress();
         self.take_in(round)
     }
 
@@ -317,7 +340,8 @@ impl Group {
 
     fn sleep(&self, longest: Duration) -> Result<bool, TreeError> {
         let links = self.children.iter().chain(&self.parent);
-        link::sleep(links, longest).map_err(|error| TreeError::System {
+        let beside = self.beside.0.as_ref().and_then(|it| it.wait_fd());
+        link::sleep(links, beside, longest).map_err(|error| TreeError::System {
             rank: self.rank,
             action: "waiting for the ranks of the group (poll)".to_owned(),
             reason: error.to_string(),

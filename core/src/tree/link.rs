@@ -205,17 +205,21 @@ fn is_retry(error: &io::Error) -> bool {
     )
 }
 
-/// Sleeps until one of the links can go on, or it is time to look at the
+/// Sleeps until one of the links can go on, `beside` is readable, or it is time to look at the
 /// deadline and the interrupt flag again.
 /// Whether one can.
 pub(super) fn sleep<'a>(
     links: impl Iterator<Item = &'a Link>,
+    beside: Option<BorrowedFd<'a>>,
     longest: Duration,
 ) -> Result<bool, Errno> {
     let with_flags = links.map(|link| (link, link.poll_flags()));
     let waiting = with_flags.filter(|(_, flags)| !flags.is_empty());
+    let beside = beside.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     poll_for(
-        waiting.map(|(link, flags)| PollFd::from_borrowed_fd(link.stream.descriptor(), flags)),
+        waiting
+            .map(|(link, flags)| PollFd::from_borrowed_fd(link.stream.descriptor(), flags))
+            .chain(beside),
         longest,
     )
 }

@@ -58,6 +58,7 @@ pub(crate) mod scale {
 
 use crate::comm::Comm;
 use crate::config::Interfaces;
+use crate::engine::Beside;
 use panta_transports::time::Wait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -178,6 +179,11 @@ impl ControlTree {
             group.spin = options.spin;
         }
         Ok(Self { rank, size, group })
+    }
+
+    /// What is to be done beside all waits from now on.
+    pub(crate) fn do_beside(&mut self, beside: Option<Arc<dyn Beside>>) {
+        self.group.beside.0 = beside;
     }
 
     /// This rank's number.

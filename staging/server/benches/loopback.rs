@@ -110,6 +110,7 @@ fn array(shape: &[u64]) -> Definition {
 fn open(url: &str) -> Writer {
     let options = WriterOptions {
         resume: Resume::Fresh,
+        ..WriterOptions::default()
     };
     Writer::open(url, &mut Solo, &[&StagingEngine::new()], options).unwrap()
 }

@@ -9,7 +9,8 @@
 //!                                       channels to the servers
 //! ```
 //! Whoever waits drives: calls run on the caller's thread. One small thread a
-//! stream, on the root, says that it lives while it computes.
+//! stream, on the root, says that it lives while it computes; none where the
+//! program makes progress by hand.
 //!
 //! It promises: a step's puts and gets cost round trips per server, not per
 //! chunk; bytes are copied once in user space at most on this side; every wait
@@ -42,6 +43,7 @@ use panta_core::engine::{
 };
 use panta_core::error::{Fault, OpenError, Place};
 use panta_transports::channel::Role;
+use panta_transports::coupling::{Progress, lease_of};
 use panta_transports::random;
 
 pub use connect::default_key_path;
@@ -174,6 +176,11 @@ impl EngineFactory for StagingEngine {
             ranks: number(arguments.size),
             slot: ticket.slot,
             keeper: keeper(is_root, &driver, lease, arguments)?,
+            silence: match progress(&arguments.target.options) {
+                Progress::Threads => None,
+                Progress::Manual { silence } => Some(silence),
+            },
+            notice: std::sync::OnceLock::new(),
             driver,
             names: ticket.names,
             map,
@@ -278,6 +285,9 @@ where
     if !is_root {
         return Ok(None);
     }
+    if let Progress::Manual { silence } = progress(&arguments.target.options) {
+        return Ok(Some(Keeper::by_hand(driver, silence, arguments.interrupt)));
+    }
     Keeper::start(driver, lease)
         .map(Some)
         .map_err(|error| failed(Fault::io("starting a thread", &error), arguments))
@@ -330,8 +340,16 @@ fn map(map: Option<&Map>, arguments: &OpenArguments<'_>) -> Result<ShardMap, Ope
     })
 }
 
+/// Who does what is due between two calls; how a stream is opened has been checked.
+fn progress(options: &Options) -> Progress {
+    options.who_progresses().unwrap_or_default()
+}
+
+/// How long the home hears nothing of this group before it holds it dead: by hand it is
+/// what the program declared.
 fn lease_ms(options: &Options) -> u64 {
-    u64::try_from(options.lease.as_millis()).unwrap_or(u64::MAX)
+    let lease = lease_of(progress(options).silence_ms(), options.lease);
+    u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn open_writer(

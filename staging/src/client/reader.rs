@@ -288,6 +288,13 @@ impl ReaderEngine for StagingReader {
         }
     }
 
+    fn progress(&self) -> Result<(), Fault> {
+        if let Some(notice) = self.notice.get() {
+            notice.ticked();
+        }
+        lock(&self.keeper).as_ref().map_or(Ok(()), Keeper::progress)
+    }
+
     fn next(&self, _held: &[Vec<u8>], into: &mut Vec<u8>, wait: &Wait) -> Result<bool, NextError> {
         let answer = self.ask_for_next(into, wait);
         if let Some(notice) = self.notice.get() {

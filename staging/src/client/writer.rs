@@ -10,8 +10,10 @@
 //! statistics are made on the way, tile by tile.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use panta_core::codec::Coded;
 use panta_core::engine::{
@@ -19,6 +21,7 @@ use panta_core::engine::{
 };
 use panta_core::error::{BeginError, CloseError, EndError, Failure, Fault, Place, PutError};
 use panta_core::model::{Definition, Schema, ShapeKind, StepHead};
+use panta_core::notice::Notice;
 use panta_transports::copy::CopyCounter;
 use panta_transports::time::Wait;
 
@@ -37,7 +40,7 @@ use crate::routing::Router;
 use crate::shard::ShardMap;
 
 /// The longest an unsealed step's withdrawal is waited for.
-const ABORT_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
+const ABORT_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is known of a variable that was defined alike before.
 struct Known {
@@ -58,6 +61,10 @@ pub(super) struct StagingWriter {
     pub(super) copies: CopyCounter,
     /// Of the root: tells the home that this writer lives while it computes.
     pub(super) keeper: Option<Keeper>,
+    /// How long the program may stay away, where it makes progress by hand.
+    pub(super) silence: Option<Duration>,
+    /// Of a writer that was asked for one.
+    pub(super) notice: OnceLock<Notice>,
     pub(super) state: State,
 }
 
@@ -348,6 +355,31 @@ impl WriterEngine for StagingWriter {
             transport: "tcp".into(),
             why: self.why.clone(),
         }
+    }
+
+    fn progress(&mut self) -> Result<(), Fault> {
+        if let Some(notice) = self.notice.get() {
+            notice.ticked();
+        }
+        self.keeper.as_ref().map_or(Ok(()), Keeper::progress)
+    }
+
+    fn wait_fd(&self) -> Result<Option<OwnedFd>, Fault> {
+        let Some(silence) = self.keeper.as_ref().and(self.silence) else {
+            return Ok(None);
+        };
+        let failed = |error: std::io::Error| Fault::io("making a descriptor", &error);
+        let notice = match self.notice.get() {
+            Some(notice) => notice,
+            None => {
+                // It is only ever time to say that this side lives.
+                let made = Notice::new(silence / 4).map_err(failed)?;
+                made.answered(false);
+                self.notice.get_or_init(|| made)
+            }
+        };
+        let fd = notice.as_fd().try_clone_to_owned();
+        fd.map(Some).map_err(failed)
     }
 
     fn admit(

@@ -6,6 +6,7 @@ use crate::part::Role;
 pub mod apart;
 pub mod arrays;
 pub mod blocks;
+pub mod by_hand;
 pub mod death;
 pub mod disk;
 pub mod groups;
@@ -40,6 +41,7 @@ roles! {
         attributes_writer attributes_reader ghosts_writer ghosts_reader;
     blocks: empty_writer empty_reader again_writer again_reader locked_writer locked_reader amr_writer amr_reader
         ragged_writer ragged_reader holes_writer holes_reader overlap_writer overlap_reader;
+    by_hand: writer reader late_writer refused;
     groups: plain_writer plain_reader early_reader dropping_writer dropping_reader
         two_streams_writer two_streams_reader both_ways;
     languages: writer reader;

@@ -149,6 +149,7 @@ pub fn long_silence(stage: &mut Stage) {
     stage.start("groups::plain_reader", 2, &url, &[("steps", 2)]);
     stage.start("servers::silent_writer", 2, &url, &[]);
     stage.all_ended();
+    super::by_hand::long_silence(stage);
 }
 
 /// Computes between two steps.

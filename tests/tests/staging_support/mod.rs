@@ -138,7 +138,15 @@ pub fn open_writer(url: &str, comm: &mut dyn Comm) -> Result<Writer, OpenError> 
 }
 
 pub fn resume_writer(url: &str, comm: &mut dyn Comm, resume: Resume) -> Result<Writer, OpenError> {
-    Writer::open(url, comm, &[engine()], WriterOptions { resume })
+    Writer::open(
+        url,
+        comm,
+        &[engine()],
+        WriterOptions {
+            resume,
+            progress: None,
+        },
+    )
 }
 
 pub fn open_reader(url: &str, comm: &mut dyn Comm) -> Result<Reader, OpenError> {
@@ -146,7 +154,15 @@ pub fn open_reader(url: &str, comm: &mut dyn Comm) -> Result<Reader, OpenError> 
 }
 
 pub fn open_reader_at(url: &str, comm: &mut dyn Comm, start: Start) -> Result<Reader, OpenError> {
-    Reader::open(url, comm, &[engine()], &ReaderOptions { start })
+    Reader::open(
+        url,
+        comm,
+        &[engine()],
+        &ReaderOptions {
+            start,
+            progress: None,
+        },
+    )
 }
 
 pub fn definition(name: &str, kind: ShapeKind, shape: &[u64]) -> Definition {

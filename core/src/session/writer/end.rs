@@ -65,10 +65,11 @@ impl Writer {
             };
             return Err(failed(fault, self.group.place()));
         };
-        let local = match open.failed.get_mut().take().or(given_up) {
-            Some(what) => Err(self.own_failure(&open, what)),
-            None if open.discarded => Ok(EndPart::default()),
-            None => self.capture(&mut open, &puts),
+        let local = match (self.progress(), open.failed.get_mut().take().or(given_up)) {
+            (Err(away), _) => Err(away.into()),
+            (_, Some(what)) => Err(self.own_failure(&open, what)),
+            _ if open.discarded => Ok(EndPart::default()),
+            _ => self.capture(&mut open, &puts),
         };
         drop(puts);
         self.last_bytes = open.bytes.get();

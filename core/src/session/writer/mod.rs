@@ -11,13 +11,16 @@
 mod end;
 mod put;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use panta_transports::copy::CopyCounter;
+use panta_transports::coupling::Progress;
 use panta_transports::time::{Interrupt, wall_clock_ns};
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::group::{Group, Nothing, failed};
 use super::layouts::{Layouts, OwnBoxes};
@@ -28,7 +31,7 @@ use crate::comm::Comm;
 use crate::engine::{
     Admission, Captured, EngineFactory, EngineInfo, PreparedWriter, Resume, WriterEngine,
 };
-use crate::error::{BeginError, CloseError, DefineError, Fault, OpenError, Place};
+use crate::error::{BeginError, CloseError, DefineError, Failure, Fault, OpenError, Place};
 use crate::model::{Attribute, AttributeKey, Definition, Schema, ShapeKind, StepHead, StepTime};
 use crate::tree::TreeCounters;
 
@@ -45,6 +48,9 @@ const DISCARD: u8 = 0;
 pub struct WriterOptions {
     /// What becomes of steps that are already there.
     pub resume: Resume,
+    /// Who does what is due between two calls, instead of what `progress` and `silence` of
+    /// the configuration say.
+    pub progress: Option<Progress>,
 }
 
 /// The step that is open.
@@ -63,6 +69,7 @@ struct Open {
 pub struct Writer {
     group: Group,
     engine: RefCell<Box<dyn WriterEngine>>,
+    wait_fd: OnceCell<OwnedFd>,
     definitions: Vec<Arc<Definition>>,
     names: BTreeMap<String, usize>,
     /// Names the definitions; `None` once they change.
@@ -125,7 +132,7 @@ impl Writer {
         options: WriterOptions,
         interrupt: &Interrupt,
     ) -> Result<Self, OpenError> {
-        let mut group = Group::form(name, comm, interrupt)?;
+        let mut group = Group::form(name, comm, options.progress, interrupt)?;
         let wait = group.wait();
         let factory = group.factory(engines);
         let prepared = group.tree.is_root().then(|| {
@@ -149,8 +156,10 @@ impl Writer {
                 group.place(),
             ));
         };
+        group.tree.do_beside(engine.beside());
         Ok(Self {
             engine: RefCell::new(engine),
+            wait_fd: OnceCell::new(),
             definitions: Vec::new(),
             names: BTreeMap::new(),
             definitions_digest: None,
@@ -308,7 +317,10 @@ impl Writer {
         let definitions_digest = *self
             .definitions_digest
             .get_or_insert_with(|| digest_of(&self.definitions));
-        let part = self.begin_part(definitions_digest, reserve_bytes);
+        let here = self.progress();
+        let part = here
+            .map_err(BeginError::from)
+            .and_then(|()| self.begin_part(definitions_digest, reserve_bytes));
         let wait = self.group.wait();
         let (everyone, schema, engine) =
             (&mut self.everyone, &mut self.schema, self.engine.get_mut());
@@ -416,12 +428,45 @@ impl Writer {
             let _ = self.abort_step();
         }
         let wait = self.group.wait();
+        let here = self.progress();
+        let here = here.map(|()| Nothing).map_err(CloseError::from);
         let engine = self.engine.get_mut();
-        let root = self.group.agree(Ok(Nothing), |_, _| {
-            engine.close_root(&wait).map(|()| Nothing)
-        });
+        let root = self
+            .group
+            .agree(here, |_, _| engine.close_root(&wait).map(|()| Nothing));
         let own = self.engine.get_mut().close(&wait);
         root.map(|Nothing| ()).and(own)
+    }
+
+    /// Does what is there to do, where this handle was opened with progress by hand, and
+    /// shows its peers that the program is alive; nothing else. Local to this rank; never
+    /// waits.
+    ///
+    /// # Errors
+    /// [`Fault::Away`] if the program stayed away for longer than it had declared: its
+    /// peers hold it dead, and this handle is of no more use.
+    pub fn progress(&self) -> Result<(), Failure> {
+        let progress = self.engine.borrow_mut().progress();
+        progress.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// A descriptor that is readable when [`progress`](Self::progress) has something to do,
+    /// for programs with a `poll` or `epoll` of their own. It is not to be read from, and
+    /// ends with the writer. Where nothing is ever to be done by hand it never is readable.
+    ///
+    /// # Errors
+    /// [`Failure`] if the system has no descriptors left.
+    pub fn wait_fd(&self) -> Result<BorrowedFd<'_>, Failure> {
+        if let Some(fd) = self.wait_fd.get() {
+            return Ok(fd.as_fd());
+        }
+        let made = self.engine.borrow().wait_fd().and_then(|fd| match fd {
+            Some(fd) => Ok(fd),
+            None => never_readable()
+                .map_err(|error| Fault::io("making a descriptor", &std::io::Error::from(error))),
+        });
+        let made = made.map_err(|fault| fault.at(self.place()))?;
+        Ok(self.wait_fd.get_or_init(|| made).as_fd())
     }
 
     /// Where errors of this stream say they are.
@@ -471,6 +516,10 @@ impl Writer {
     pub fn set_deadline(&mut self, deadline: Duration) {
         self.group.deadline = deadline;
     }
+}
+
+fn never_readable() -> Result<OwnedFd, rustix::io::Errno> {
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
 }
 
 impl Drop for Writer {

@@ -15,6 +15,7 @@ fn contact(epoch: u64) -> Contact {
         }],
         process: Process::own(),
         key: Key::from_bytes([9; KEY_BYTES]),
+        silence_ms: 0,
         ticket: vec![1, 2, 3],
     }
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use panta_transports::channel::{ChannelError, Key};
 use panta_transports::coupling::{
-    Choice, CouplingError, Peer, PeerOptions, Ticket, TransportName, TriedWhy,
+    Choice, CouplingError, Peer, PeerOptions, Progress, Ticket, TransportName, TriedWhy,
 };
-use panta_transports::time::{Wait, WaitError};
+use panta_transports::time::{Interrupt, Wait, WaitError};
 
 use super::super::address;
 use super::super::contact::{self, Found, Instance, path_of};
-use super::super::fabric;
 use super::super::machine::{Join, Subscriber, SubscriberOptions};
 use super::super::message::Greeting;
 use super::super::process::Life;
+use super::super::{fabric, progress};
 use super::Released;
 use super::link::Link;
 use crate::codec::{Coded, Encoder};
@@ -30,6 +30,7 @@ pub(super) struct Finder {
     ranks: u32,
     meeting: Meeting,
     manner: PeerOptions,
+    interrupt: Interrupt,
 }
 
 /// Where a writer is to be found.
@@ -81,6 +82,7 @@ pub(super) fn manner(options: &Options) -> PeerOptions {
             TransportChoice::Rdma => Choice::Only(TransportName::Rdma),
         },
         lease: options.lease,
+        progress: progress(options),
         spin: options.spin,
         fabric: fabric(options),
         // Replaced by the key of whoever is connected to.
@@ -102,7 +104,15 @@ impl Finder {
             ranks: u32::try_from(arguments.size).unwrap_or(u32::MAX),
             meeting,
             manner: manner(&arguments.target.options),
+            interrupt: arguments.interrupt.clone(),
         })
+    }
+
+    /// From now on all waits of this handle show that it lives, where no thread does.
+    pub(super) fn keep_alive(&self, peer: &Peer) {
+        if self.manner.progress != Progress::Threads {
+            self.interrupt.meanwhile(peer.meanwhile());
+        }
     }
 
     /// Joins the writer; waits for it to come.

@@ -4,8 +4,9 @@
 //!   next ── Held, Next ──> Subscriber ──Send──> Peer ──> writer root
 //!        <── Deliver ────────  ^  <──Message──  Peer <──
 //! ```
-//! Whoever calls drives: nothing happens between two calls but heartbeats. When
-//! the link ends, another life of the writer is looked for.
+//! Whoever calls drives: nothing happens between two calls but heartbeats, and where the
+//! program makes progress by hand not even those. When the link ends, another life of the
+//! writer is looked for.
 
 use std::collections::VecDeque;
 use std::io;
@@ -90,6 +91,7 @@ impl Link {
         subscriber: Subscriber,
         released: Released,
     ) -> Self {
+        finder.keep_alive(&joined.peer);
         Self {
             place,
             finder,
@@ -117,6 +119,16 @@ impl Link {
 
     pub(super) fn peer(&self) -> &Arc<Peer> {
         &self.joined.peer
+    }
+
+    /// Shows that this side lives, where no thread does.
+    pub(super) fn progress(&self) -> Result<(), Fault> {
+        self.joined.peer.progress();
+        if let Some(notice) = &self.notice {
+            notice.ticked();
+        }
+        let away = self.joined.peer.away();
+        away.map_or(Ok(()), |away| Err(away.into()))
     }
 
     pub(super) fn info(&self) -> EngineInfo {
@@ -249,7 +261,11 @@ impl Link {
         if let Some(notice) = &self.notice {
             return Ok(Arc::clone(notice));
         }
-        let made = Arc::new(Notice::new(NOTICE_EVERY)?);
+        let every = match self.joined.peer.silence() {
+            Some(silence) => NOTICE_EVERY.min(silence / 4),
+            None => NOTICE_EVERY,
+        };
+        let made = Arc::new(Notice::new(every)?);
         hear(&made, &self.joined.peer)?;
         Ok(Arc::clone(self.notice.insert(made)))
     }
@@ -286,6 +302,9 @@ impl Link {
                 match answer {
                     SubscriberAction::Committed { .. } => {}
                     SubscriberAction::WriterLost { last_sealed } => {
+                        // It is this side that is held dead.
+                        let here = self.progress();
+                        here.map_err(|fault| fault.at(self.place.clone()))?;
                         if self.rejoin(wait)? {
                             self.feed(SubscriberEvent::Next);
                             continue;
@@ -413,6 +432,7 @@ impl Link {
             return Ok(false);
         };
         let root = std::mem::take(&mut self.joined.root);
+        self.finder.keep_alive(&joined.peer);
         self.joined = joined;
         self.joined.root = root;
         if let Some(notice) = &self.notice {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use panta_transports::channel::Key;
 use panta_transports::copy::{CopyCounter, verify_tiles};
-use panta_transports::coupling::{PeerOptions, PushCounts};
+use panta_transports::coupling::{PeerOptions, Progress, PushCounts};
 use panta_transports::shm::Mapped;
 use panta_transports::time::{Interrupt, Wait};
 
@@ -196,7 +196,9 @@ impl StreamReader {
         let done = tell_link(Arc::clone(&self.shared_link), released);
         let ranks = u32::try_from(arguments.size).unwrap_or(u32::MAX);
         let counter = Arc::new(Counter::new(ranks, done));
-        if ranks > 1 {
+        // By hand nobody listens while this rank computes: its ranks say with the next step
+        // what they let go of.
+        if ranks > 1 && self.manner.progress == Progress::Threads {
             let failed = |error: &dyn std::fmt::Display| {
                 let fault = Fault::io("opening the endpoint for this group's ranks", error);
                 OpenError::from(fault.at(self.place.clone()))
@@ -344,6 +346,17 @@ impl ReaderEngine for StreamReader {
                 why: "each rank connects to the ranks of the writer that it reads from".into(),
             },
         })
+    }
+
+    fn progress(&self) -> Result<(), Fault> {
+        if self.manner.progress == Progress::Threads {
+            return Ok(());
+        }
+        // Whoever has the link is in a call, which makes progress itself.
+        match self.link.as_ref().map(|link| link.try_lock()) {
+            Some(Ok(link)) => link.progress(),
+            _ => Ok(()),
+        }
     }
 
     fn held(&self) -> Option<Vec<u8>> {

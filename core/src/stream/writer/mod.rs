@@ -14,12 +14,13 @@ mod subscribed;
 pub(super) use open::prepare;
 
 use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
 use panta_transports::copy::CopyCounter;
-use panta_transports::coupling::{CouplingError, Endpoint, Peer, Ticket, Urgency};
+use panta_transports::coupling::{CouplingError, Endpoint, Peer, Progress, Ticket, Urgency};
 use panta_transports::region::RegionError;
 use panta_transports::time::{Interrupt, Time, Wait};
 
@@ -33,7 +34,7 @@ use super::spill::Spill;
 use crate::announce::decode_record;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::engine::{
-    Admission, Captured, EngineInfo, PutBlock, Sealing, SpanId, SpanMemory, WriterEngine,
+    Admission, Beside, Captured, EngineInfo, PutBlock, Sealing, SpanId, SpanMemory, WriterEngine,
 };
 use crate::error::{BeginError, CloseError, EndError, Failure, Fault, Place, PutError};
 use crate::model::{Schema, StepHead};
@@ -303,7 +304,11 @@ impl StreamWriter {
             && let Some(ticket) = &self.root_ticket
         {
             let options = self.told.peer_options(self.told.lease);
-            self.to_root = Some(Peer::connect(ticket, &options, wait)?);
+            let peer = Peer::connect(ticket, &options, wait)?;
+            if self.told.progress != Progress::Threads {
+                self.interrupt.meanwhile(peer.meanwhile());
+            }
+            self.to_root = Some(peer);
         }
         let Some(peer) = &self.to_root else {
             return Ok(Vec::new());
@@ -342,9 +347,45 @@ fn wait_for_freed(
     }
 }
 
+impl Beside for Endpoint {
+    fn progress(&self) {
+        Self::progress(self);
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        Self::wait_fd(self)
+    }
+}
+
 impl WriterEngine for StreamWriter {
     fn info(&self) -> EngineInfo {
         self.info.clone()
+    }
+
+    fn progress(&mut self) -> Result<(), Fault> {
+        if self.told.progress == Progress::Threads {
+            return Ok(());
+        }
+        self.endpoint.progress();
+        if let Some(peer) = &self.to_root {
+            peer.progress();
+        }
+        if self.to_root.as_ref().is_some_and(|it| it.away().is_some()) {
+            // The root has no lease on its ranks: it is asked anew.
+            self.to_root = None;
+        }
+        self.endpoint.away().map_or(Ok(()), |away| Err(away.into()))
+    }
+
+    fn beside(&self) -> Option<Arc<dyn Beside>> {
+        let by_hand = self.told.progress != Progress::Threads;
+        by_hand.then(|| Arc::clone(&self.endpoint) as _)
+    }
+
+    fn wait_fd(&self) -> Result<Option<OwnedFd>, Fault> {
+        let fd = self.endpoint.wait_fd().map(|fd| fd.try_clone_to_owned());
+        fd.transpose()
+            .map_err(|error| Fault::io("making a descriptor", &error))
     }
 
     fn admit(

@@ -9,11 +9,11 @@ use std::time::Duration;
 use panta_transports::channel::Key;
 use panta_transports::coupling::{
     Allowed, CouplingError, Endpoint, EndpointOptions, Handler, Lost, Peer, PeerId, PeerInfo,
-    PeerOptions, Ticket,
+    PeerOptions, Progress, Ticket, lease_of,
 };
 use panta_transports::random;
 use panta_transports::region::{Arena, ArenaOptions};
-use panta_transports::time::{Time, Wait};
+use panta_transports::time::{Meanwhile, Time, Wait};
 
 use super::super::address;
 use super::super::contact::{
@@ -24,7 +24,7 @@ use super::super::memory::Memory;
 use super::super::message::Greeting;
 use super::super::process::{Life as Alive, Process};
 use super::super::spill::{self, Spill};
-use super::super::{fabric, interfaces};
+use super::super::{fabric, interfaces, progress};
 use super::root::Root;
 use super::subscribed::Subscribed;
 use super::{RootSide, StreamWriter};
@@ -51,6 +51,7 @@ pub(super) struct Told {
     key: Key,
     encrypt: bool,
     pub(super) lease: Duration,
+    pub(super) progress: Progress,
     spin: Duration,
     /// What the root prepared to spill to; empty where nothing is spilled.
     spill: Vec<u8>,
@@ -63,6 +64,7 @@ impl Told {
             encrypt: self.encrypt,
             hello: Greeting::WriterRank.to_bytes(),
             lease,
+            progress: self.progress,
             spin: self.spin,
             ..PeerOptions::new(self.key.clone())
         }
@@ -109,6 +111,7 @@ impl Told {
             spill: from.bytes()?.to_vec(),
             encrypt: options.encrypt,
             lease: options.lease,
+            progress: progress(options),
             spin: options.spin,
         };
         from.finish()?;
@@ -140,7 +143,10 @@ fn look(path: &Path, options: &Options, wait: &Wait) -> Result<There, Fault> {
         return Ok(There::Stale(found));
     }
     let lives = match Ticket::from_bytes(&found.contact.ticket) {
-        Ok(ticket) => answers(&ticket, &found.contact.key, options, wait)?,
+        Ok(ticket) => {
+            let lease = lease_of(found.contact.silence_ms, options.lease);
+            answers(&ticket, &found.contact.key, (options, lease), wait)?
+        }
         Err(_) => false,
     };
     Ok(if lives {
@@ -151,16 +157,21 @@ fn look(path: &Path, options: &Options, wait: &Wait) -> Result<There, Fault> {
 }
 
 /// Whether a writer lives; one that is silent beyond the lease does not count.
-fn answers(ticket: &Ticket, key: &Key, options: &Options, wait: &Wait) -> Result<bool, Fault> {
+fn answers(
+    ticket: &Ticket,
+    key: &Key,
+    (options, lease): (&Options, Duration),
+    wait: &Wait,
+) -> Result<bool, Fault> {
     let call = PeerOptions {
         encrypt: options.encrypt,
         hello: Greeting::Caller.to_bytes(),
-        lease: options.lease,
+        lease,
         linked: false,
         ..PeerOptions::new(key.clone())
     };
-    let patient = wait.deadline().remaining() <= options.lease;
-    match Peer::connect(ticket, &call, &wait.at_most(options.lease)) {
+    let patient = wait.deadline().remaining() <= lease;
+    match Peer::connect(ticket, &call, &wait.at_most(lease)) {
         Ok(_) | Err(CouplingError::Refused { .. } | CouplingError::NoTransport { .. }) => Ok(true),
         // Whoever has no time to wait as long as the lease does not take over.
         Err(CouplingError::NotReady { .. }) if patient => Ok(true),
@@ -217,6 +228,7 @@ pub(in super::super) fn prepare(
         key,
         encrypt: options.encrypt,
         lease: options.lease,
+        progress: progress(options),
         spin: options.spin,
     };
     Ok(PreparedWriter {
@@ -288,6 +300,7 @@ fn endpoint_options(arguments: &OpenArguments<'_>, told: &Told) -> Result<Endpoi
             rdma: any || options.transport == TransportChoice::Rdma,
         },
         lease: options.lease,
+        progress: told.progress,
         spin: options.spin,
         fabric: fabric(options),
         ..EndpointOptions::new(told.key.clone())
@@ -397,6 +410,11 @@ impl StreamWriter {
                 Some(Spill::attach(arguments, dataset, &told.spill)?)
             }
         };
+        if arguments.rank > 0 && told.progress != Progress::Threads {
+            // The root's own waits see to its endpoint themselves.
+            let beside: Arc<dyn Meanwhile> = Arc::clone(&endpoint) as _;
+            arguments.interrupt.meanwhile(Arc::downgrade(&beside));
+        }
         let mut writer = Self {
             spill,
             schema: Arc::default(),
@@ -405,7 +423,15 @@ impl StreamWriter {
             deadline: options.deadline,
             interrupt: arguments.interrupt.clone(),
             copies: arguments.copies.clone(),
-            memory: Memory::new(arena, rank, options.retain_steps),
+            memory: Memory::new(
+                arena,
+                rank,
+                match told.progress {
+                    Progress::Threads => options.retain_steps,
+                    // A thread would make it ready.
+                    Progress::Manual { .. } => 0,
+                },
+            ),
             subscribed,
             step: 0,
             ticket_told: false,
@@ -449,6 +475,7 @@ impl StreamWriter {
             process: Process::own(),
             key: self.told.key.clone(),
             ticket: self.endpoint.ticket().to_bytes(),
+            silence_ms: self.told.progress.silence_ms(),
         };
         let at = |fault: Fault| OpenError::from(fault.at(self.place.clone()));
         let mut stale = self.told.stale;
