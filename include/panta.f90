@@ -221,7 +221,7 @@ module panta
    public :: panta_view_open, panta_view_close
    public :: panta_interrupt, panta_clear_interrupt
    public :: panta_interrupter_open, panta_interrupter_close
-   public :: panta_freeze_definitions, panta_wait_fd
+   public :: panta_freeze_definitions, panta_wait_fd, panta_writer_wait_fd, panta_progress
    public :: panta_settle
 
    ! call panta_put(writer, variable, array [, start [, count]] [, ierr])
@@ -296,6 +296,11 @@ module panta
    interface panta_interrupt
       procedure :: interrupt_writer, interrupt_reader, interrupt_interrupter
    end interface
+   ! call panta_progress(writer or reader [, ierr])
+   ! Does what is there to do for one that was opened with `silence_ms`; see panta.h.
+   interface panta_progress
+      procedure :: progress_writer, progress_reader
+   end interface
    interface panta_clear_interrupt
       procedure :: clear_writer, clear_reader, clear_interrupter
    end interface
@@ -336,6 +341,7 @@ module panta
       integer(c_int32_t) :: resume = 0, reserved = 0
       integer(c_int64_t) :: resume_step = 0, deadline_ms = PANTA_CONFIGURED
       type(c_ptr) :: interrupter = c_null_ptr
+      integer(c_int64_t) :: silence_ms = 0
    end type
    type, bind(C) :: c_reader_options
       integer(c_size_t) :: size = 0
@@ -343,6 +349,7 @@ module panta
       integer(c_int64_t) :: start_step = 0
       real(c_double) :: start_time = 0
       type(c_ptr) :: cursor = c_null_ptr, interrupter = c_null_ptr
+      integer(c_int64_t) :: silence_ms = 0
    end type
    type, bind(C) :: c_sealed
       integer(c_size_t) :: size = 0
@@ -802,6 +809,16 @@ module panta
          import :: c_int, c_ptr
          type(c_ptr), value :: handle
       end function
+      integer(c_int) function c_progress(handle) bind(C, name='panta_progress')
+         import :: c_int, c_ptr
+         type(c_ptr), value :: handle
+      end function
+      integer(c_int) function c_writer_wait_fd(writer, descriptor) &
+         bind(C, name='panta_writer_wait_fd')
+         import :: c_int, c_int32_t, c_ptr
+         type(c_ptr), value :: writer
+         integer(c_int32_t), intent(out) :: descriptor
+      end function
       integer(c_int) function c_interrupter_open(interrupter) &
          bind(C, name='panta_interrupter_open')
          import :: c_int, c_ptr
@@ -1069,9 +1086,10 @@ contains
 
    ! Opens a stream for writing; collective over `comm`, which may be closed after.
    ! `resume` is PANTA_RESUME_FRESH (so without it), _LAST, or _AFTER `resume_step`.
-   ! `interrupter` ends the waits of the opening, too.
+   ! `interrupter` ends the waits of the opening, too. With `silence_ms` progress is made by
+   ! hand: no thread is started, and the program stays away no longer than that at a time.
    subroutine panta_writer_open(name, writer, comm, resume, resume_step, deadline_ms, &
-                                interrupter, ierr)
+                                interrupter, ierr, silence_ms)
       character(*), intent(in) :: name
       type(panta_writer), intent(out) :: writer
       type(panta_comm), intent(in), optional :: comm
@@ -1079,6 +1097,7 @@ contains
       integer(c_int64_t), intent(in), optional :: resume_step, deadline_ms
       integer, intent(out), optional :: ierr
       type(panta_interrupter), intent(in), optional :: interrupter
+      integer(c_int64_t), intent(in), optional :: silence_ms
       type(c_writer_options) :: options
       type(c_ptr) :: group
       integer(c_int) :: status
@@ -1087,6 +1106,7 @@ contains
       if (present(resume_step)) options%resume_step = resume_step
       if (present(deadline_ms)) options%deadline_ms = deadline_ms
       if (present(interrupter)) options%interrupter = interrupter%handle
+      if (present(silence_ms)) options%silence_ms = silence_ms
       group = c_null_ptr
       if (present(comm)) group = comm%handle
       status = c_check()
@@ -1809,9 +1829,10 @@ contains
    ! Opens a stream for reading; collective over `comm`. `start` is PANTA_START_OLDEST
    ! (so without it), _LATEST, _AT or _AFTER `start_step`, _AT_TIME `start_time`, or
    ! _CURSOR `cursor`.
-   ! `interrupter` ends the waits of the opening, too.
+   ! `interrupter` ends the waits of the opening, too. With `silence_ms` progress is made by
+   ! hand: no thread is started, and the program stays away no longer than that at a time.
    subroutine panta_reader_open(name, reader, comm, start, start_step, start_time, cursor, &
-                                interrupter, ierr)
+                                interrupter, ierr, silence_ms)
       character(*), intent(in) :: name
       type(panta_reader), intent(out) :: reader
       type(panta_comm), intent(in), optional :: comm
@@ -1821,6 +1842,7 @@ contains
       character(*), intent(in), optional :: cursor
       integer, intent(out), optional :: ierr
       type(panta_interrupter), intent(in), optional :: interrupter
+      integer(c_int64_t), intent(in), optional :: silence_ms
       type(c_reader_options) :: options
       type(c_texts), target :: texts
       type(c_ptr) :: group
@@ -1830,6 +1852,7 @@ contains
       if (present(start_step)) options%start_step = start_step
       if (present(start_time)) options%start_time = start_time
       if (present(interrupter)) options%interrupter = interrupter%handle
+      if (present(silence_ms)) options%silence_ms = silence_ms
       if (present(cursor)) then
          call texts_to_c([cursor], .false., texts)
          options%cursor = texts%at(1)
@@ -1850,6 +1873,27 @@ contains
       integer, intent(out), optional :: ierr
       descriptor = -1
       call panta_settle(c_wait_fd(reader%handle, descriptor), ierr)
+   end subroutine
+
+   ! A descriptor that is readable when panta_progress has something to do for the writer.
+   subroutine panta_writer_wait_fd(writer, descriptor, ierr)
+      type(panta_writer), intent(in) :: writer
+      integer(c_int), intent(out) :: descriptor
+      integer, intent(out), optional :: ierr
+      descriptor = -1
+      call panta_settle(c_writer_wait_fd(writer%handle, descriptor), ierr)
+   end subroutine
+
+   subroutine progress_writer(writer, ierr)
+      type(panta_writer), intent(in) :: writer
+      integer, intent(out), optional :: ierr
+      call panta_settle(c_progress(writer%handle), ierr)
+   end subroutine
+
+   subroutine progress_reader(reader, ierr)
+      type(panta_reader), intent(in) :: reader
+      integer, intent(out), optional :: ierr
+      call panta_settle(c_progress(reader%handle), ierr)
    end subroutine
 
    ! Leaves the stream. Detached steps and views stay.

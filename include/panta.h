@@ -414,6 +414,14 @@ typedef struct {
      * panta_interrupt does; NULL for none.
      */
     panta_interrupter *interrupter;
+    /**
+     * 0: progress is made as the configuration says, on threads of the library
+     * unless it says `progress=manual`. More than 0: it is made by hand, no
+     * thread is started, and this is how long the program may stay away between
+     * two calls, in milliseconds, before its peers hold it dead; see
+     * panta_progress.
+     */
+    int64_t silence_ms;
 } panta_reader_options;
 
 /**
@@ -740,6 +748,14 @@ typedef struct {
      * panta_interrupt does; NULL for none.
      */
     panta_interrupter *interrupter;
+    /**
+     * 0: progress is made as the configuration says, on threads of the library
+     * unless it says `progress=manual`. More than 0: it is made by hand, no
+     * thread is started, and this is how long the program may stay away between
+     * two calls, in milliseconds, before its peers hold it dead; see
+     * panta_progress.
+     */
+    int64_t silence_ms;
 } panta_writer_options;
 
 /**
@@ -1445,6 +1461,28 @@ panta_status panta_interrupt(const void *handle);
 panta_status panta_clear_interrupt(const void *handle);
 
 /**
+ * Does what is there to do for a writer or reader that was opened with progress
+ * by hand (silence_ms of its options, or `progress=manual` in its URL): readers
+ * that come, go and ask for bytes are answered, and peers are shown that the
+ * program is alive. All other calls do so, too; this is for programs that make
+ * none for long, and is to be called at least as often as they declared. Never
+ * waits; does nothing where threads do it. PANTA_ERROR_FENCED if the program
+ * stayed away for longer than it had declared: its peers hold it dead, and the
+ * handle is of no more use.
+ */
+panta_status panta_progress(const void *handle);
+
+/**
+ * Gives a descriptor that is readable when panta_progress has something to do
+ * for the writer, for programs with a poll or epoll of their own; where threads
+ * do it, or nothing ever is to be done, it never is. It is the library's: not to
+ * be read from or closed; ends with the writer. For a reader panta_wait_fd gives
+ * one.
+ */
+panta_status panta_writer_wait_fd(panta_writer *writer,
+                                  int32_t *descriptor);
+
+/**
  * Puts one block that begins at `start` (NULL: at zeros) and has the buffer's
  * counts. Captured by end: the memory stays the caller's, and is left in place
  * and unchanged until panta_end_step, panta_abort_step or panta_writer_close
@@ -2135,6 +2173,28 @@ panta_status panta_reader_copies(panta_reader *reader, panta_copies *copies);
 panta_status panta_reader_group(panta_reader *reader,
                                 int32_t *rank,
                                 int32_t *size_of_group);
+
+/**
+ * Does what is there to do for a writer or reader that was opened with progress
+ * by hand (silence_ms of its options, or `progress=manual` in its URL): readers
+ * that come, go and ask for bytes are answered, and peers are shown that the
+ * program is alive. All other calls do so, too; this is for programs that make
+ * none for long, and is to be called at least as often as they declared. Never
+ * waits; does nothing where threads do it. PANTA_ERROR_FENCED if the program
+ * stayed away for longer than it had declared: its peers hold it dead, and the
+ * handle is of no more use.
+ */
+panta_status panta_progress(const void *handle);
+
+/**
+ * Gives a descriptor that is readable when panta_progress has something to do
+ * for the writer, for programs with a poll or epoll of their own; where threads
+ * do it, or nothing ever is to be done, it never is. It is the library's: not to
+ * be read from or closed; ends with the writer. For a reader panta_wait_fd gives
+ * one.
+ */
+panta_status panta_writer_wait_fd(panta_writer *writer,
+                                  int32_t *descriptor);
 
 /**
  * Keeps the step beyond the reader's next one, and beyond the reader; counted

@@ -678,6 +678,17 @@ public:
         return detail::done(panta_writer_set_deadline(get(), deadline.count()));
     }
 
+    // Does what is there to do, where `options.silence_ms` was given; see panta_progress.
+    Nothing progress() const { return detail::done(panta_progress(get())); }
+
+    // A descriptor that is readable when progress() has something to do.
+    Returned<int> wait_fd() const
+    {
+        std::int32_t descriptor = -1;
+        panta_status status = panta_writer_wait_fd(get(), &descriptor);
+        return detail::give(status, static_cast<int>(descriptor));
+    }
+
     void interrupt() const { panta_interrupt(get()); }
     Nothing close() { return detail::done(handle_.shut()); }
     panta_writer *get() const { return handle_.get(); }
@@ -948,6 +959,9 @@ public:
         panta_status status = panta_wait_fd(get(), &descriptor);
         return detail::give(status, static_cast<int>(descriptor));
     }
+
+    // Does what is there to do, where `options.silence_ms` was given; see panta_progress.
+    Nothing progress() const { return detail::done(panta_progress(get())); }
 
     // Remembers under `cursor` that the group is done with everything up to `step`.
     Nothing commit(const Step &step, const std::string &cursor)

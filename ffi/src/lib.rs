@@ -26,6 +26,7 @@ pub mod get;
 mod handles;
 mod info;
 pub mod interrupts;
+pub mod progress;
 pub mod put;
 pub mod reader;
 pub mod step;

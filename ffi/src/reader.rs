@@ -15,6 +15,7 @@ use crate::failed::Failed;
 use crate::handles::{Handle, Object};
 use crate::info::EngineTexts;
 use crate::interrupts;
+use crate::progress;
 use crate::step::StepObject;
 use crate::types::*;
 
@@ -27,8 +28,8 @@ impl Object for ReaderObject {
     const NAME: &'static str = "reader";
 }
 
-struct State {
-    session: Reader,
+pub(crate) struct State {
+    pub(crate) session: Reader,
     /// The step it is at, which ends with the next one unless it was detached.
     current: Option<Handle<StepObject>>,
     info: EngineTexts,
@@ -46,7 +47,7 @@ impl State {
     }
 }
 
-fn with_reader<R>(
+pub(crate) fn with_reader<R>(
     reader: *const panta_reader,
     act: impl FnOnce(&mut State) -> Result<R, Failed>,
 ) -> Result<R, Failed> {
@@ -99,6 +100,7 @@ pub unsafe extern "C" fn panta_reader_open(
         if !options.is_null() {
             let given = caller.input(options, "options")?;
             session_options.start = start(&caller, &given)?;
+            session_options.progress = progress::of_silence(given.silence_ms)?;
             interrupt = interrupts::of_opening(given.interrupter)?;
         }
         let session = with_comm(comm, |comm| {

@@ -318,6 +318,12 @@ pub struct panta_writer_options {
     /// Ends the waits of the opening, and later those of the writer, as
     /// panta_interrupt does; NULL for none.
     pub interrupter: *mut panta_interrupter,
+    /// 0: progress is made as the configuration says, on threads of the library
+    /// unless it says `progress=manual`. More than 0: it is made by hand, no
+    /// thread is started, and this is how long the program may stay away between
+    /// two calls, in milliseconds, before its peers hold it dead; see
+    /// panta_progress.
+    pub silence_ms: i64,
 }
 
 /// How to open a stream for reading; see panta_default_reader_options().
@@ -340,6 +346,12 @@ pub struct panta_reader_options {
     /// Ends the waits of the opening, and later those of the reader, as
     /// panta_interrupt does; NULL for none.
     pub interrupter: *mut panta_interrupter,
+    /// 0: progress is made as the configuration says, on threads of the library
+    /// unless it says `progress=manual`. More than 0: it is made by hand, no
+    /// thread is started, and this is how long the program may stay away between
+    /// two calls, in milliseconds, before its peers hold it dead; see
+    /// panta_progress.
+    pub silence_ms: i64,
 }
 
 /// What a variable is. panta_global and its siblings below fill one in; the

@@ -25,6 +25,7 @@ use crate::failed::Failed;
 use crate::handles::{Handle, Object};
 use crate::info::EngineTexts;
 use crate::interrupts;
+use crate::progress;
 use crate::types::*;
 
 /// A writer behind a handle.
@@ -170,6 +171,7 @@ pub unsafe extern "C" fn panta_writer_open(
         if !options.is_null() {
             let given = caller.input(options, "options")?;
             session_options.resume = resume(&given)?;
+            session_options.progress = progress::of_silence(given.silence_ms)?;
             deadline = milliseconds(given.deadline_ms, "options.deadline_ms")?;
             interrupt = interrupts::of_opening(given.interrupter)?;
         }

@@ -85,6 +85,15 @@ fn the_program_of_the_page_that_polls_sees_every_step() {
 }
 
 #[test]
+fn the_program_of_the_page_that_makes_progress_itself_runs() {
+    let shop = Workshop::new();
+    let c99 = ["-std=c99", "-x", "c"];
+    if let Some(built) = shop.compile("cc", &c99, &write(&shop, "by_hand.c")) {
+        check(&shop.command(&built).output().unwrap(), "by_hand.c");
+    }
+}
+
+#[test]
 fn the_cpp_program_of_the_page_runs() {
     let shop = Workshop::new();
     let source = write(&shop, "simulation.cpp");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use cbindgen::{Builder, Config, DocumentationStyle, Language, Style};
 
 /// In the order in which their functions appear in the header.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "types",
     "lib",
     "failed",
@@ -19,6 +19,7 @@ const SOURCES: [&str; 12] = [
     "put",
     "define",
     "reader",
+    "progress",
     "step",
     "get",
     "caller",

@@ -119,11 +119,57 @@ static void steps_are_waited_for_in_a_poll(void)
     THAT(pthread_join(writer, NULL) == 0);
 }
 
+/* No thread is started, and what is to be done is done in calls. */
+static void progress_is_made_by_hand(void)
+{
+    panta_writer *out;
+    panta_reader *in;
+    panta_step *step;
+    panta_variable v;
+    panta_definition definition = panta_global_value("v", PANTA_I32);
+    panta_writer_options writing = panta_default_writer_options();
+    panta_reader_options reading = panta_default_reader_options();
+    int32_t descriptor = -1, again = -1, value = 7;
+    struct pollfd waiting;
+    writing.silence_ms = reading.silence_ms = -1;
+    EXPECT(PANTA_ERROR_ARGUMENT, panta_writer_open("null:", NULL, &writing, &out));
+    THAT(strstr(panta_error_message(), "silence_ms"));
+    EXPECT(PANTA_ERROR_ARGUMENT, panta_reader_open(url, NULL, &reading, &in));
+    writing.silence_ms = reading.silence_ms = 600000;
+    CHECK(panta_writer_open("file:by_hand.panta", NULL, &writing, &out));
+    CHECK(panta_define(out, &definition, &v));
+    EXPECT(PANTA_ERROR_NULL, panta_writer_wait_fd(out, NULL));
+    CHECK(panta_writer_wait_fd(out, &descriptor));
+    CHECK(panta_writer_wait_fd(out, &again));
+    THAT(descriptor >= 0 && descriptor == again);
+    waiting.fd = descriptor;
+    waiting.events = POLLIN;
+    THAT(poll(&waiting, 1, 0) == 0);
+    CHECK(panta_progress(out));
+    CHECK(panta_begin_step(out, PANTA_NO_TIME, NULL));
+    CHECK(panta_put_value(out, v, PANTA_I32, &value));
+    CHECK(panta_progress(out));
+    CHECK(panta_end_step(out, NULL));
+    CHECK(panta_writer_close(out));
+    EXPECT(PANTA_ERROR_CLOSED_HANDLE, panta_progress(out));
+    CHECK(panta_reader_open("file:by_hand.panta", NULL, &reading, &in));
+    CHECK(panta_progress(in));
+    CHECK(panta_next_step(in, PANTA_CONFIGURED, &step));
+    EXPECT(PANTA_ERROR_INVALID_HANDLE, panta_progress(step));
+    CHECK(panta_reader_close(in));
+    EXPECT(PANTA_ERROR_NULL, panta_progress(NULL));
+    /* Nobody could keep to that. */
+    writing.silence_ms = 1;
+    EXPECT(PANTA_ERROR_CONFIG, panta_writer_open("null:", NULL, &writing, &out));
+    THAT(strstr(panta_error_message(), "at least"));
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2)
         return 2;
     url = argv[1];
+    progress_is_made_by_hand();
     an_opening_is_interrupted();
     steps_are_waited_for_in_a_poll();
     return 0;

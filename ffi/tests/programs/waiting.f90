@@ -34,6 +34,20 @@ program waiting
    call panta_interrupter_close(interrupter)
    call panta_interrupter_close(interrupter, ierr)
    call expect(ierr == PANTA_ERROR_CLOSED_HANDLE, 'it was closed')
+   ! By hand: no thread is started, and what is to be done is done in calls.
+   call panta_writer_open(url, out, silence_ms=-1_8, ierr=ierr)
+   call expect(ierr == PANTA_ERROR_ARGUMENT, 'nobody stays away for less than nothing')
+   call panta_writer_open(url, out, silence_ms=600000_8)
+   call panta_define_value(out, v, 'v', PANTA_F64)
+   call panta_writer_wait_fd(out, descriptor)
+   call expect(descriptor >= 0, 'there is a descriptor')
+   call panta_progress(out)
+   call panta_reader_open(url, in, silence_ms=600000_8)
+   call panta_progress(in)
+   call panta_reader_close(in)
+   call panta_progress(in, ierr)
+   call expect(ierr == PANTA_ERROR_CLOSED_HANDLE, 'it was closed, too')
+   call panta_writer_close(out)
 contains
    subroutine expect(condition, what)
       logical, intent(in) :: condition
