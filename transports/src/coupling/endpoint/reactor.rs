@@ -513,8 +513,10 @@ impl Reactor {
         while let Some(entry) = self.half_open.first_entry()
             && entry.get().until <= self.now
         {
-            entry.remove();
+            // Counted before it is closed, which its other side sees.
+            let silent = entry.remove();
             self.refuse("a silent connection", "it did not prove its key in time");
+            drop(silent);
         }
         while let Some(&(until, token)) = self.joining.front()
             && until <= self.now
