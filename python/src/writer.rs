@@ -191,7 +191,6 @@ fn shaped(
 impl PyWriter {
     #[new]
     #[pyo3(signature = (name, comm=None, *, resume=None, deadline=None, progress=None, silence=None))]
-    #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
     fn new(
         py: Python<'_>,
         name: &str,
