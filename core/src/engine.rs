@@ -457,6 +457,12 @@ pub trait ReaderEngine: Send + Sync {
     /// bring what they need before it is asked. Others are still answered.
     fn freeze_selections(&self) {}
 
+    /// Bytes of blocks and checksums that this rank took from where they are stored, as they
+    /// lie there: compressed ones are fewer.
+    fn fetched_bytes(&self) -> u64 {
+        0
+    }
+
     /// What was brought unasked, and whether it was of use.
     fn push_counts(&self) -> PushCounts {
         PushCounts::default()

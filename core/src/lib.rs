@@ -22,6 +22,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod file;
+pub mod frames;
 mod lean;
 pub mod model;
 pub mod notice;

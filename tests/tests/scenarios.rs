@@ -26,8 +26,6 @@ fn play(name: &str, engine: Engine, scenario: impl FnOnce(&mut Stage)) {
     scenario(&mut Stage::new(engine, PROGRAM));
 }
 
-const FILES_ONLY: &str =
-    "only `file:` compresses; asked for elsewhere, it is an error that says so";
 const NOT_PRECIOUS: &str = "servers trim below one watermark, that writers carry to them; a step kept apart is not in the protocol";
 const ALL_TO_ALL: &str =
     "every reader group gets every step; the stream's home does not assign steps to groups";
@@ -174,7 +172,7 @@ matrix! {
     languages: "C, Fortran, Rust and Python read each other; dimensions reversed where the language does", languages::languages;
         test test test test test test
     compression: "without loss: every cell exact, whole and in part, in fewer bytes", packed::compression;
-        test (not_yet FILES_ONLY) (not_yet FILES_ONLY) (not_yet FILES_ONLY) (not_yet FILES_ONLY) (not_yet FILES_ONLY)
+        test test test test test test
     lossy_compression: "within the bound that was asked for", rounded::lossy;
         test test test test test test
     delayed_reader: "a reader that comes after half of the steps", late::delayed_reader;

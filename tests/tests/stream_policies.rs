@@ -132,3 +132,14 @@ fn a_directory_to_spill_to_without_the_policy_is_an_error() {
     let error = Writer::open(&url, panta::Solo).unwrap_err().to_string();
     assert!(error.contains("policy = spill"), "{error}");
 }
+
+#[test]
+fn steps_that_may_be_spilled_cannot_be_compressed_and_that_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path(), "&compress=zstd");
+    let error = Writer::open(&url, panta::Solo).unwrap_err().to_string();
+    assert!(
+        error.contains("compress") && error.contains("spill"),
+        "{error}"
+    );
+}

@@ -231,7 +231,7 @@ parameters! {
     /// Elements of a chunk, the unit that servers index, per dimension; chosen from the variable's shape if not given.
     chunk: Option<ChunkShape> = None, for [Staging];
     /// How blocks are compressed, without loss: not, or with zstd, at a level from 1 (`zstd` alone), the fastest, to 19.
-    compress: Compression = Compression::None, for [File];
+    compress: Compression = Compression::None, for [File Stream Staging];
     /// Whether data segments are written with O_DIRECT, past the page cache.
     direct: bool = false, for [File];
     /// The name under which the servers, or the writers, keep this reader group's position.

@@ -26,7 +26,6 @@
 mod cursor;
 mod dataset;
 mod fetch;
-mod frames;
 mod lock;
 mod log;
 mod pages;

@@ -292,6 +292,10 @@ impl ReaderEngine for FileReader {
 
     fn release(&self, _step: &StepMeta) {}
 
+    fn fetched_bytes(&self) -> u64 {
+        self.counts().data_bytes
+    }
+
     fn commit(&self, step: &StepHead, cursor: &str, _wait: &Wait) -> Result<(), Failure> {
         let position = Cursor {
             instance: self.instance,

@@ -5,8 +5,8 @@
 
 use panta_transports::copy::{checksum, tile_count};
 
-use super::frames::{FRAME_BYTES, frame_count};
 use crate::codec::{DecodeError, Decoder, Encoder};
+use crate::frames::{FRAME_BYTES, frame_count};
 
 const SECTION_MAGIC: &[u8; 8] = b"PANTAIDX";
 /// Of a section whose blocks are compressed.

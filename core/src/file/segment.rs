@@ -8,7 +8,6 @@ use panta_transports::copy::{CopyCounter, StridedRef};
 use panta_transports::time::{Wait, wall_clock_ns};
 
 use super::dataset::{Dataset, Instance, Named, sync_directory};
-use super::frames::{Packer, number_bytes};
 use super::pages::{FilePage, PAGE_BYTES, Role, SegmentReference};
 use super::sections::{Section, SectionEntry};
 use super::sink::{Bounce, Sink};
@@ -16,6 +15,7 @@ use crate::codec::Encoder;
 use crate::config::Compression;
 use crate::engine::{Captured, PutBlock, Source};
 use crate::error::Fault;
+use crate::frames::{Packer, number_bytes};
 use crate::model::StepHead;
 use crate::spans::{Page, Spans, pages};
 

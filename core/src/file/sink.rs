@@ -23,10 +23,10 @@ use panta_transports::copy::{
 use panta_transports::time::{Wait, WaitError};
 
 use super::dataset::io as io_fault;
-use super::frames::{FRAME_BYTES, Packer};
 use super::pages::PAGE_BYTES;
 use super::sections::Frame;
 use crate::error::Fault;
+use crate::frames::{FRAME_BYTES, Packer};
 use crate::spans::{Page, pages};
 
 /// Bytes of the buffer that strided blocks go through.

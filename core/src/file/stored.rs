@@ -20,10 +20,10 @@ use panta_transports::copy::{
 use panta_transports::time::{Wait, WaitError};
 
 use super::dataset::{Named, damaged};
-use super::frames::{FRAME_BYTES, Unpacker, number_bytes};
 use super::reader::FileReader;
 use super::sections::{Found, Frame};
 use crate::error::Fault;
+use crate::frames::{FRAME_BYTES, Unpacker, number_bytes};
 use crate::model::DType;
 
 /// Bytes of a buffer that tiles are read into: few enough to stay in cache.

@@ -292,6 +292,13 @@ impl Reader {
         self.shared.engine.freeze_selections();
     }
 
+    /// Bytes of blocks that this rank took from where they are stored, as they lie there; 0
+    /// where the engine does not say.
+    #[must_use]
+    pub fn fetched_bytes(&self) -> u64 {
+        self.shared.engine.fetched_bytes()
+    }
+
     /// What was brought to this rank unasked, and whether it was of use.
     #[must_use]
     pub fn push_counts(&self) -> PushCounts {

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   read ──plan──> pieces of blocks ──┬─ mapped:  one copy, checksums compared on the way
-//!                                     └─ else:    `haul` brings their tiles, several ranks at once
+//!                                     └─ else, or compressed: `haul` brings their tiles, several ranks at once
 //! ```
 //! Pieces go into the array in the order of (rank, put), so that the highest
 //! wins, as on every engine.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use panta_transports::copy::{
     CopyCounter, CopyError, LayoutError, StoredBlock, StridedMut, StridedRef, copy,
@@ -34,6 +35,8 @@ pub(super) struct Fetch<'a> {
     pub(super) stream: &'a Place,
     pub(super) verify: bool,
     pub(super) copies: &'a CopyCounter,
+    /// Bytes taken out of the writers' memory, as they lie there.
+    pub(super) fetched: &'a AtomicU64,
     pub(super) wait: &'a Wait,
 }
 
@@ -71,6 +74,8 @@ pub(super) struct Stored<'a> {
     pub(super) spot: Spot,
     pub(super) header: Spot,
     pub(super) bytes: u64,
+    /// Bytes of its frames, if it is compressed.
+    pub(super) frames: &'a [u32],
 }
 
 impl<'a> Stored<'a> {
@@ -80,6 +85,20 @@ impl<'a> Stored<'a> {
 
     pub(super) fn element(&self) -> usize {
         self.entry.definition.dtype.size_bytes()
+    }
+
+    pub(super) fn is_packed(&self) -> bool {
+        !self.frames.is_empty()
+    }
+
+    /// Where the checksums begin, counted from the block.
+    pub(super) fn checksums_at(&self) -> u64 {
+        let frames = self.frames.iter().map(|bytes| u64::from(*bytes));
+        slot::checksums_at(if self.is_packed() {
+            frames.sum()
+        } else {
+            self.bytes
+        })
     }
 }
 
@@ -153,7 +172,7 @@ impl<'a> Fetch<'a> {
                 .map_err(|it| explained(it.into()))?;
             let mapped = self.map(&stored).map_err(|it| explained(it.into()))?;
             match mapped {
-                Some(mapped) => {
+                Some(mapped) if !stored.is_packed() => {
                     if !apart {
                         // What comes before must not go over it.
                         self.bring(loads, reads)?;
@@ -162,8 +181,9 @@ impl<'a> Fetch<'a> {
                     self.copy(&stored, &mapped, &piece, &step, into)
                         .map_err(explained)?;
                 }
-                None => loads.push(Load {
+                mapped => loads.push(Load {
                     stored,
+                    mapped,
                     read: at,
                     piece,
                     step: step.clone(),
@@ -217,12 +237,16 @@ impl<'a> Fetch<'a> {
         let mut there = into.sub_box(&piece.into, &piece.count)?;
         let (verify, copies) = (self.verify, self.copies);
         copy_box_verified(&mut there, &block, &piece.from, step, verify, copies)?;
+        self.fetched.fetch_add(there.bytes(), Ordering::Relaxed);
         Ok(())
     }
 
     /// Block and checksums in place, where the transport shares memory.
     pub(super) fn map(&self, stored: &Stored<'_>) -> Result<Option<Mapped>, Fault> {
-        let room = slot::room_of(stored.bytes);
+        let room = match stored.is_packed() {
+            true => slot::packed_room(stored.bytes, stored.frames),
+            false => slot::room_of(stored.bytes),
+        };
         self.peers().map(stored.rank, stored.spot, room, self.wait)
     }
 
@@ -235,16 +259,17 @@ impl<'a> Fetch<'a> {
         };
         let bytes = entry.definition.byte_size(&block.count).unwrap_or(u64::MAX);
         let placed = self.own.place(self.step, block.rank, block.order);
-        let Some((spot, header)) = placed else {
+        let Some(placed) = placed else {
             return Err(damaged(format!("it names no block {}", block.order)));
         };
         Ok(Stored {
             entry,
             at,
             rank: block.rank,
-            spot,
-            header,
+            spot: placed.block,
+            header: placed.header,
             bytes,
+            frames: placed.frames,
         })
     }
 

@@ -6,25 +6,31 @@
 //!      straight: whole tiles of one run go to where they are wanted
 //!      edge:     less than a tile at an end of a run, by way of a buffer
 //!      slab:     rows with gaps, by way of a buffer that holds the touched tiles in their places
+//!   of a compressed block: the frames that hold the tiles ── unpack ──> as above
 //! ```
 //! Memory is bounded whatever is read: a batch is, and a block is walked in
 //! slabs. With each job comes the header of its extent, after the bytes, which
 //! tells that they were still the step's.
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use panta_transports::copy::{
-    CopyError, StridedMut, StridedRef, TILE_BYTES, copy, tile_count, tiles_of_box, verify_tiles,
+    CopyError, StridedMut, StridedRef, TILE_BYTES, copy, copy_bytes, copy_bytes_uninit, tile_count,
+    tiles_of_box, verify_tiles,
 };
 use panta_transports::coupling::Piece as Wanted;
+use panta_transports::shm::Mapped;
 
 use super::fetch::{Fetch, Stored, Trouble};
 use super::peers::Ask;
 use super::preload::Wish;
-use super::slot::{STAMP_BYTES, Stamp, checksums_at};
+use super::slot::{STAMP_BYTES, Stamp};
 use crate::engine::Read;
 use crate::error::{Fault, GetError};
+use crate::frames::{FRAME_BYTES, Unpacker, number_bytes};
 use crate::model::Dims;
 use crate::plan::Piece;
 
@@ -41,6 +47,8 @@ const TILE: u64 = TILE_BYTES as u64;
 /// A piece of a block that is to be brought.
 pub(super) struct Load<'a> {
     pub(super) stored: Stored<'a>,
+    /// A compressed block in place, where the transport shares memory.
+    pub(super) mapped: Option<Mapped>,
     /// For which read.
     pub(super) read: usize,
     pub(super) piece: Piece,
@@ -107,16 +115,53 @@ impl Job<'_, '_> {
             .map(|range| range.end - range.start)
             .sum()
     }
+
+    /// The frames that hold the tiles, of a compressed block: which, where each begins
+    /// in what is stored, and its bytes.
+    fn frames(&self) -> impl Iterator<Item = (usize, u64, u32)> + '_ {
+        let mut ranges = self
+            .ranges
+            .iter()
+            .filter(|range| !range.is_empty())
+            .peekable();
+        let mut begin = 0_u64;
+        let frames = self.load.stored.frames.iter().enumerate();
+        frames.filter_map(move |(frame, &bytes)| {
+            let at = begin;
+            begin = begin.saturating_add(bytes.into());
+            let cells = cells_of(frame);
+            while ranges.next_if(|range| range.end <= cells.start).is_some() {}
+            let is_touched = ranges.peek().is_some_and(|range| range.start < cells.end);
+            is_touched.then_some((frame, at, bytes))
+        })
+    }
+
+    /// Bytes of memory that it takes to bring it.
+    fn cost_bytes(&self) -> u64 {
+        let frames = self.frames().map(|(.., bytes)| u64::from(bytes));
+        self.traffic_bytes() + frames.sum::<u64>()
+    }
+}
+
+/// The block's bytes that a frame stands for; the last has fewer.
+fn cells_of(frame: usize) -> Range<u64> {
+    let begin = frame as u64 * FRAME_BYTES as u64;
+    begin..begin + FRAME_BYTES as u64
 }
 
 /// See the module.
 pub(super) struct Haul<'f, 'a> {
     fetch: &'f Fetch<'a>,
+    /// Made with the first frame.
+    unpacker: RefCell<Option<Unpacker>>,
 }
 
 impl<'f, 'a> Haul<'f, 'a> {
     pub(super) fn new(fetch: &'f Fetch<'a>) -> Self {
-        Self { fetch }
+        Self {
+            fetch,
+            unpacker: RefCell::new(None),
+        }
     }
 
     /// Brings them all; those of one read in their order.
@@ -135,7 +180,7 @@ impl<'f, 'a> Haul<'f, 'a> {
                 .is_contiguous();
             let mut cut = Cut::new(load, contiguous, self.fetch.verify);
             while let Some(job) = cut.next().map_err(|trouble| explained(load, trouble))? {
-                batch_bytes += job.traffic_bytes();
+                batch_bytes += job.cost_bytes();
                 batch.push(job);
                 if batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_JOBS {
                     self.carry(&batch, reads)?;
@@ -165,9 +210,11 @@ impl<'f, 'a> Haul<'f, 'a> {
             stale.dedup();
             self.receive(batch, &mut received, reads, Some(&stale))?;
         }
-        for (job, received) in batch.iter().zip(&received) {
-            self.settle(job, received, reads)
-                .map_err(|trouble| self.explained(job, trouble))?;
+        for (job, received) in batch.iter().zip(&mut received) {
+            let settled = self
+                .unpack(job, received, reads)
+                .and_then(|()| self.settle(job, received, reads));
+            settled.map_err(|trouble| self.explained(job, trouble))?;
         }
         Ok(())
     }
@@ -189,7 +236,8 @@ impl<'f, 'a> Haul<'f, 'a> {
         let mut asks: Vec<Ask<'_>> = Vec::new();
         for (job, received) in batch.iter().zip(received) {
             let rank = job.load.stored.rank;
-            if only.is_some_and(|only| !only.contains(&rank)) {
+            let is_here = job.load.mapped.is_some();
+            if is_here || only.is_some_and(|only| !only.contains(&rank)) {
                 continue;
             }
             let ask = match asks.iter().position(|ask| ask.rank == rank) {
@@ -203,13 +251,15 @@ impl<'f, 'a> Haul<'f, 'a> {
             self.ask(job, received, reads, ask)
                 .map_err(|trouble| self.explained(job, trouble))?;
         }
-        let Some(first) = batch.first() else {
+        let Some(first) = batch.first().filter(|_| !asks.is_empty()) else {
             return Ok(Vec::new());
         };
+        // Frames lie elsewhere in every step: nothing that could be subscribed to.
+        let is_packed = batch.iter().any(|job| job.load.stored.is_packed());
         let (own, wait) = (self.fetch.own, self.fetch.wait);
         let brought = match only {
-            Some(_) => own.peers.read(&mut asks, wait).map(|()| Vec::new()),
-            None => own.peers.bring(own, &mut asks, wait),
+            None if !is_packed => own.peers.bring(own, &mut asks, wait),
+            _ => own.peers.read(&mut asks, wait).map(|()| Vec::new()),
         };
         brought.map_err(|fault| self.explained(first, fault.into()))
     }
@@ -225,6 +275,8 @@ impl<'f, 'a> Haul<'f, 'a> {
         let stored = &job.load.stored;
         let order = stored.entry.blocks[stored.at].block.order;
         let mut ask = |at: u64, into: &'r mut [MaybeUninit<u8>]| {
+            let fetched = into.len() as u64;
+            self.fetch.fetched.fetch_add(fetched, Ordering::Relaxed);
             to.wishes.push(Wish::bytes(order, at, into.len() as u64));
             to.pieces.push(Wanted {
                 region: stored.spot.region,
@@ -232,7 +284,11 @@ impl<'f, 'a> Haul<'f, 'a> {
                 into,
             });
         };
-        if let Sink::Straight { at } = job.sink {
+        if stored.is_packed() {
+            for ((_, at, _), frame) in job.frames().zip(&mut received.frames) {
+                ask(at, as_uninit(frame));
+            }
+        } else if let Sink::Straight { at } = job.sink {
             let length = job.traffic_bytes() as usize;
             // SAFETY: the piece's destination, which no other job of the batch
             // writes to and nobody looks at until the batch was received.
@@ -251,7 +307,7 @@ impl<'f, 'a> Haul<'f, 'a> {
             }
         }
         if !received.crcs.is_empty() {
-            let first = checksums_at(stored.bytes) + job.tiles().start * 4;
+            let first = stored.checksums_at() + job.tiles().start * 4;
             let crcs: &mut [u8] = bytemuck::cast_slice_mut(&mut received.crcs);
             ask(first, as_uninit(crcs));
         }
@@ -310,9 +366,89 @@ impl<'f, 'a> Haul<'f, 'a> {
         }
     }
 
+    /// Takes the frames of a compressed block apart, to where its tiles go otherwise.
+    fn unpack(
+        &self,
+        job: &Job<'_, 'a>,
+        received: &mut Received,
+        reads: &mut [Read<'_>],
+    ) -> Result<(), Trouble> {
+        let stored = &job.load.stored;
+        if !stored.is_packed() {
+            return Ok(());
+        }
+        self.check_stamp(job, received)?;
+        self.take_mapped(job, received)?;
+        let number_bytes = number_bytes(stored.entry.definition.dtype);
+        let mut unpacker = self.unpacker.borrow_mut();
+        let unpacker = match unpacker.as_mut() {
+            Some(unpacker) => unpacker,
+            None => unpacker.insert(Unpacker::new()?),
+        };
+        for ((frame, ..), bytes) in job.frames().zip(&mut received.frames) {
+            let cells = cells_of(frame);
+            let count = stored.bytes.min(cells.end).saturating_sub(cells.start) as usize;
+            std::mem::swap(&mut unpacker.packed, bytes);
+            let damaged = |problem: String| Fault::Corrupt {
+                what: format!("a compressed block of rank {}", stored.rank),
+                problem,
+            };
+            let unpacked = unpacker.unpack(frame, count, number_bytes);
+            unpacked.map_err(damaged)?;
+            for range in &job.ranges {
+                let (begin, end) = (range.start.max(cells.start), range.end.min(cells.end));
+                if begin >= end {
+                    continue;
+                }
+                let from = (begin - cells.start) as usize;
+                let from = unpacker.cells.get(from..from + (end - begin) as usize);
+                let from = from.ok_or_else(|| damaged("a frame is too short".into()))?;
+                let at = begin - job.origin();
+                let there = match job.sink {
+                    Sink::Straight { at: first } => {
+                        // SAFETY: the piece's destination, to which nothing else is written
+                        // now.
+                        unsafe { straight(job.load, reads, first + at, from.len()) }?
+                    }
+                    _ => as_uninit(&mut received.buffer[at as usize..][..from.len()]),
+                };
+                copy_bytes_uninit(there, from, self.fetch.copies);
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames and checksums of a block that is mapped.
+    fn take_mapped(&self, job: &Job<'_, 'a>, received: &mut Received) -> Result<(), Fault> {
+        let Some(mapped) = &job.load.mapped else {
+            return Ok(());
+        };
+        let stored = &job.load.stored;
+        let take = |at: u64, into: &mut [u8]| {
+            let fetched = into.len() as u64;
+            self.fetch.fetched.fetch_add(fetched, Ordering::Relaxed);
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            let from = mapped.get(at..).and_then(|it| it.get(..into.len()));
+            let from = from.ok_or_else(|| Fault::Corrupt {
+                what: "the memory that a writer shares".into(),
+                problem: "a block is cut off".into(),
+            })?;
+            copy_bytes(into, from, self.fetch.copies);
+            Ok::<_, Fault>(())
+        };
+        for ((_, at, _), frame) in job.frames().zip(&mut received.frames) {
+            take(at, frame)?;
+        }
+        let first = stored.checksums_at() + job.tiles().start * 4;
+        take(first, bytemuck::cast_slice_mut(&mut received.crcs))
+    }
+
     /// The bytes were the step's for as long as it took to bring them.
     fn check_stamp(&self, job: &Job<'_, 'a>, received: &Received) -> Result<(), Fault> {
         let stored = &job.load.stored;
+        if job.load.mapped.is_some() {
+            return Ok(());
+        }
         let stamp = Stamp {
             epoch: self.fetch.step.head.epoch,
             step: self.fetch.step.head.step,
@@ -352,6 +488,8 @@ impl<'f, 'a> Haul<'f, 'a> {
 /// What was received for one job.
 struct Received {
     buffer: Vec<u8>,
+    /// Of a compressed block, those that the job needs.
+    frames: Vec<Vec<u8>>,
     crcs: Vec<u32>,
     stamp: [u8; STAMP_BYTES],
 }
@@ -362,6 +500,10 @@ impl Received {
         let tiles = if verify { tiles.end - tiles.start } else { 0 };
         Self {
             buffer: vec![0; job.buffer_bytes()],
+            frames: job
+                .frames()
+                .map(|(.., bytes)| vec![0; bytes as usize])
+                .collect(),
             crcs: vec![0; tiles as usize],
             stamp: [0; STAMP_BYTES],
         }

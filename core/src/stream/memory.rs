@@ -13,11 +13,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use panta_transports::copy::{
-    CopyCounter, CopyError, StridedRef, TileVisit, change_tiles, gather_tiles,
+    CopyCounter, CopyError, StridedRef, TileVisit, change_tiles, copy_bytes, gather_tiles,
 };
 use panta_transports::region::{Arena, Extent, RegionError};
 use panta_transports::time::{Wait, WaitError};
 
+use super::packing::Packing;
 use super::slot::{HEADER_BYTES, STAMP_BYTES, Share, Spot, Stamp, checksums_at, room_of};
 use super::spill::{Kept, Spill, Stored};
 use crate::engine::{PutBlock, Source, SpanId, SpanMemory};
@@ -61,6 +62,8 @@ pub(super) struct Memory {
     captured: Option<Slot>,
     /// Checksums of the block that is being captured.
     crcs: Vec<u32>,
+    /// Where blocks are compressed.
+    packing: Option<Packing>,
 }
 
 /// Why a step is not captured.
@@ -122,8 +125,9 @@ fn order_of(puts: &[PutBlock<'_>]) -> Option<Vec<usize>> {
 }
 
 impl Memory {
-    pub(super) fn new(arena: Arena, rank: u32, kept_steps: u64) -> Self {
+    pub(super) fn new(arena: Arena, rank: u32, kept_steps: u64, packing: Option<Packing>) -> Self {
         Self {
+            packing,
             arena,
             rank,
             kept_steps,
@@ -215,6 +219,11 @@ impl Memory {
     ) -> Result<Share, Uncaptured> {
         stats.clear();
         stats.resize(puts.len(), None);
+        if let Some(packing) = self.packing.take() {
+            let (share, packing) = self.capture_packed((head, puts), packing, stats, copies);
+            self.packing = Some(packing);
+            return share;
+        }
         let order = order_of(puts);
         let main_bytes = Self::main_bytes(puts);
         let mut main = match main_bytes {
@@ -289,6 +298,86 @@ impl Memory {
         if (self.steps.len() as u64) < self.kept_steps {
             self.arena.foresee(slot.extents.iter().map(Extent::bytes));
         }
+        if let Some(earlier) = self.captured.replace(slot) {
+            self.take_back(earlier);
+        }
+        Ok(share)
+    }
+
+    /// The same with the blocks compressed, those in spans too, whose memory is free then.
+    fn capture_packed(
+        &mut self,
+        (head, puts): (&StepHead, &[PutBlock<'_>]),
+        mut packing: Packing,
+        stats: &mut [Option<Stats>],
+        copies: &CopyCounter,
+    ) -> (Result<Share, Uncaptured>, Packing) {
+        let packed = self.pack(puts, &mut packing, stats, copies);
+        let share = packed
+            .map_err(Uncaptured::Put)
+            .and_then(|()| self.keep_packed(head, &packing, copies));
+        (share, packing)
+    }
+
+    fn pack(
+        &self,
+        puts: &[PutBlock<'_>],
+        packing: &mut Packing,
+        stats: &mut [Option<Stats>],
+        copies: &CopyCounter,
+    ) -> Result<(), String> {
+        packing.begin();
+        let order = order_of(puts);
+        for place in 0..puts.len() {
+            let at = order.as_ref().map_or(place, |order| order[place]);
+            let put = &puts[at];
+            let dtype = put.definition.dtype;
+            let source = match &put.source {
+                Source::Memory(memory) => *memory,
+                Source::Span(id) => {
+                    let lent = self.lent.get(id.0 as usize);
+                    let lent = lent.ok_or("a span is not of this step")?;
+                    let bytes = extent_bytes(&lent.extent, HEADER_BYTES, lent.block_bytes as u64);
+                    let bytes = bytes.ok_or("a span is cut off")?;
+                    StridedRef::contiguous(bytes, dtype.size_bytes(), put.count)
+                        .map_err(|error| error.to_string())?
+                }
+            };
+            let mut pass = BlockPass::new(put.definition);
+            packing.add(&source, dtype, &mut pass, copies)?;
+            stats[at] = pass.finish();
+        }
+        Ok(())
+    }
+
+    fn keep_packed(
+        &mut self,
+        head: &StepHead,
+        packing: &Packing,
+        copies: &CopyCounter,
+    ) -> Result<Share, Uncaptured> {
+        let mut share = Share::default();
+        let mut slot = Slot {
+            extents: self.spare.pop().unwrap_or_default(),
+            kept: None,
+        };
+        let bytes = packing.bytes();
+        if !bytes.is_empty() {
+            let length = bytes.len() as u64;
+            let mut main = self.allocate(HEADER_BYTES.saturating_add(length))?;
+            copy_bytes(bytes_of(&mut main, HEADER_BYTES, length), bytes, copies);
+            let stamp = Stamp {
+                epoch: head.epoch,
+                step: head.step,
+                rank: self.rank,
+            };
+            put_small(bytes_of(&mut main, 0, HEADER_BYTES), &stamp.to_bytes());
+            share.bytes = main.bytes() as u64;
+            share.main = Some(spot(&main));
+            share.frames = packing.frames().to_vec();
+            slot.extents.push(main);
+        }
+        self.lent.clear();
         if let Some(earlier) = self.captured.replace(slot) {
             self.take_back(earlier);
         }

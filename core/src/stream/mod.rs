@@ -29,6 +29,7 @@ mod haul;
 pub mod machine;
 mod memory;
 mod message;
+mod packing;
 mod peers;
 mod preload;
 mod process;

@@ -48,7 +48,7 @@ pub(crate) fn contribution(step: u64, rank: usize, blocks: &[u64]) -> Vec<u8> {
             region: 1,
             offset: (step % 2) * bytes,
         }),
-        spans: Default::default(),
+        ..Share::default()
     };
     let contribution = Contribution {
         share,

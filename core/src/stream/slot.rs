@@ -3,11 +3,13 @@
 //! ```text
 //! main extent    header | block | checksums | block | checksums | …     blocks that were copied
 //! span extent    header | block | checksums                             a block that was computed in place
+//! main extent    header | frames | checksums | frames | checksums | …   blocks that were compressed
 //! ```
 //! Every extent begins with a header; blocks and checksums begin on 64 bytes,
 //! blocks come in the order of their puts. So a reader that knows the layout
 //! knows every offset, and a rank tells of a step where its main extent is, and
-//! where those of its spans are.
+//! where those of its spans are. Of compressed blocks it also tells how long each frame is;
+//! the checksums are those of the block's own bytes.
 //!
 //! The header names the step. It is wiped before the memory is used again:
 //! whoever reads it after the bytes knows that they were the step's.
@@ -16,6 +18,7 @@ use smallvec::SmallVec;
 
 use super::spill::Written;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
+use crate::frames::{FRAME_BYTES, frame_count};
 use crate::lean;
 
 /// What everything in an extent is aligned to.
@@ -53,7 +56,7 @@ impl Stamp {
     }
 }
 
-fn aligned(bytes: u64) -> u64 {
+pub(super) fn aligned(bytes: u64) -> u64 {
     bytes.div_ceil(ALIGNMENT).saturating_mul(ALIGNMENT)
 }
 
@@ -66,6 +69,13 @@ pub(super) fn checksums_at(block_bytes: u64) -> u64 {
 pub(super) fn room_of(block_bytes: u64) -> u64 {
     let checksums = block_bytes.div_ceil(TILE_BYTES).saturating_mul(4);
     aligned(block_bytes).saturating_add(aligned(checksums))
+}
+
+/// Bytes of an extent that a compressed block of so many bytes and its checksums take.
+pub(super) fn packed_room(block_bytes: u64, frames: &[u32]) -> u64 {
+    let stored = frames.iter().map(|bytes| u64::from(*bytes)).sum();
+    let checksums = block_bytes.div_ceil(TILE_BYTES).saturating_mul(4);
+    aligned(stored).saturating_add(aligned(checksums))
 }
 
 /// A place in the exposed memory of a rank.
@@ -94,6 +104,18 @@ pub(super) struct Share {
     pub(super) main: Option<Spot>,
     /// The extents of spans, by ascending order of their puts.
     pub(super) spans: SmallVec<[(u32, Spot); 1]>,
+    /// Bytes of each frame of the blocks, in their order, where they are compressed; all
+    /// of them lie in the main extent then.
+    pub(super) frames: Vec<u32>,
+}
+
+/// Where a compressed block is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PackedPlace {
+    pub(super) order: u32,
+    pub(super) spot: Spot,
+    /// Which of the share's frames are its.
+    pub(super) frames: std::ops::Range<usize>,
 }
 
 impl Share {
@@ -115,6 +137,30 @@ impl Share {
         })
     }
 
+    /// The same of compressed blocks; `None` if the share has other frames than these blocks.
+    pub(super) fn packed_places(
+        &self,
+        blocks: impl Iterator<Item = (u32, u64)>,
+    ) -> Option<Vec<PackedPlace>> {
+        let mut spot = self.main?.on(HEADER_BYTES);
+        let mut begin = 0;
+        let mut places = Vec::new();
+        for (order, bytes) in blocks {
+            let end = usize::try_from(frame_count(bytes))
+                .ok()?
+                .checked_add(begin)?;
+            let frames = self.frames.get(begin..end)?;
+            places.push(PackedPlace {
+                order,
+                spot,
+                frames: begin..end,
+            });
+            spot = spot.on(packed_room(bytes, frames));
+            begin = end;
+        }
+        Some(places)
+    }
+
     /// The extent of the span of this order.
     pub(super) fn span(&self, order: u32) -> Option<Spot> {
         let found = self.spans.binary_search_by_key(&order, |(order, _)| *order);
@@ -124,6 +170,7 @@ impl Share {
 
 const HAS_MAIN: u8 = 1;
 const HAS_SPANS: u8 = 2;
+const HAS_FRAMES: u8 = 4;
 
 /// Places are aligned, as a rule: the last bits turn to the front, where they cost nothing.
 const ALIGNED_BITS: u32 = ALIGNMENT.trailing_zeros();
@@ -143,7 +190,12 @@ fn take_spot(from: &mut Decoder<'_>) -> Result<Spot, DecodeError> {
 impl Coded for Share {
     fn encode(&self, into: &mut Encoder) {
         let spans = if self.spans.is_empty() { 0 } else { HAS_SPANS };
-        into.u8(self.main.map_or(0, |_| HAS_MAIN) | spans);
+        let frames = if self.frames.is_empty() {
+            0
+        } else {
+            HAS_FRAMES
+        };
+        into.u8(self.main.map_or(0, |_| HAS_MAIN) | spans | frames);
         lean::put(self.bytes, into);
         if let Some(main) = self.main {
             put_spot(main, into);
@@ -154,6 +206,12 @@ impl Coded for Share {
                 lean::put((*order).into(), into);
                 put_spot(*spot, into);
             }
+        }
+        if frames != 0 {
+            lean::put(self.frames.len() as u64, into);
+            self.frames
+                .iter()
+                .for_each(|bytes| lean::put((*bytes).into(), into));
         }
     }
 
@@ -173,6 +231,15 @@ impl Coded for Share {
                     return Err(from.error("spans are not in ascending order"));
                 }
                 share.spans.push(span);
+            }
+        }
+        if what & HAS_FRAMES != 0 {
+            for _ in 0..lean::count(from)? {
+                let bytes = lean::take_u32(from)?;
+                if bytes == 0 || bytes as usize > FRAME_BYTES {
+                    return Err(from.error(format!("a frame of {bytes} bytes")));
+                }
+                share.frames.push(bytes);
             }
         }
         Ok(share)
@@ -238,6 +305,7 @@ mod tests {
             bytes: 0,
             main: Some(spot(1, 4096)),
             spans: smallvec![(1, spot(2, 0)), (4, spot(1, 64))],
+            frames: Vec::new(),
         };
         let blocks = [(0, 100), (1, 8192), (3, 0), (4, 8), (7, 4097)];
         let main = spot(1, 4096 + 64);
@@ -255,12 +323,40 @@ mod tests {
     }
 
     #[test]
+    fn compressed_blocks_follow_each_other_and_frames_that_do_not_fit_are_refused() {
+        let mut share = Share {
+            main: Some(spot(1, 4096)),
+            frames: vec![100, 7, 30],
+            ..Share::default()
+        };
+        let blocks = [(0, FRAME_BYTES as u64 + 1), (2, 0), (5, 30)];
+        let places = share.packed_places(blocks.into_iter()).unwrap();
+        let first = spot(1, 4096 + 64);
+        // Its 65 tiles have 260 bytes of checksums.
+        let second = first.on(128 + 320);
+        let found: Vec<_> = places
+            .iter()
+            .map(|it| (it.order, it.spot, it.frames.clone()))
+            .collect();
+        assert_eq!(
+            found,
+            [(0, first, 0..2), (2, second, 2..2), (5, second, 2..3)]
+        );
+        share.frames.pop();
+        assert_eq!(share.packed_places(blocks.into_iter()), None);
+        for length in [0, FRAME_BYTES as u32 + 1] {
+            share.frames = vec![length];
+            assert!(Share::from_bytes(&share.to_bytes()).is_err());
+        }
+    }
+
+    #[test]
     fn a_contribution_comes_back_and_costs_the_same_whatever_was_copied() {
         let whole = Contribution {
             share: Share {
                 bytes: 1 << 40,
                 main: Some(spot(3, 1 << 39)),
-                spans: SmallVec::new(),
+                ..Share::default()
             },
             ticket: None,
             spilled: Vec::new(),
@@ -274,7 +370,15 @@ mod tests {
             ticket: Some(vec![5; 40]),
             spilled: vec![(7, Some(vec![1, 2])), (8, None)],
         };
-        for contribution in [whole, first] {
+        let packed = Contribution {
+            share: Share {
+                main: Some(spot(0, 64)),
+                frames: vec![1, FRAME_BYTES as u32],
+                ..Share::default()
+            },
+            ..Contribution::default()
+        };
+        for contribution in [whole, first, packed] {
             let bytes = contribution.to_bytes();
             assert_eq!(Contribution::from_bytes(&bytes).unwrap(), contribution);
             for end in 0..bytes.len() {

@@ -1,6 +1,7 @@
 //! What a reader rank keeps of a step: where its blocks are, and that it is held.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
@@ -29,8 +30,16 @@ struct Planned {
     offset: u64,
 }
 
-/// Of one rank: the order of each block, and where it is.
-type Places = Vec<(u32, Spot)>;
+/// Of one rank: the order of each block, where it is, and its frames in the share.
+type Places = Vec<(u32, Spot, Range<usize>)>;
+
+/// Where a block is.
+pub(super) struct Placed<'a> {
+    pub(super) block: Spot,
+    pub(super) header: Spot,
+    /// Bytes of its frames, if it is compressed.
+    pub(super) frames: &'a [u32],
+}
 
 /// Told when nobody on this rank needs a step any more.
 pub(super) trait LetGo: Send + Sync {
@@ -60,7 +69,7 @@ pub(super) struct StreamStep {
     pub(super) peers: Arc<Peers>,
     shares: SmallVec<[Share; 1]>,
     plan: Arc<LayoutPlan>,
-    /// By rank, where some blocks were copied and others computed in place.
+    /// By rank, where blocks are compressed, or some copied and others computed in place.
     mixed: OnceLock<Vec<OnceLock<Places>>>,
     /// The dataset that the step lies in instead.
     pub(super) spilled: Option<String>,
@@ -115,34 +124,51 @@ impl StreamStep {
     }
 
     /// Where a block and its header are; `None` if its rank said nothing of it.
-    pub(super) fn place(&self, meta: &StepMeta, rank: u32, order: u32) -> Option<(Spot, Spot)> {
+    pub(super) fn place(&self, meta: &StepMeta, rank: u32, order: u32) -> Option<Placed<'_>> {
         let share = self.shares.get(rank as usize)?;
         let blocks = self.plan.blocks.get_or_init(|| blocks_by_rank(meta));
         let blocks = blocks.get(&rank)?;
         let at = blocks.binary_search_by_key(&order, |block| block.order);
         let block = blocks[at.ok()?];
+        let plain = |block, header| {
+            Some(Placed {
+                block,
+                header,
+                frames: &[],
+            })
+        };
         if let Some(span) = share.span(order) {
-            return Some((span.on(HEADER_BYTES), span));
+            return plain(span.on(HEADER_BYTES), span);
         }
         let main = share.main?;
-        if share.spans.is_empty() {
-            return Some((main.on(HEADER_BYTES).on(block.offset), main));
+        if share.spans.is_empty() && share.frames.is_empty() {
+            return plain(main.on(HEADER_BYTES).on(block.offset), main);
         }
         let mixed = self.mixed.get_or_init(|| {
             let ranks = self.shares.iter();
             ranks.map(|_| OnceLock::new()).collect()
         });
         let places = mixed[rank as usize].get_or_init(|| places_of(share, blocks));
-        let at = places.binary_search_by_key(&order, |(order, _)| *order);
-        at.ok().map(|at| (places[at].1, main))
+        let at = places.binary_search_by_key(&order, |(order, ..)| *order);
+        let (_, block, frames) = &places[at.ok()?];
+        Some(Placed {
+            block: *block,
+            header: main,
+            frames: share.frames.get(frames.clone())?,
+        })
     }
 }
 
 fn places_of(share: &Share, blocks: &[Planned]) -> Places {
-    let places = share.places(blocks.iter().map(|block| (block.order, block.bytes)));
-    let places = places.zip(blocks);
+    let of_blocks = blocks.iter().map(|block| (block.order, block.bytes));
+    if !share.frames.is_empty() {
+        let places = share.packed_places(of_blocks).unwrap_or_default();
+        let places = places.into_iter();
+        return places.map(|it| (it.order, it.spot, it.frames)).collect();
+    }
+    let places = share.places(of_blocks).zip(blocks);
     places
-        .filter_map(|(spot, block)| Some((block.order, spot?)))
+        .filter_map(|(spot, block)| Some((block.order, spot?, 0..0)))
         .collect()
 }
 

@@ -9,19 +9,22 @@
 //! that the highest wins; boxes never overlap each other.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use panta_core::engine::{Read, Wanted};
 use panta_core::error::{Fault, GetError, Place};
-use panta_core::model::{Definition, Entry, ShapeKind, StepMeta, cells};
+use panta_core::model::{Definition, Entry, ShapeKind, StepMeta, cells, intersect};
 use panta_core::plan::{Piece, Wish, first_uncovered, pieces};
 use panta_transports::copy::{
     CopyCounter, CopyError, StoredBlock, StridedMut, StridedRef, copy, copy_box_verified,
+    verify_tiles,
 };
 use panta_transports::time::Wait;
 
 use super::driver::{Driver, NoBodies};
 use super::fault::CallError;
 use super::grid::{Grid, local_number};
+use super::packing::unpack;
 use super::reader::StepParts;
 use crate::proto::ServerId;
 use crate::proto::client::{Answer, CallId, ReaderCall, ReaderMachine};
@@ -74,6 +77,8 @@ pub(super) struct Fetch<'a, 'r, 'd> {
     pub(super) place: Place,
     pub(super) verify: bool,
     pub(super) copies: &'a CopyCounter,
+    /// Bytes that servers sent.
+    pub(super) fetched: &'a AtomicU64,
     pub(super) wait: &'a Wait,
     pub(super) reads: &'r mut [Read<'d>],
 }
@@ -315,7 +320,7 @@ impl Fetch<'_, '_, '_> {
             // Who acknowledged nothing of this step holds nothing of it.
             if self.parts.holding.share_of(server).is_some() {
                 let element = self.definition(lump.read).dtype.size_bytes() as u64;
-                for (start, count) in cut(start, count, element) {
+                for (start, count) in cut(start, count, element, GET_BYTES) {
                     let ask = Ask {
                         lump: place,
                         start,
@@ -457,11 +462,18 @@ impl Fetch<'_, '_, '_> {
             let ask = numbers
                 .get(piece.query as usize)
                 .and_then(|asks| asks.get(piece.region as usize));
-            let Some(lump) = ask.map(|ask| &lumps[batch.asks[*ask].lump]) else {
+            let Some(ask) = ask.map(|ask| &batch.asks[*ask]) else {
                 return Err(self.failed(0, unasked()));
             };
+            let lump = &lumps[ask.lump];
             let body = &bytes[offset..offset + piece.length_bytes as usize];
-            received[lump.read] += self.scatter_piece(piece, body, lump)?;
+            let (fetched, summed) = (body.len(), size_of_val(&piece.checksums[..]));
+            let fetched = (fetched + summed) as u64;
+            self.fetched.fetch_add(fetched, Ordering::Relaxed);
+            received[lump.read] += match piece.packed {
+                true => self.scatter_packed(piece, body, ask, lump)?,
+                false => self.scatter_piece(piece, body, lump)?,
+            };
         }
         Ok(())
     }
@@ -500,6 +512,70 @@ impl Fetch<'_, '_, '_> {
             let block = StoredBlock::new(body, element, count, &piece.checksums)?;
             let mut into: StridedMut<'_> = read.into.sub_box(&into, &part.count)?;
             copy_box_verified(&mut into, &block, &part.from, &lump.step, verify, copies)
+        })();
+        match copied {
+            Ok(()) => Ok(cells(&part.count)),
+            Err(error) => Err(self.damaged(lump.read, piece, &error)),
+        }
+    }
+
+    /// The same of a packed piece, which comes whole: what of it lies in the box that was
+    /// asked for.
+    fn scatter_packed(
+        &mut self,
+        piece: &GotPiece,
+        body: &[u8],
+        ask: &Ask,
+        lump: &Lump,
+    ) -> Result<u64, GetError> {
+        if lump
+            .only
+            .is_some_and(|only| only != (piece.slot, piece.rank, piece.order))
+        {
+            return Ok(0);
+        }
+        let lead = usize::from(lump.number.is_some());
+        let (Some(start), Some(count)) = (piece.start.get(lead..), piece.count.get(lead..)) else {
+            return Err(self.failed(lump.read, unasked()));
+        };
+        if start.len() != ask.start.len() || count.len() != ask.start.len() {
+            return Err(self.failed(lump.read, unasked()));
+        }
+        let Some((first, within)) = intersect((start, count), (&ask.start, &ask.count)) else {
+            return Err(self.failed(lump.read, unasked()));
+        };
+        let Some(part) = lump.wish().piece(0, &first, &within) else {
+            // Between the steps of a strided read.
+            return Ok(0);
+        };
+        if self.verify
+            && let Err(mismatch) = verify_tiles(body, &piece.checksums)
+        {
+            return Err(self.damaged(lump.read, piece, &mismatch.into()));
+        }
+        let definition = self.definition(lump.read);
+        let bytes = definition.byte_size(count).unwrap_or(u64::MAX);
+        let element = definition.dtype.size_bytes();
+        let cells_of_piece = unpack(body, bytes, definition.dtype, self.copies);
+        let cells_of_piece = cells_of_piece.map_err(|problem| {
+            let what = "a compressed piece".into();
+            self.failed(lump.read, Fault::Corrupt { what, problem })
+        })?;
+        let from: Vec<u64> = (0..first.len())
+            .map(|at| first[at] - start[at] + part.from[at])
+            .collect();
+        let into: Vec<u64> = part
+            .into
+            .iter()
+            .zip(&lump.into)
+            .map(|(a, b)| a + b)
+            .collect();
+        let read = &mut self.reads[lump.read];
+        let copied = (|| {
+            let block = StridedRef::contiguous(&cells_of_piece, element, count)?;
+            let cells = block.sub_strided(&from, &part.count, &lump.step)?;
+            let mut into: StridedMut<'_> = read.into.sub_box(&into, &part.count)?;
+            copy(&mut into, &cells, self.copies)
         })();
         match copied {
             Ok(()) => Ok(cells(&part.count)),
@@ -588,8 +664,13 @@ fn pack(asks: BTreeMap<ServerId, Vec<Ask>>, bytes_of: impl Fn(&Ask) -> u64) -> V
     rounds.into_iter().flatten().collect()
 }
 
-/// A box in parts of about [`GET_BYTES`], whole rows as long as one fits.
-fn cut(start: Vec<u64>, count: Vec<u64>, element: u64) -> Vec<(Vec<u64>, Vec<u64>)> {
+/// A box in parts of so many bytes at most, whole rows as long as one fits.
+pub(super) fn cut(
+    start: Vec<u64>,
+    count: Vec<u64>,
+    element: u64,
+    at_most: u64,
+) -> Vec<(Vec<u64>, Vec<u64>)> {
     let mut done = Vec::new();
     let mut parts = vec![(start, count)];
     while let Some((start, count)) = parts.pop() {
@@ -597,12 +678,12 @@ fn cut(start: Vec<u64>, count: Vec<u64>, element: u64) -> Vec<(Vec<u64>, Vec<u64
         match count
             .iter()
             .position(|side| *side > 1)
-            .filter(|_| bytes > GET_BYTES)
+            .filter(|_| bytes > at_most)
         {
             None => done.push((start, count)),
             Some(dimension) => {
                 let row = bytes / count[dimension];
-                let rows = (GET_BYTES / row.max(1)).clamp(1, count[dimension] - 1);
+                let rows = (at_most / row.max(1)).clamp(1, count[dimension] - 1);
                 let (mut low, mut high) = (count.clone(), count);
                 low[dimension] = rows;
                 high[dimension] -= rows;

@@ -24,6 +24,7 @@ mod driver;
 mod fault;
 mod fetch;
 mod grid;
+mod packing;
 mod put;
 mod reader;
 mod record;
@@ -37,7 +38,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use panta_core::codec::Coded;
-use panta_core::config::{Acknowledge, Engine, Options, Policy, Verify};
+use panta_core::config::{Acknowledge, Compression, Engine, Options, Policy, Verify};
 use panta_core::engine::{
     EngineFactory, OpenArguments, PreparedWriter, ReaderEngine, Resume, Start, WriterEngine,
 };
@@ -169,9 +170,20 @@ impl EngineFactory for StagingEngine {
             }
         };
         let driver: Shared<_> = Arc::new(Mutex::new(driver));
+        let packing = match arguments.target.options.compress {
+            Compression::None => None,
+            Compression::Zstd(level) => {
+                let made = packing::Packing::new(level.into());
+                Some(made.map_err(|fault| failed(fault, arguments))?)
+            }
+        };
+        let mut why = why(&ticket.names);
+        if let Compression::Zstd(level) = arguments.target.options.compress {
+            why.push_str(&format!("; compress=zstd:{level}"));
+        }
         Ok(Box::new(StagingWriter {
             stream: arguments.target.name.clone(),
-            why: why(&ticket.names),
+            why,
             rank: number(arguments.rank),
             ranks: number(arguments.size),
             slot: ticket.slot,
@@ -185,7 +197,7 @@ impl EngineFactory for StagingEngine {
             names: ticket.names,
             map,
             copies: arguments.copies.clone(),
-            state: writer::State::default(),
+            state: writer::State::compressing(packing),
         }))
     }
 
@@ -261,6 +273,7 @@ impl EngineFactory for StagingEngine {
             keeper: Mutex::new(keeper),
             verify: options.verify != Verify::Never,
             latest_only: options.latest_only,
+            fetched: std::sync::atomic::AtomicU64::new(0),
             copies: arguments.copies.clone(),
             interrupt: arguments.interrupt.clone(),
             notice: std::sync::OnceLock::new(),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   block ──pieces──┬─ contiguous: summed where it lies ──────────┐
-//!                   └─ strided: gathered and summed, tile by tile ┴─> batch per server ──> Put
+//!                   └─ strided: gathered and summed, tile by tile ┼─> batch per server ──> Put
+//!                      to be compressed: parts of 1 MiB, packed ──┘
 //! ```
 //! A batch goes when it is full, or its variable is done; acknowledgements are
 //! waited for only when [`WINDOW_BYTES`] are under way, and at the end. So the
@@ -13,11 +14,15 @@ use std::ops::Range;
 
 use panta_core::error::Fault;
 use panta_core::model::{BlockPass, DType, Stats};
-use panta_transports::copy::{CopyCounter, StridedRef, TileVisit, checksum_tiles, gather_tiles};
+use panta_transports::copy::{
+    CopyCounter, StridedRef, TileVisit, checksum_tiles, copy_bytes, gather_tiles,
+};
 use panta_transports::time::Wait;
 
 use super::driver::{Bodies, Driver};
+use super::fetch::cut;
 use super::grid::Placed;
+use super::packing::{PIECE_BYTES, Packing};
 use crate::proto::client::{CallId, PutCall, WriterCall, WriterMachine};
 use crate::proto::limits;
 use crate::proto::message::Piece;
@@ -36,6 +41,8 @@ const IDLE_BUFFERS: usize = WINDOW_BYTES / PUT_BYTES;
 #[derive(Default)]
 pub(super) struct Putter {
     idle: Vec<Vec<u8>>,
+    /// Where pieces are compressed.
+    packing: Option<Packing>,
 }
 
 /// What a block is part of.
@@ -94,6 +101,7 @@ struct Batch<'d> {
 /// The puts of one step on one rank.
 pub(super) struct Session<'a, 'd> {
     idle: &'a mut Vec<Vec<u8>>,
+    packing: Option<&'a mut Packing>,
     driver: &'a mut Driver<WriterMachine>,
     copies: &'a CopyCounter,
     wait: &'a Wait,
@@ -105,6 +113,13 @@ pub(super) struct Session<'a, 'd> {
 }
 
 impl Putter {
+    pub(super) fn compressing(packing: Option<Packing>) -> Self {
+        Self {
+            packing,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn begin<'a, 'd>(
         &'a mut self,
         driver: &'a mut Driver<WriterMachine>,
@@ -113,6 +128,7 @@ impl Putter {
     ) -> Session<'a, 'd> {
         Session {
             idle: &mut self.idle,
+            packing: self.packing.as_mut(),
             driver,
             copies,
             wait,
@@ -133,14 +149,20 @@ impl<'d> Session<'_, 'd> {
         placed: &[Placed],
         mut pass: BlockPass,
     ) -> Result<Option<Stats>, Fault> {
+        let element = target.dtype.size_bytes() as u64;
         for piece in placed {
-            let bytes = self.add(target, &source, piece, &mut pass)?;
-            let batch = self.batches.get(&piece.server);
-            let full = batch.is_some_and(|batch| {
-                batch.bytes + bytes > PUT_BYTES || batch.pieces.len() >= PIECES_PER_PUT
-            });
-            if full {
-                self.send(target, piece.server)?;
+            if self.packing.is_none() {
+                self.put_piece(target, &source, piece, &mut pass)?;
+                continue;
+            }
+            let (start, count) = (piece.start.clone(), piece.count.clone());
+            for (start, count) in cut(start, count, element, PIECE_BYTES) {
+                let part = Placed {
+                    start,
+                    count,
+                    ..*piece
+                };
+                self.put_piece(target, &source, &part, &mut pass)?;
             }
         }
         let servers: Vec<ServerId> = self.batches.keys().copied().collect();
@@ -148,6 +170,25 @@ impl<'d> Session<'_, 'd> {
             self.send(target, server)?;
         }
         Ok(pass.finish())
+    }
+
+    /// Adds a piece to its server's batch, which goes when it is full.
+    fn put_piece(
+        &mut self,
+        target: &Target<'_>,
+        source: &StridedRef<'d>,
+        piece: &Placed,
+        pass: &mut BlockPass,
+    ) -> Result<(), Fault> {
+        let bytes = self.add(target, source, piece, pass)?;
+        let batch = self.batches.get(&piece.server);
+        let full = batch.is_some_and(|batch| {
+            batch.bytes + bytes > PUT_BYTES || batch.pieces.len() >= PIECES_PER_PUT
+        });
+        match full {
+            true => self.send(target, piece.server),
+            false => Ok(()),
+        }
     }
 
     /// Adds a piece to its server's batch; its bytes.
@@ -169,8 +210,16 @@ impl<'d> Session<'_, 'd> {
         let batch = self.batches.entry(placed.server).or_default();
         let mut checksums = Vec::new();
         // A piece is in memory, whole.
-        let bytes = view.bytes() as usize;
-        if let Some(lent) = view.as_slice().filter(|_| !pass.changes()) {
+        let mut bytes = view.bytes() as usize;
+        if let Some(packing) = self.packing.as_deref_mut() {
+            let packed = packing.pack(&view, target.dtype, pass, self.copies);
+            let packed = packed.map_err(|error| internal(&error))?;
+            bytes = packed.len();
+            let range = batch.body.room(bytes, idle);
+            copy_bytes(&mut batch.body.memory[range.clone()], packed, self.copies);
+            checksum_tiles(packed, &mut checksums, &mut |_| {});
+            batch.body.parts.push(Part::Gathered(range));
+        } else if let Some(lent) = view.as_slice().filter(|_| !pass.changes()) {
             checksum_tiles(lent, &mut checksums, &mut |tile| pass.look(tile));
             batch.body.parts.push(Part::Lent(lent));
         } else {
@@ -198,7 +247,11 @@ impl<'d> Session<'_, 'd> {
             map_version: target.map_version,
             variable: target.variable.to_owned(),
             layout: target.layout,
-            element_bytes: u32::try_from(target.dtype.size_bytes()).unwrap_or(0),
+            element_bytes: match self.packing {
+                // What is packed cannot be cut.
+                Some(_) => 0,
+                None => u32::try_from(target.dtype.size_bytes()).unwrap_or(0),
+            },
             pieces: batch.pieces,
             body: region,
         });

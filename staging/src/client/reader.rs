@@ -9,6 +9,7 @@
 //! for all else, so that a step can be read and let go while the next is
 //! awaited.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use panta_core::announce::Announcer;
@@ -61,6 +62,8 @@ pub(super) struct StagingReader {
     /// Whether steps that are not the newest are skipped.
     pub(super) latest_only: bool,
     pub(super) copies: CopyCounter,
+    /// Bytes that servers sent.
+    pub(super) fetched: AtomicU64,
     pub(super) interrupt: Interrupt,
     /// Of a reader that was asked for one.
     pub(super) notice: OnceLock<Arc<Notice>>,
@@ -359,11 +362,16 @@ impl ReaderEngine for StagingReader {
             place,
             verify: self.verify,
             copies: &self.copies,
+            fetched: &self.fetched,
             wait,
             reads,
         };
         let mut driver = lock(&self.data);
         fetch.run(&mut driver, &mut lock(&self.state.router))
+    }
+
+    fn fetched_bytes(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
     }
 
     fn pin(&self, step: &StepMeta, entry: usize, _: BlockId) -> Result<Pinned, GetError> {

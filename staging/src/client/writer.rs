@@ -29,6 +29,7 @@ use super::alive::Keeper;
 use super::driver::{Driver, NoBodies};
 use super::fault::CallError;
 use super::grid::{Grid, Placed, local_number};
+use super::packing::Packing;
 use super::put::{Putter, Target};
 use super::record::{Admitted, Part, Shares, fixed_part, layout_name, schema_name, shape_part};
 use super::shared::{Shared, lock};
@@ -82,6 +83,16 @@ pub(super) struct State {
     registered: [Option<(u64, u32)>; 2],
     spans: Spans,
     putter: Putter,
+}
+
+impl State {
+    /// That of a writer whose pieces are packed.
+    pub(super) fn compressing(packing: Option<Packing>) -> Self {
+        Self {
+            putter: Putter::compressing(packing),
+            ..Self::default()
+        }
+    }
 }
 
 impl std::fmt::Debug for StagingWriter {

@@ -12,6 +12,7 @@ mod link;
 mod ranks;
 
 use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use panta_transports::channel::Key;
@@ -43,6 +44,8 @@ pub(super) struct StreamReader {
     place: Place,
     verify: Verify,
     copies: CopyCounter,
+    /// Bytes taken out of the writers' memory.
+    fetched: AtomicU64,
     interrupt: Interrupt,
     deadline: std::time::Duration,
     /// How ranks of the writer are connected to, but for their key.
@@ -161,6 +164,7 @@ impl StreamReader {
         let mut reader = Self {
             verify: options.verify,
             copies: arguments.copies.clone(),
+            fetched: AtomicU64::new(0),
             interrupt: arguments.interrupt.clone(),
             deadline: options.deadline,
             announced: Announcer::default(),
@@ -408,6 +412,7 @@ impl ReaderEngine for StreamReader {
             stream: &self.place,
             verify: self.verify != Verify::Never,
             copies: &self.copies,
+            fetched: &self.fetched,
             wait,
         };
         fetch.run(reads)
@@ -430,6 +435,7 @@ impl ReaderEngine for StreamReader {
             stream: &self.place,
             verify: self.verify == Verify::Always,
             copies: &self.copies,
+            fetched: &self.fetched,
             wait: &wait,
         };
         let entry = &step.entries[entry];
@@ -451,6 +457,14 @@ impl ReaderEngine for StreamReader {
         let stored = fetch
             .stored(entry, at)
             .map_err(|fault| fetch.explain(entry, at, fault.into()))?;
+        if stored.is_packed() {
+            let fault = Fault::Unsupported {
+                engine: "stream".into(),
+                what: "show a block in place that is compressed".into(),
+                instead: "get the block into an array, or write without `compress`".into(),
+            };
+            return Err(fault.at(fetch.place(entry)).into());
+        }
         let mapped = fetch
             .map(&stored)
             .map_err(|fault| fetch.explain(entry, at, fault.into()))?;
@@ -502,6 +516,10 @@ impl ReaderEngine for StreamReader {
         if let Some(peers) = &heard.peers {
             peers.freeze();
         }
+    }
+
+    fn fetched_bytes(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
     }
 
     fn push_counts(&self) -> PushCounts {

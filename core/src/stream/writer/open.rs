@@ -22,6 +22,7 @@ use super::super::contact::{
 use super::super::machine::{Life, PublisherOptions};
 use super::super::memory::Memory;
 use super::super::message::Greeting;
+use super::super::packing::Packing;
 use super::super::process::{Life as Alive, Process};
 use super::super::spill::{self, Spill};
 use super::super::{fabric, interfaces, progress};
@@ -29,7 +30,7 @@ use super::root::Root;
 use super::subscribed::Subscribed;
 use super::{RootSide, StreamWriter};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
-use crate::config::{Options, Policy, TransportChoice};
+use crate::config::{Compression, Options, Policy, TransportChoice};
 use crate::engine::{EngineInfo, OpenArguments, PreparedWriter, Resume};
 use crate::error::{Fault, OpenError, Place};
 
@@ -415,6 +416,18 @@ impl StreamWriter {
             let beside: Arc<dyn Meanwhile> = Arc::clone(&endpoint) as _;
             arguments.interrupt.meanwhile(Arc::downgrade(&beside));
         }
+        let packing = match options.compress {
+            Compression::None => None,
+            Compression::Zstd(_) if spill.is_some() => {
+                let fault = Fault::Unsupported {
+                    engine: "stream".into(),
+                    what: "compress steps that it may have to spill".into(),
+                    instead: "leave `compress` out, or use another `policy` than `spill`".into(),
+                };
+                return Err(at(fault));
+            }
+            Compression::Zstd(level) => Some(Packing::new(level.into()).map_err(at)?),
+        };
         let mut writer = Self {
             spill,
             schema: Arc::default(),
@@ -431,6 +444,7 @@ impl StreamWriter {
                     // A thread would make it ready.
                     Progress::Manual { .. } => 0,
                 },
+                packing,
             ),
             subscribed,
             step: 0,
@@ -509,11 +523,15 @@ fn info(options: &Options, contact: &Path) -> EngineInfo {
         TransportChoice::Tcp => "tcp",
         TransportChoice::Rdma => "rdma",
     };
+    let packed = match options.compress {
+        Compression::None => String::new(),
+        Compression::Zstd(level) => format!("; compress=zstd:{level}"),
+    };
     EngineInfo {
         engine: "stream",
         transport: transport.into(),
         why: format!(
-            "`stream:` was asked for; each reader takes the best that both sides have; contact file {}",
+            "`stream:` was asked for; each reader takes the best that both sides have; contact file {}{packed}",
             contact.display()
         ),
     }

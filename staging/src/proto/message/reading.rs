@@ -359,6 +359,9 @@ pub struct GotPiece {
     /// CRC32C per tile of the bytes sent.
     #[prost(fixed32, repeated, tag = "9")]
     pub checksums: Vec<u32>,
+    /// It is as its writer packed it, and whole.
+    #[prost(bool, tag = "10")]
+    pub packed: bool,
 }
 
 /// Answers `Get`, with a body.

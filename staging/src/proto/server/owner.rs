@@ -531,6 +531,7 @@ fn cut(
         } else {
             Vec::new()
         },
+        packed: piece.element_bytes == 0,
     };
     let part = GatherPart {
         region: piece.region,

@@ -10,22 +10,26 @@
 //!
 //! It does not choose: who asks for compression gets it, in the caller's thread.
 
-use panta_transports::copy::TILE_BYTES;
+use panta_transports::copy::{
+    CopyCounter, CopyError, StridedRef, TILE_BYTES, TileGather, TileVisit, checksum_tiles,
+};
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::error::Fault;
-use crate::model::DType;
+use crate::model::{BlockPass, DType};
 
 /// Bytes of a block in one frame; the last has what is left.
-pub(super) const FRAME_BYTES: usize = 64 * TILE_BYTES;
+pub const FRAME_BYTES: usize = 64 * TILE_BYTES;
 
 /// How many frames so many bytes take.
-pub(super) fn frame_count(bytes: u64) -> u64 {
+#[must_use]
+pub fn frame_count(bytes: u64) -> u64 {
     bytes.div_ceil(FRAME_BYTES as u64)
 }
 
 /// Bytes of a number: of an element, or of each half of a complex one.
-pub(super) fn number_bytes(dtype: DType) -> usize {
+#[must_use]
+pub fn number_bytes(dtype: DType) -> usize {
     match dtype {
         DType::C64 | DType::C128 => dtype.size_bytes() / 2,
         _ => dtype.size_bytes(),
@@ -33,10 +37,10 @@ pub(super) fn number_bytes(dtype: DType) -> usize {
 }
 
 /// Makes frames, one after the other.
-pub(super) struct Packer {
+pub struct Packer {
     compressor: Compressor<'static>,
     /// What is gathered for a frame, where it does not lie contiguous.
-    pub(super) cells: Vec<u8>,
+    pub(crate) cells: Vec<u8>,
     planes: Vec<u8>,
     packed: Vec<u8>,
 }
@@ -48,7 +52,11 @@ impl std::fmt::Debug for Packer {
 }
 
 impl Packer {
-    pub(super) fn new(level: i32) -> Result<Self, Fault> {
+    /// One that packs at this level of zstd.
+    ///
+    /// # Errors
+    /// [`Fault`] where there is no memory for it.
+    pub fn new(level: i32) -> Result<Self, Fault> {
         let compressor = Compressor::new(level).map_err(|error| Fault::io("zstd", &error))?;
         Ok(Self {
             compressor,
@@ -58,9 +66,38 @@ impl Packer {
         })
     }
 
+    /// Packs a block, frame after frame, in the pass that checksums its own bytes and looks at
+    /// them; rounds them if they are to be.
+    ///
+    /// # Errors
+    /// [`CopyError`] where a row-major block of as many elements cannot be.
+    pub fn pack_block(
+        &mut self,
+        source: &StridedRef<'_>,
+        dtype: DType,
+        (crcs, pass): (&mut Vec<u32>, &mut BlockPass),
+        copies: &CopyCounter,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), CopyError> {
+        let number_bytes = number_bytes(dtype);
+        if let Some(bytes) = source.as_slice().filter(|_| !pass.changes()) {
+            for cells in bytes.chunks(FRAME_BYTES) {
+                checksum_tiles(cells, crcs, &mut |tile| pass.look(tile));
+                each(self.pack(cells, number_bytes).unwrap_or(cells));
+            }
+            return Ok(());
+        }
+        let mut gather = TileGather::new(source)?;
+        while gather.left() > 0 {
+            let count = gather.fill(&mut self.cells, crcs, pass, copies);
+            each(self.pack_own(count, number_bytes));
+        }
+        Ok(())
+    }
+
     /// The frame of `cells`, which are numbers of so many bytes; `None` if it would be no
     /// smaller than they are.
-    pub(super) fn pack(&mut self, cells: &[u8], number_bytes: usize) -> Option<&[u8]> {
+    pub(crate) fn pack(&mut self, cells: &[u8], number_bytes: usize) -> Option<&[u8]> {
         let planes = if number_bytes > 1 {
             self.planes.resize(cells.len(), 0);
             to_planes(cells, &mut self.planes, number_bytes);
@@ -77,7 +114,7 @@ impl Packer {
     }
 
     /// The same of the first `count` bytes of `self.cells`.
-    pub(super) fn pack_own(&mut self, count: usize, number_bytes: usize) -> &[u8] {
+    pub(crate) fn pack_own(&mut self, count: usize, number_bytes: usize) -> &[u8] {
         let cells = std::mem::take(&mut self.cells);
         let packed = self.pack(&cells[..count], number_bytes).map(<[u8]>::len);
         self.cells = cells;
@@ -89,15 +126,15 @@ impl Packer {
 }
 
 /// Takes frames apart, and keeps the last.
-pub(super) struct Unpacker {
+pub struct Unpacker {
     decompressor: Decompressor<'static>,
     /// Which frame `cells` holds.
-    pub(super) holds: Option<usize>,
-    /// A frame as it lies in the file.
-    pub(super) packed: Vec<u8>,
+    pub(crate) holds: Option<usize>,
+    /// A frame as it is stored.
+    pub(crate) packed: Vec<u8>,
     planes: Vec<u8>,
     /// Its bytes of the block.
-    pub(super) cells: Vec<u8>,
+    pub(crate) cells: Vec<u8>,
 }
 
 impl std::fmt::Debug for Unpacker {
@@ -107,7 +144,11 @@ impl std::fmt::Debug for Unpacker {
 }
 
 impl Unpacker {
-    pub(super) fn new() -> Result<Self, Fault> {
+    /// One that has taken nothing apart.
+    ///
+    /// # Errors
+    /// [`Fault`] where there is no memory for it.
+    pub fn new() -> Result<Self, Fault> {
         Ok(Self {
             decompressor: Decompressor::new().map_err(|error| Fault::io("zstd", &error))?,
             holds: None,
@@ -117,9 +158,25 @@ impl Unpacker {
         })
     }
 
+    /// The `count` bytes of a frame, numbers of `number_bytes` each.
+    ///
+    /// # Errors
+    /// What is wrong with the frame.
+    pub fn cells_of(
+        &mut self,
+        packed: &[u8],
+        count: usize,
+        number_bytes: usize,
+    ) -> Result<&[u8], String> {
+        self.packed.clear();
+        self.packed.extend_from_slice(packed);
+        self.unpack(0, count, number_bytes)?;
+        Ok(&self.cells)
+    }
+
     /// Makes `cells` of `packed`: `count` bytes, numbers of `number_bytes` each. An error
     /// says what is wrong with the frame.
-    pub(super) fn unpack(
+    pub(crate) fn unpack(
         &mut self,
         frame: usize,
         count: usize,
