@@ -156,9 +156,7 @@ pub fn reader(part: &Part) {
         fetched += inp.session().fetched_bytes() - before;
         if part.url.contains("compress=zstd") {
             let view = step.view::<f64>("field", BlockId(0));
-            let error = view
-                .err()
-                .expect("what is compressed is not there to be seen");
+            let error = view.expect_err("what is compressed is not there to be seen");
             assert!(
                 error.to_string().contains("show a block in place"),
                 "{error}"
