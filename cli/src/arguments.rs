@@ -112,7 +112,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 Smallest and largest values are those of all steps still held; they were made when
 the data were put, so listing reads no data.")]
 pub(crate) struct LsArguments {
-    /// The stream: a URL or a name; or servers alone, as staging:@host:port.
+    /// The stream: a URL or a name; servers alone, as staging:@host:port; or a contact file.
     pub(crate) stream: String,
     /// Lists attributes and every step, too.
     #[arg(short, long)]

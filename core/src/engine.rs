@@ -6,8 +6,8 @@
 //! does the rest, and never talks to the other ranks of its group itself:
 //!
 //! ```text
-//! writer    root:  prepare ── admit ─────────────── seal ── close_root
-//!           all:        attach ── begin ── capture ── finish ── close
+//! writer    root:  prepare ── admit ─────────────── seal ── (last_word …) close_root
+//!           all:        attach ── begin ── capture ── finish ── (answer …) close
 //! reader    root:  prepare ────────── next ────────────────────────────
 //!           all:        attach ── held ── load ── read … ── release ── close
 //! ```
@@ -329,6 +329,26 @@ pub trait WriterEngine: Send {
 
     /// Ends the step on this rank, sealed or given up. Spans are over.
     fn finish(&mut self, head: &StepHead, sealed: bool);
+
+    /// What ranks have to do before the stream can be closed, in byte form; nothing, if it
+    /// can. Root only; asked at first with what ranks [`answer`](Self::answer) to nothing,
+    /// then with their answers to the last word.
+    ///
+    /// # Errors
+    /// [`CloseError`]; it comes out on every rank.
+    fn last_word(&mut self, answers: &[Vec<u8>], wait: &Wait) -> Result<Vec<u8>, CloseError> {
+        let _ = (answers, wait);
+        Ok(Vec::new())
+    }
+
+    /// Does what the root's last word says, on every rank, and tells how it went.
+    ///
+    /// # Errors
+    /// [`CloseError`]; it comes out on every rank.
+    fn answer(&mut self, word: &[u8]) -> Result<Vec<u8>, CloseError> {
+        let _ = word;
+        Ok(Vec::new())
+    }
 
     /// Tells readers that no step will follow; root only, before `close`.
     ///

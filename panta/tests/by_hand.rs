@@ -40,16 +40,24 @@ fn put(writer: &mut Writer, number: u64) {
     step.end().unwrap();
 }
 
-/// How far the reader is.
+/// How far the reader is: it has opened, has a step at hand, has read it, has the next.
 const OPENED: u64 = 1;
-const READ: u64 = 2;
+const AT_HAND: u64 = 2;
+const READ: u64 = 3;
+const NEXT_AT_HAND: u64 = 4;
+const NEXT_READ: u64 = 5;
 
-fn read(url: &str, far: &AtomicU64) {
+/// Reads two steps, each once `may` says so.
+fn read(url: &str, far: &AtomicU64, may: &AtomicU64) {
     let options = Reader::options().progress(BY_HAND);
     let mut reader = options.open(url, Solo).unwrap();
     far.store(OPENED, Ordering::SeqCst);
     for number in 0..2 {
         let step = reader.next_step().unwrap().unwrap();
+        far.fetch_add(1, Ordering::SeqCst);
+        while may.load(Ordering::SeqCst) <= number {
+            thread::yield_now();
+        }
         let cells: ArrayD<f64> = step.get("u", ..).unwrap();
         assert!(cells.iter().all(|cell| *cell == number as f64));
         far.fetch_add(1, Ordering::SeqCst);
@@ -78,18 +86,32 @@ fn goes_on_when_the_host_calls(url: &str, bytes_are_asked_for: bool) {
     assert_eq!(threads(), before, "the writer started a thread");
     assert!(!is_readable(&writer, 0), "there is nobody yet");
     put(&mut writer, 0);
-    let far = AtomicU64::new(0);
+    let (far, may) = (AtomicU64::new(0), AtomicU64::new(0));
+    // The reader asks for bytes, and gets them when this program calls.
+    let asks = |writer: &Writer, from: u64| {
+        move_on(writer, &far, from);
+        while is_readable(writer, 0) {
+            writer.progress().unwrap();
+        }
+        may.fetch_add(1, Ordering::SeqCst);
+        if bytes_are_asked_for {
+            assert!(is_readable(writer, 60), "it asks");
+            assert_eq!(far.load(Ordering::SeqCst), from, "nobody answered");
+        }
+        let calls = move_on(writer, &far, from + 1);
+        assert!(calls > 0 || !bytes_are_asked_for);
+    };
     thread::scope(|scope| {
-        let reader = scope.spawn(|| read(url, &far));
+        let reader = scope.spawn(|| read(url, &far, &may));
         assert!(is_readable(&writer, 60), "it knocks");
         assert_eq!(far.load(Ordering::SeqCst), 0, "nobody let it in");
         assert!(move_on(&writer, &far, OPENED) > 0);
-        let calls = move_on(&writer, &far, READ);
-        assert!(calls > 0 || !bytes_are_asked_for);
+        asks(&writer, AT_HAND);
+        assert_eq!(far.load(Ordering::SeqCst), READ);
         // The announcement goes out within the call, the bytes when they are asked for.
         put(&mut writer, 1);
-        let calls = move_on(&writer, &far, READ + 1);
-        assert!(calls > 0 || !bytes_are_asked_for);
+        asks(&writer, NEXT_AT_HAND);
+        assert_eq!(far.load(Ordering::SeqCst), NEXT_READ);
         // This thread, and the reader's that the test started.
         assert!(threads() <= before + 1, "the reader started a thread");
         writer.close().unwrap();
@@ -107,7 +129,7 @@ fn a_file_needs_nothing(url: &str) {
     assert!(!is_readable(&writer, 0));
     writer.progress().unwrap();
     writer.close().unwrap();
-    read(url, &AtomicU64::new(0));
+    read(url, &AtomicU64::new(0), &AtomicU64::new(2));
     assert_eq!(threads(), before);
 }
 

@@ -235,7 +235,9 @@ matrix! {
         (never "pages go to the disk") test test test test test
     memory_ceiling: "a reader 100 times slower: writer and servers stay within the limit plus 10 %", servers::memory_ceiling;
         (never "a file holds no steps for its readers") test test test test test
-    many_streams: "100 (1,000 in a soak) streams in one process: no thread, descriptor or memory stays", many::streams;
+    many_streams: "100 (1,000 in a soak) streams in one process: no thread, descriptor, mapping or memory stays", many::streams;
+        test test test test test test
+    many_at_once: "20 (100 in a soak) streams from one process to another at once: nor does it then", many::at_once;
         test test test test test test
     replay: "late joiners from Oldest, At, After, AtTime, Latest: exactly those steps", replay::replay;
         test test test test test test

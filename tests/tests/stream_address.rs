@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use panta::{OpenError, Reader, Solo, Start, Writer};
 use panta_tests::scenario::{death, groups, late, layouts, servers};
@@ -137,7 +138,47 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
     let error = refused_writer(&url);
     assert!(matches!(error, OpenError::Busy { .. }), "{error}");
     assert!(error.to_string().contains(&address), "{error}");
+    let holder = format!("process {}", std::process::id());
+    assert!(error.to_string().contains(&holder), "{error}");
     assert!(!contact.exists(), "it says where nobody listens");
+}
+
+fn wait_until_stopped(process: u32) {
+    let until = Instant::now() + Duration::from_secs(20);
+    let stat = || std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    while !stat().contains(") T ") {
+        assert!(Instant::now() < until, "it is not stopped");
+        std::thread::yield_now();
+    }
+}
+
+/// It is not fenced: it may be stopped in a debugger, and nobody said that it may be ended.
+#[test]
+fn a_stopped_writer_keeps_its_port_and_its_successor_is_told_which_process_and_what_to_do() {
+    let mut stage = stage();
+    let url = stage.url_with("kept", "rendezvous=0&lease=1s");
+    let writer = stage.start("death::told_writer", 1, &url, &[]);
+    stage.all_heard(writer, "opened");
+    stage.stop(writer, 0, true);
+    wait_until_stopped(stage.pid(writer, 0));
+    let elsewhere = stage.directory().join("elsewhere");
+    let successor = format!("{url}&contact={}", elsewhere.display());
+    let error = refused_writer(&successor);
+    assert!(matches!(error, OpenError::Busy { .. }), "{error}");
+    let (error, process) = (error.to_string(), stage.pid(writer, 0));
+    for wanted in [
+        format!("process {process} (`panta-scenario`), which is stopped"),
+        format!("kill -CONT {process}"),
+        format!("kill -KILL {process}"),
+    ] {
+        assert!(error.contains(&wanted), "{error}");
+    }
+    // What it says to do helps.
+    stage.stop(writer, 0, false);
+    stage.kill_all(writer);
+    stage.ended(writer);
+    Writer::open(&successor, Solo).unwrap().close().unwrap();
+    stage.all_ended();
 }
 
 #[test]

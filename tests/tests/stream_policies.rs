@@ -1,12 +1,12 @@
 //! What a direct stream does with parameters: `spill` loses nothing, and what cannot be had is said.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::path::Path;
-use std::sync::mpsc::channel;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use ndarray::{Array1, ArrayD, Axis, concatenate};
-use panta::{Reader, Shape, Start, StepTime, ThreadComm, Threads, Writer};
+use panta::{Reader, Shape, Snapshot, Solo, Start, StepTime, ThreadComm, Threads, Writer};
 
 const RANKS: usize = 2;
 const STEPS: u64 = 40;
@@ -32,8 +32,17 @@ fn url(directory: &Path, more: &str) -> String {
     )
 }
 
-/// Half of `u` is put and half of it computed in place; `n` is a value.
 fn write(url: &str, comm: ThreadComm, rank: usize, steps: u64) {
+    try_write(url, comm, rank, steps).unwrap();
+}
+
+/// Half of `u` is put and half of it computed in place; `n` is a value. How it closed.
+fn try_write(
+    url: &str,
+    comm: ThreadComm,
+    rank: usize,
+    steps: u64,
+) -> Result<(), panta::CloseError> {
     let mut out = Writer::open(url, comm).unwrap();
     let cells = (RANKS * CELLS) as u64;
     let u = out.define::<f64>("u", Shape::global([cells])).unwrap();
@@ -55,7 +64,7 @@ fn write(url: &str, comm: ThreadComm, rank: usize, steps: u64) {
         }
         assert!(!step.end().unwrap().discarded);
     }
-    out.close().unwrap();
+    out.close()
 }
 
 #[test]
@@ -122,6 +131,222 @@ fn a_reader_that_comes_to_it_late_gets_every_step_though_few_fit_into_memory() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Steps of which one in a while outgrows what was reserved for it by far: memory is
+/// taken beyond the limit, which is 32 MiB, by an eighth and 4 MiB, and no further.
+const GROWING_STEPS: u64 = 32;
+/// Cells of a rank in every step, 2 MiB, and in one that outgrows, 12 MiB more.
+const SOME_CELLS: usize = 256 << 10;
+const MORE_CELLS: usize = 1536 << 10;
+
+/// Whether a rank puts more than it reserved: both ranks, one, and in the last step the
+/// root alone.
+fn outgrows(step: u64, rank: usize) -> bool {
+    match step {
+        15 => true,
+        23 => rank == 1,
+        31 => rank == 0,
+        _ => false,
+    }
+}
+
+fn cells(step: u64, rank: usize, cells: usize) -> Array1<f64> {
+    Array1::from_shape_fn(cells, |cell| {
+        (step * 1_000 + rank as u64) as f64 + 1.0 / (cell + 1) as f64
+    })
+}
+
+fn write_growing(url: &str, comm: ThreadComm, rank: usize, wrote: &Sender<()>) {
+    let mut out = Writer::open(url, comm).unwrap();
+    let mut define = |what: &str, cells: usize| -> Vec<_> {
+        let names = (0..RANKS).map(|rank| format!("{what}{rank}"));
+        let shape = || Shape::global([cells as u64]);
+        names
+            .map(|name| out.define::<f64>(&name, shape()).unwrap())
+            .collect()
+    };
+    let (some, more) = (define("some", SOME_CELLS), define("more", MORE_CELLS));
+    for number in 0..GROWING_STEPS {
+        // A step that is given up, in which what was spilled is told in vain.
+        if number % 6 == 0 {
+            drop(out.begin_step(StepTime::sim(-1.0)).unwrap());
+        }
+        let step = out.begin_step(StepTime::sim(number as f64)).unwrap();
+        let own = cells(number, rank, SOME_CELLS);
+        step.put(some[rank], &[0], &own).unwrap();
+        let own = cells(number, rank, MORE_CELLS);
+        if outgrows(number, rank) {
+            step.put(more[rank], &[0], &own).unwrap();
+        }
+        assert!(!step.end().unwrap().discarded);
+    }
+    wrote.send(()).unwrap();
+    out.close().unwrap();
+}
+
+#[test]
+fn steps_that_outgrow_what_they_reserved_spill_older_ones_and_a_close_loses_none_of_them() {
+    let last = GROWING_STEPS - 1;
+    assert!(outgrows(last, 0) && !outgrows(last, 1));
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path(), "").replace("limit=256KiB", "limit=32MiB");
+    let (wrote, has_written) = channel();
+    thread::scope(|scope| {
+        for (rank, comm) in Threads::group(RANKS).into_iter().enumerate() {
+            let (url, wrote) = (&url, wrote.clone());
+            scope.spawn(move || write_growing(url, comm, rank, &wrote));
+        }
+        // A writer that fails is one that says no more.
+        drop(wrote);
+        let mut inp = Reader::open(&url, Solo, Start::Oldest).unwrap();
+        // Held until everything is written: most of it can only be spilled.
+        let mut step = inp.next_step().unwrap().unwrap().detach();
+        (0..RANKS).for_each(|_| has_written.recv().unwrap());
+        for number in 0..GROWING_STEPS {
+            assert_eq!(step.head().time.sim, Some(number as f64));
+            for rank in 0..RANKS {
+                let read: ArrayD<f64> = step.get(&format!("some{rank}"), ..).unwrap();
+                let put = cells(number, rank, SOME_CELLS).into_dyn();
+                assert!(read == put, "step {number}");
+                if outgrows(number, rank) {
+                    let read: ArrayD<f64> = step.get(&format!("more{rank}"), ..).unwrap();
+                    let put = cells(number, rank, MORE_CELLS).into_dyn();
+                    assert!(read == put, "step {number}");
+                }
+            }
+            let next = inp.next_step();
+            match next.unwrap_or_else(|error| panic!("after {number}: {error}")) {
+                Some(next) => step = next.detach(),
+                None => assert_eq!(number, last),
+            }
+        }
+    });
+    let left = std::fs::read_dir(directory.path().join("spilled")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+/// The directories that were spilled to and are still there.
+fn left(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory.join("spilled")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Reads what was left behind as a file: every step from the one of this number on.
+fn read_left(directory: &Path, first: u64) {
+    let [dataset] = left(directory).try_into().unwrap();
+    let mut inp = Reader::open(&format!("file:{}", dataset.display()), Solo, Start::Oldest);
+    let inp = inp.as_mut().unwrap();
+    let mut number = None;
+    while let Some(step) = inp.next_step().unwrap() {
+        let expected = number.map_or(step.number(), |number| number + 1);
+        assert_eq!(step.number(), expected);
+        assert!(step.number() <= first || number.is_some(), "{number:?}");
+        assert_eq!(step.get_value::<i64>("n").unwrap(), expected as i64);
+        let all: ArrayD<f64> = step.get("u", ..).unwrap();
+        assert_eq!(all, whole(expected).into_dyn(), "step {expected}");
+        number = Some(expected);
+    }
+    assert_eq!(number, Some(STEPS - 1));
+}
+
+#[test]
+fn what_a_reader_did_not_have_when_close_waited_long_enough_stays_as_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let url = url(directory, "").replace("deadline=20s", "deadline=5s");
+    thread::scope(|scope| {
+        let closed: Vec<_> = Threads::group(RANKS)
+            .into_iter()
+            .enumerate()
+            .map(|(rank, comm)| {
+                let url = &url;
+                scope.spawn(move || try_write(url, comm, rank, STEPS).unwrap_err().to_string())
+            })
+            .collect();
+        let mut inp = Reader::open(&url, Solo, Start::Oldest).unwrap();
+        // Two are read and let go of, the third is looked at to the end.
+        for number in 0..2 {
+            assert_eq!(inp.next_step().unwrap().unwrap().number(), number);
+        }
+        let third = inp.next_step().unwrap().unwrap().detach();
+        for error in closed.into_iter().map(|rank| rank.join().unwrap()) {
+            assert!(error.contains("has yet to see"), "{error}");
+            let [dataset] = left(directory).try_into().unwrap();
+            assert!(
+                error.contains(&format!("file:{}", dataset.display())),
+                "{error}"
+            );
+        }
+        drop(third);
+    });
+    read_left(directory, 2);
+}
+
+#[test]
+fn what_a_cursor_has_yet_to_come_to_stays_as_a_file_when_the_stream_is_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let url = url(directory, "");
+    thread::scope(|scope| {
+        for (rank, comm) in Threads::group(RANKS).into_iter().enumerate() {
+            let url = &url;
+            scope.spawn(move || write(url, comm, rank, STEPS));
+        }
+        let mut inp = Reader::open(&url, Solo, Start::Cursor("viz".into())).unwrap();
+        let step = inp.next_step().unwrap().unwrap();
+        step.commit("viz").unwrap();
+    });
+    read_left(directory, 1);
+}
+
+/// The fast reader holds a step that the slow one has yet to get, while later steps are
+/// spilled: it is to be spilled after them.
+#[test]
+fn a_step_that_is_spilled_later_than_steps_after_it_is_read_like_any() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path(), "&rendezvous=2");
+    let (wrote, has_written) = channel();
+    thread::scope(|scope| {
+        for (rank, comm) in Threads::group(RANKS).into_iter().enumerate() {
+            let (url, wrote) = (&url, wrote.clone());
+            scope.spawn(move || {
+                write(url, comm, rank, STEPS);
+                wrote.send(()).unwrap();
+            });
+        }
+        drop(wrote);
+        let url = &url;
+        let (turn, slow_turn) = channel();
+        scope.spawn(move || {
+            let mut slow = Reader::open(url, Solo, Start::Oldest).unwrap();
+            let mut first = Some(slow.next_step().unwrap().unwrap().detach());
+            slow_turn.recv().unwrap();
+            check(first.as_ref().unwrap(), 0);
+            for number in 1..STEPS {
+                let step = slow.next_step().unwrap().unwrap().detach();
+                first = None;
+                check(&step, number);
+            }
+            assert!(first.is_none() && slow.next_step().unwrap().is_none());
+        });
+        let mut fast = Reader::open(url, Solo, Start::Oldest).unwrap();
+        for number in 0..STEPS - 1 {
+            let step = fast.next_step().unwrap().unwrap().detach();
+            check(&step, number);
+        }
+        turn.send(()).unwrap();
+        check(&fast.next_step().unwrap().unwrap().detach(), STEPS - 1);
+        assert!(fast.next_step().unwrap().is_none());
+        (0..RANKS).for_each(|_| has_written.recv().unwrap());
+    });
+    assert!(left(directory.path()).is_empty());
+}
+
+fn check(step: &Snapshot, number: u64) {
+    assert_eq!(step.number(), number);
+    let all: ArrayD<f64> = step.get("u", ..).unwrap();
+    assert_eq!(all, whole(number).into_dyn(), "step {number}");
+}
+
 #[test]
 fn a_directory_to_spill_to_without_the_policy_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
@@ -129,7 +354,7 @@ fn a_directory_to_spill_to_without_the_policy_is_an_error() {
         "stream:x?contact={0}/contact&spill={0}/spilled",
         directory.path().display()
     );
-    let error = Writer::open(&url, panta::Solo).unwrap_err().to_string();
+    let error = Writer::open(&url, Solo).unwrap_err().to_string();
     assert!(error.contains("policy = spill"), "{error}");
 }
 
@@ -137,7 +362,7 @@ fn a_directory_to_spill_to_without_the_policy_is_an_error() {
 fn steps_that_may_be_spilled_cannot_be_compressed_and_that_is_said() {
     let directory = tempfile::tempdir().unwrap();
     let url = url(directory.path(), "&compress=zstd");
-    let error = Writer::open(&url, panta::Solo).unwrap_err().to_string();
+    let error = Writer::open(&url, Solo).unwrap_err().to_string();
     assert!(
         error.contains("compress") && error.contains("spill"),
         "{error}"

@@ -8,16 +8,13 @@
     reason = "tests; a list of one range of rows"
 )]
 
-use std::fs;
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use ndarray::{Array1, Array2, s};
 use panta::{PushCounts, Reader, Shape, Solo, Start, StepTime, ThreadComm, Threads, Var, Writer};
-use panta_tests::relay::{Talk, relay, wait_beyond};
-use panta_transports::copy::checksum;
+use panta_tests::relay::{self, Talk, wait_beyond};
 
 const SIDE: u64 = 40;
 /// Metadata of a frozen step at either side, at most.
@@ -41,28 +38,9 @@ fn url(directory: &Path, side: &str, more: &str) -> String {
     format!("stream:slow?contact={contact}&transport=tcp&deadline=20s{more}")
 }
 
-/// Where the writer's contact file says that it is, and where in the file that stands.
-fn address(bytes: &[u8]) -> (usize, SocketAddr) {
-    let at = bytes.windows(4).rposition(|it| it == b"PNTK").unwrap();
-    let at = at + 16;
-    assert_eq!(bytes[at..at + 5], [4, 127, 0, 0, 1]);
-    let port = u16::from_le_bytes([bytes[at + 5], bytes[at + 6]]);
-    (at + 5, ([127, 0, 0, 1], port).into())
-}
-
 /// Has a reader find the relay in place of the writer.
 fn put_between(directory: &Path) -> Arc<Talk> {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut bytes = fs::read(contact(directory, "writer")).unwrap();
-    let (at, writer) = address(&bytes);
-    let port = listener.local_addr().unwrap().port();
-    bytes[at..at + 2].copy_from_slice(&port.to_le_bytes());
-    let crc = checksum(&bytes[40..]);
-    bytes[16..20].copy_from_slice(&crc.to_le_bytes());
-    // It holds the key: a copy is as private as the file.
-    fs::copy(contact(directory, "writer"), contact(directory, "reader")).unwrap();
-    fs::write(contact(directory, "reader"), bytes).unwrap();
-    relay(listener, writer)
+    relay::put_between(&contact(directory, "writer"), &contact(directory, "reader"))
 }
 
 fn field(step: u64) -> Array2<f64> {

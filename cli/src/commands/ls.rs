@@ -10,6 +10,7 @@ use panta_core::model::{
 use panta_core::session::Step;
 use serde_json::{Value, json};
 
+use super::contact;
 use crate::arguments::LsArguments;
 use crate::error::CommandError;
 use crate::number;
@@ -20,6 +21,9 @@ use crate::table::{self, Side};
 pub(crate) fn run(arguments: &LsArguments) -> Result<(), CommandError> {
     if let Some(servers) = arguments.stream.strip_prefix("staging:@") {
         return super::streams::run(servers, arguments.json);
+    }
+    if let Some(path) = contact::named(&arguments.stream) {
+        return contact::run(path, arguments.json);
     }
     let source = Source::find(&arguments.stream)?;
     let listing = Listing::gather(&source, arguments)?;

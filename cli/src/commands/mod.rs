@@ -1,6 +1,7 @@
 //! One module for each subcommand.
 
 pub(crate) mod bench;
+pub(crate) mod contact;
 pub(crate) mod copy;
 pub(crate) mod doctor;
 pub(crate) mod ls;

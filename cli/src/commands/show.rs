@@ -9,6 +9,7 @@ use panta_core::model::{Axis, BlockId, Entry, Region, Selection, ShapeKind};
 use panta_core::session::Step;
 use panta_transports::copy::StridedMut;
 
+use super::contact;
 use crate::arguments::ShowArguments;
 use crate::error::CommandError;
 use crate::number::{self, Scalar};
@@ -23,6 +24,9 @@ const LINE_WIDTH: usize = 100;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &ShowArguments) -> Result<(), CommandError> {
+    if let Some(path) = contact::named(&arguments.stream) {
+        return Err(contact::refuse(path));
+    }
     let source = Source::find(&arguments.stream)?;
     let (_reader, step) = source.step(arguments.step)?;
     let name = &arguments.variable;

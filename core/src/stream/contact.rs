@@ -10,7 +10,7 @@
 //!     20      4  zero
 //!     24      8  the number of the next step, rewritten in place as steps are sealed
 //!     32      8  the same with all bits turned, so that a torn one shows
-//!     40         body: stream, instance, lives, process, key, ticket, silence
+//!     40         body: stream, instance, lives, process, ranks, key, ticket, silence
 //! ```
 //! Everything is little-endian.
 //!
@@ -39,8 +39,8 @@ use crate::config::Target;
 use crate::error::Fault;
 
 /// How contact files are called after the stream.
-const SUFFIX: &str = ".panta-contact";
-const MAGIC: [u8; 8] = *b"PANTACON";
+pub(super) const SUFFIX: &str = ".panta-contact";
+pub(super) const MAGIC: [u8; 8] = *b"PANTACON";
 const VERSION: u32 = 2;
 const PROGRESS_AT: u64 = 24;
 const BODY_AT: usize = 40;
@@ -62,6 +62,8 @@ pub(super) struct Contact {
     pub(super) lives: Vec<Life>,
     /// The root of the writer.
     pub(super) process: Process,
+    /// How many ranks the writer has.
+    pub(super) ranks: u32,
     /// What reader and writer know and nobody else.
     pub(super) key: Key,
     /// Where the root's endpoint listens.
@@ -154,7 +156,8 @@ fn encode(contact: &Contact, next_step: u64) -> Vec<u8> {
         body.u64(life.epoch).u64(after);
     }
     contact.process.encode(&mut body);
-    body.bytes(contact.key.secret_bytes())
+    body.u32(contact.ranks)
+        .bytes(contact.key.secret_bytes())
         .bytes(&contact.ticket)
         .u32(contact.silence_ms);
     let body = body.finish();
@@ -196,6 +199,7 @@ fn decode(bytes: &[u8]) -> Result<(Contact, u64), DecodeError> {
         instance: fixed(&mut from)?,
         lives: lives(&mut from)?,
         process: Process::decode(&mut from)?,
+        ranks: from.u32()?,
         key: Key::from_bytes(fixed::<KEY_BYTES>(&mut from)?),
         ticket: from.bytes()?.to_vec(),
         silence_ms: from.u32()?,

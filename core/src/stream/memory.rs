@@ -208,7 +208,7 @@ impl Memory {
     }
 
     /// Takes the blocks in; `stats` become theirs. What an earlier try left is taken
-    /// back. With a schema, the step can be [spilled](Self::spill).
+    /// back. With a schema, the step can be [written](Self::write) to the spill file.
     pub(super) fn capture(
         &mut self,
         head: &StepHead,
@@ -413,9 +413,9 @@ impl Memory {
         }
     }
 
-    /// Writes a step to the spill file, and frees it.
-    pub(super) fn spill(&mut self, step: u64, to: &mut Spill, wait: &Wait) {
-        let Some(mut slot) = self.steps.remove(step) else {
+    /// Writes a step to the spill file, once.
+    pub(super) fn write(&mut self, step: u64, to: &mut Spill, wait: &Wait) {
+        let Some(slot) = self.steps.get_mut(step) else {
             return;
         };
         if let Some(kept) = slot.kept.take() {
@@ -425,7 +425,6 @@ impl Memory {
                 .collect();
             to.write(&kept.head, &kept.schema, &stored, wait);
         }
-        self.take_back(slot);
     }
 
     /// A step is needed no more, but somebody may still look at it.

@@ -8,7 +8,8 @@
 //!          contact file: how to find it, and its key
 //! ```
 //! - [`machine`]: the protocol, without sockets, clocks or bytes;
-//! - `contact`, `address`, `process`: how writers and readers of a name find each other;
+//! - `contact`, `address`, `port`, `process`: how writers and readers of a name find each other;
+//! - [`glance`]: what there is to know of a writer without joining it;
 //! - `slot`, `memory`: where a step's blocks lie with the rank that put them;
 //! - `message`: what goes with the protocol's messages;
 //! - `preload`: what is asked for step after step is pushed with the step;
@@ -25,12 +26,14 @@
 mod address;
 mod contact;
 mod fetch;
+pub mod glance;
 mod haul;
 pub mod machine;
 mod memory;
 mod message;
 mod packing;
 mod peers;
+mod port;
 mod preload;
 mod process;
 mod reader;

@@ -2,17 +2,20 @@
 //!
 //! ```text
 //! writer  begin      every rank: slot ──> its segment of the file       memory is free again
+//!         put        the same, on a rank that needs more than it reserved
 //!         end        up to the root, with the next step's blocks: where they are
 //!         seal       root: the commit record; only then readers hear of it
+//!         close      all of that, for what is left
 //! reader  get        every rank by itself: the step is found in the file, and read
 //! ```
 //! It promises: a spilled step is read back with the same numbers, definitions
 //! and checksums made anew from bytes that were compared with those made at put;
-//! the dataset is gone when the stream was closed and every group had its steps.
+//! the dataset has its steps in the order of their numbers; it is gone when the stream was
+//! closed and every group, and every cursor, had its steps. Else it stays, with all
+//! steps that somebody did not let go of, and is read as `file:` from then on.
 //!
-//! It does not: keep steps for a later life of the writer, or give back disk
-//! before the stream is closed. A step that was being spilled when the writer
-//! closes without another step is lost.
+//! It does not: keep steps for a later life of the writer to send, or give back disk
+//! before the stream is closed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -145,6 +148,8 @@ pub(super) struct Spill {
     place: Place,
     /// Written, and not told to the root yet.
     written: Vec<Written>,
+    /// How many of these it is being told of.
+    told: usize,
 }
 
 impl Spill {
@@ -169,6 +174,7 @@ impl Spill {
             dataset,
             place,
             written: Vec::new(),
+            told: 0,
         })
     }
 
@@ -233,9 +239,23 @@ impl Spill {
         Ok(captured.contribution)
     }
 
-    /// What the root has not heard of.
+    /// What the root has not heard of, and hears now.
     pub(super) fn take_written(&mut self) -> Vec<Written> {
         std::mem::take(&mut self.written)
+    }
+
+    /// What the root has not heard of; [`was_told`](Self::was_told) says whether it did.
+    pub(super) fn tell_written(&mut self) -> Vec<Written> {
+        self.told = self.written.len();
+        self.written.clone()
+    }
+
+    /// Whether what was said last was heard.
+    pub(super) fn was_told(&mut self, heard: bool) {
+        let told = std::mem::take(&mut self.told);
+        if heard {
+            self.written.drain(..told);
+        }
     }
 
     /// Makes a step that all ranks wrote visible in the file; root only.
@@ -278,7 +298,10 @@ impl Spill {
             let _ = self.file.close_root(wait);
         }
         let _ = self.file.close(wait);
-        if root && !needed {
+        if root && needed {
+            let path = self.path();
+            tracing::warn!(%path, "steps that readers did not have are left there: open `file:{path}`");
+        } else if root {
             let removed = std::fs::remove_dir_all(&self.dataset);
             if let Err(error) = removed {
                 let path = self.dataset.display();

@@ -51,6 +51,8 @@ enum Event {
     Impatient(u64, u64),
     GiveUp(u64, u64),
     NotDrained(u64),
+    /// The writer waits no longer to be drained.
+    Abandons(u64),
     WriterDies(u64),
     WriterStarts,
     WriterTick(u64),
@@ -102,6 +104,9 @@ pub struct Summary {
     pub delivered: u64,
     pub discarded: u64,
     pub spilled: u64,
+    pub written: u64,
+    pub evicted: u64,
+    pub abandoned: u64,
     pub spill_failed: u64,
     pub grown: u64,
     pub not_grown: u64,
@@ -176,6 +181,9 @@ pub fn run(
         delivered: oracle.delivered,
         discarded: oracle.discarded,
         spilled: oracle.spilled,
+        written: oracle.written,
+        evicted: oracle.evicted,
+        abandoned: oracle.abandoned,
         spill_failed: oracle.lost.len() as u64,
         grown: oracle.grown,
         not_grown: oracle.not_grown,
@@ -236,6 +244,7 @@ impl World {
             | Event::Impatient(..)
             | Event::GiveUp(..)
             | Event::NotDrained(_)
+            | Event::Abandons(_)
             | Event::WriterDies(_)
             | Event::WriterTick(_) => self.writer_event(event),
         }

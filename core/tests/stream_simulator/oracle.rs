@@ -29,6 +29,8 @@ pub struct Oracle {
     sealed: Vec<Sealed>,
     lives: Vec<Life>,
     places: BTreeMap<u64, (Place, Vec<u64>)>,
+    /// Steps that this life was to put into the file, and how that went, if it is known.
+    filed: BTreeMap<u64, Option<bool>>,
     precious: Option<u64>,
     /// Steps whose memory or file somebody may be looking at, or is about to.
     looked_at: BTreeSet<(u64, GroupId)>,
@@ -46,6 +48,9 @@ pub struct Oracle {
     pub not_grown: u64,
     pub discarded: u64,
     pub spilled: u64,
+    pub written: u64,
+    pub evicted: u64,
+    pub abandoned: u64,
     pub trimmed: u64,
     pub rolled_back: u64,
     pub delivered: u64,
@@ -61,6 +66,7 @@ impl Oracle {
             sealed: Vec::new(),
             lives: Vec::new(),
             places: BTreeMap::new(),
+            filed: BTreeMap::new(),
             precious: None,
             looked_at: BTreeSet::new(),
             given: BTreeMap::new(),
@@ -73,6 +79,9 @@ impl Oracle {
             not_grown: 0,
             discarded: 0,
             spilled: 0,
+            written: 0,
+            evicted: 0,
+            abandoned: 0,
             trimmed: 0,
             rolled_back: 0,
             delivered: 0,
@@ -97,6 +106,7 @@ impl Oracle {
         let given = self.given.values().flatten();
         self.gone.extend(given.map(|(_, group)| *group));
         self.precious = None;
+        self.filed.clear();
         self.looked_at.clear();
         self.places.retain(|step, (place, _)| {
             *place == Place::Spilled && life.after.is_some_and(|after| *step <= after)
@@ -166,17 +176,24 @@ impl Oracle {
         self.check_limit()
     }
 
+    /// A step lies in the file.
     pub fn spilled(&mut self, step: u64) {
-        self.spilled += 1;
-        if let Some((place, _)) = self.places.get_mut(&step) {
-            *place = Place::Spilled;
+        self.filed.insert(step, Some(true));
+        match self.places.get_mut(&step) {
+            Some((place @ Place::Spilling, _)) => {
+                self.spilled += 1;
+                *place = Place::Spilled;
+            }
+            _ => self.written += 1,
         }
     }
 
-    /// A step that was to be spilled is on no disk and in no memory.
-    pub fn spill_failed(&mut self, step: u64) {
-        if let Some((place, _)) = self.places.get_mut(&step) {
-            *place = Place::Lost;
+    /// A step does not lie in the file; whether it is in no memory either.
+    pub fn spill_failed(&mut self, step: u64) -> bool {
+        self.filed.insert(step, Some(false));
+        match self.places.get_mut(&step) {
+            Some((place @ Place::Spilling, _)) => *place = Place::Lost,
+            _ => return false,
         }
         self.precious = self.precious.filter(|precious| *precious != step);
         let at = self
@@ -185,6 +202,50 @@ impl Oracle {
             .rev()
             .find(|sealed| sealed.at.step == step);
         self.lost.extend(at.map(|sealed| sealed.at));
+        true
+    }
+
+    /// A step that could not be put into the file leaves memory; whether it was one.
+    pub fn leaves(&mut self, step: u64) -> bool {
+        let failed = self.filed.get(&step) == Some(&Some(false));
+        if failed && let Some((place @ Place::Memory, _)) = self.places.get_mut(&step) {
+            *place = Place::Spilling;
+            return self.spill_failed(step);
+        }
+        false
+    }
+
+    /// Whether the file is still being written to with a step.
+    pub fn is_being_filed(&self, step: u64) -> bool {
+        self.filed.get(&step) == Some(&None)
+    }
+
+    /// The file takes steps in the order of their numbers only.
+    fn files(&mut self, step: u64) -> Verdict {
+        if self.filed.contains_key(&step) {
+            return Err(format!("step {step} is written again"));
+        }
+        match self.filed.last_key_value() {
+            Some((last, _)) if *last > step => Err(format!("step {step} is written after {last}")),
+            _ => {
+                self.filed.insert(step, None);
+                Ok(())
+            }
+        }
+    }
+
+    /// The writer leaves: whatever is in memory alone goes with it.
+    pub fn abandons(&self) -> Verdict {
+        let alone = self
+            .places
+            .iter()
+            .find(|(step, (place, _))| *place == Place::Memory && !self.filed.contains_key(*step));
+        match alone {
+            Some((step, _)) if self.plan.policy == Policy::Spill => {
+                Err(format!("step {step} is left behind in memory alone"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The bytes on a rank of what is in memory, or admitted.
@@ -205,8 +266,30 @@ impl Oracle {
                     other => Err(format!("step {step} is freed, which is {other:?}")),
                 }
             }
+            PublisherAction::Write { step } => {
+                self.files(*step)?;
+                match self.places.get(step) {
+                    Some((Place::Memory, _)) => Ok(()),
+                    other => Err(format!("step {step} is written, which is {other:?}")),
+                }
+            }
+            PublisherAction::Evict { step } => {
+                self.nobody_looks(*step, "evicted")?;
+                match (self.places.get_mut(step), self.filed.get(step)) {
+                    (Some((place @ Place::Memory, bytes)), Some(Some(true))) => {
+                        *place = Place::Spilled;
+                        bytes.fill(0);
+                        self.evicted += 1;
+                        Ok(())
+                    }
+                    other => Err(format!("step {step} is evicted, which is {other:?}")),
+                }
+            }
             PublisherAction::Spill { step } => {
                 self.nobody_looks(*step, "spilled")?;
+                if !self.is_being_filed(*step) {
+                    self.files(*step)?;
+                }
                 match self.places.get_mut(step) {
                     Some((place @ Place::Memory, bytes)) => {
                         *place = Place::Spilling;

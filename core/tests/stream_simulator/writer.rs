@@ -119,6 +119,7 @@ impl World {
             | Event::Impatient(epoch, _)
             | Event::GiveUp(epoch, _)
             | Event::NotDrained(epoch)
+            | Event::Abandons(epoch)
             | Event::WriterDies(epoch)
             | Event::WriterTick(epoch) => epoch,
             _ => return,
@@ -136,9 +137,8 @@ impl World {
                 self.publisher_handles(PublisherEvent::Spilled { step });
             }
             Event::SpillFailed(_, step) => {
-                self.oracle.spill_failed(step);
-                for link in self.links.values_mut() {
-                    link.expected.steps.retain(|expected| *expected != step);
+                if self.oracle.spill_failed(step) {
+                    self.expect_no_more(step);
                 }
                 self.publisher_handles(PublisherEvent::SpillFailed { step });
             }
@@ -152,6 +152,12 @@ impl World {
                 }
             }
             Event::NotDrained(_) => self.fail("closing does not end"),
+            Event::Abandons(_) => {
+                self.oracle.abandoned += 1;
+                self.publisher_handles(PublisherEvent::Abandon);
+                let verdict = self.oracle.abandons();
+                self.check(verdict);
+            }
             Event::WriterDies(_) => self.writer_dies(),
             _ => {
                 self.writer.tick_at = None;
@@ -173,6 +179,9 @@ impl World {
                 self.publisher_handles(PublisherEvent::Closing);
                 if !self.writer.drained {
                     self.after(2 * PATIENCE, Event::NotDrained(epoch));
+                    // What is written then must not be in the way of those who still read.
+                    let ms = self.random.between(0, 200);
+                    self.after(Duration::from_millis(ms), Event::Abandons(epoch));
                 }
             }
             return;
@@ -329,7 +338,8 @@ impl World {
 
     fn step_was_decided(&mut self) {
         self.writer.next_step += 1;
-        self.writer.steps_left -= 1;
+        // A planted bug decides what nobody asked for, which is found in a moment.
+        self.writer.steps_left = self.writer.steps_left.saturating_sub(1);
     }
 
     fn shed(&mut self) {
@@ -544,13 +554,31 @@ impl World {
         }
     }
 
+    /// A step is lost.
+    fn expect_no_more(&mut self, step: u64) {
+        for link in self.links.values_mut() {
+            link.expected.steps.retain(|expected| *expected != step);
+        }
+    }
+
     fn publisher_acts(&mut self, action: PublisherAction) {
+        let being_filed = match action {
+            PublisherAction::Spill { step } => self.oracle.is_being_filed(step),
+            _ => false,
+        };
+        if let PublisherAction::Free { step } = action
+            && self.oracle.leaves(step)
+        {
+            self.expect_no_more(step);
+        }
         let verdict = self.oracle.acts(&action);
         self.check(verdict);
         match action {
             PublisherAction::Admitted { step } => self.admitted(step),
             PublisherAction::Discard { .. } | PublisherAction::TooLarge { .. } => self.shed(),
-            PublisherAction::Spill { step } => {
+            // Answered once.
+            PublisherAction::Spill { .. } if being_filed => {}
+            PublisherAction::Spill { step } | PublisherAction::Write { step } => {
                 let us = self.random.between(100, 9_000);
                 let epoch = self.writer.epoch;
                 if self.random.chance(self.plan.spill_fails_percent) {

@@ -15,6 +15,7 @@ pub mod late;
 pub mod layouts;
 pub mod many;
 pub mod packed;
+pub mod pushes;
 pub mod replay;
 pub mod rounded;
 pub mod servers;
@@ -52,8 +53,9 @@ roles! {
         cursor_reader cut_reader;
     wrong: failing_writer failing_reader;
     replay: recorded_writer replay_reader trimmed_reader fenced_reader;
-    many: churn;
+    many: churn at_once_writer at_once_reader;
     packed: writer reader;
+    pushes: told_writer told_reader;
     rounded: writer reader span_writer;
     sharing: sharing_reader precious_reader paced_writer newest_reader;
     apart: asked_writer asked_reader refused_reader refused_writer;

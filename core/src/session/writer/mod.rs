@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use panta_transports::copy::CopyCounter;
 use panta_transports::coupling::Progress;
-use panta_transports::time::{Interrupt, wall_clock_ns};
+use panta_transports::time::{Interrupt, Wait, wall_clock_ns};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::group::{Group, Nothing, failed};
+use super::group::{Group, Nothing, Word, failed};
 use super::layouts::{Layouts, OwnBoxes};
 use super::merge::{BeginPart, Definitions, digest_of};
 use super::nearest;
@@ -428,14 +428,35 @@ impl Writer {
             let _ = self.abort_step();
         }
         let wait = self.group.wait();
-        let here = self.progress();
-        let here = here.map(|()| Nothing).map_err(CloseError::from);
-        let engine = self.engine.get_mut();
-        let root = self
-            .group
-            .agree(here, |_, _| engine.close_root(&wait).map(|()| Nothing));
+        let here = self.progress().map_err(CloseError::from);
+        let root = self.close_together(here, &wait);
         let own = self.engine.get_mut().close(&wait);
-        root.map(|Nothing| ()).and(own)
+        root.and(own)
+    }
+
+    /// As a rule one round; more where ranks have something to do for readers first.
+    fn close_together(
+        &mut self,
+        mut here: Result<(), CloseError>,
+        wait: &Wait,
+    ) -> Result<(), CloseError> {
+        let mut word = Vec::new();
+        loop {
+            let answer = self.engine.get_mut().answer(&word);
+            let answer = std::mem::replace(&mut here, Ok(())).and(answer);
+            let engine = self.engine.get_mut();
+            Word(word) = self.group.agree(answer.map(Word), |answers, _| {
+                let answers = answers.iter_mut().map(|Word(it)| std::mem::take(it));
+                let word = engine.last_word(&answers.collect::<Vec<_>>(), wait)?;
+                if word.is_empty() {
+                    engine.close_root(wait)?;
+                }
+                Ok(Word(word))
+            })?;
+            if word.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     /// Does what is there to do, where this handle was opened with progress by hand, and

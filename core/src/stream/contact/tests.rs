@@ -14,6 +14,7 @@ fn contact(epoch: u64) -> Contact {
             after: epoch.checked_sub(3),
         }],
         process: Process::own(),
+        ranks: 3,
         key: Key::from_bytes([9; KEY_BYTES]),
         silence_ms: 0,
         ticket: vec![1, 2, 3],

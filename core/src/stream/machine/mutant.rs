@@ -38,6 +38,10 @@ pub enum Mutant {
     TrustFailedSpill,
     /// A step that could not be spilled is left out in silence.
     HideFailedSpill,
+    /// A step is spilled before one that may be spilled later and comes before it.
+    SpillOutOfOrder,
+    /// Who waits no longer for readers leaves what they did not let go of in memory alone.
+    AbandonUnwritten,
     /// An open step that asked for more, and was given up waiting, counts for nothing.
     ForgetOnGiveUp,
     /// A step that asked for more gets it when it is open no more.
@@ -54,7 +58,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::EvictClaimed,
         Self::ForgetReservation,
         Self::DropUnderBlock,
@@ -71,6 +75,8 @@ impl Mutant {
         Self::AnnounceWhileSpilling,
         Self::TrustFailedSpill,
         Self::HideFailedSpill,
+        Self::SpillOutOfOrder,
+        Self::AbandonUnwritten,
         Self::ForgetOnGiveUp,
         Self::GrowWhenGone,
         Self::CountGrowthTwice,

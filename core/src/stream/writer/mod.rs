@@ -7,11 +7,14 @@
 //! The root's admission tells every rank which steps' memory is free. A rank
 //! that needs more than was reserved asks the root between two steps.
 
+mod described;
+mod fates;
 mod open;
+mod room;
 mod root;
 mod subscribed;
 
-pub(super) use open::prepare;
+pub(super) use open::{answers, prepare};
 
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -20,17 +23,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use panta_transports::copy::CopyCounter;
-use panta_transports::coupling::{CouplingError, Endpoint, Peer, Progress, Ticket, Urgency};
-use panta_transports::region::RegionError;
+use panta_transports::coupling::{Endpoint, Peer, Progress, Ticket};
 use panta_transports::time::{Interrupt, Time, Wait};
 
+use self::described::{Described, Forms};
+use self::fates::Fate;
 use self::open::Told;
-use self::root::{Described, Fate, Forms, Outcome, Root};
+use self::root::{Outcome, Root};
 use self::subscribed::Subscribed;
 use super::contact::ContactFile;
 use super::memory::{Memory, Uncaptured};
 use super::slot::Contribution;
-use super::spill::Spill;
+use super::spill::{Spill, Written};
 use crate::announce::decode_record;
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::engine::{
@@ -41,8 +45,6 @@ use crate::model::{Schema, StepHead};
 
 /// How often the next step's number is noted in the contact file, at most.
 const NOTE_EVERY: Duration = Duration::from_millis(1);
-/// How long readers may take to unmap memory before other room is looked for.
-const UNMAPPED_WITHIN: Duration = Duration::from_secs(1);
 /// How often the contact file is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -91,13 +93,13 @@ struct RootSide {
     looked: Time,
     successor: Option<u64>,
     /// Every reader group had its steps, and the stream is closed.
-    drained: bool,
+    is_done: bool,
     /// Of the step that is being sealed, the ranks' shares in byte form, and the bytes
     /// of each; kept for their memory.
     shares: Encoder,
     bytes: Vec<u64>,
     /// What ranks wrote of steps that are being spilled.
-    written: BTreeMap<u64, Vec<Option<Vec<u8>>>>,
+    written: BTreeMap<u64, BTreeMap<usize, Option<Vec<u8>>>>,
     /// Groups that were told of the step that was just sealed.
     told: Vec<u64>,
 }
@@ -135,9 +137,7 @@ impl RootSide {
             let contribution = Contribution::from_bytes(contribution)?;
             contribution.share.encode(&mut self.shares);
             self.bytes.push(contribution.share.bytes);
-            for (step, written) in contribution.spilled {
-                self.written.entry(step).or_default().push(written);
-            }
+            self.take_written(rank, contribution.spilled);
             if let Some(ticket) = contribution.ticket
                 && self.tickets[rank] != ticket
             {
@@ -148,9 +148,15 @@ impl RootSide {
         Ok(())
     }
 
+    fn take_written(&mut self, rank: usize, spilled: Vec<Written>) {
+        for (step, written) in spilled {
+            self.written.entry(step).or_default().insert(rank, written);
+        }
+    }
+
     /// Seals the spilled steps of which all `ranks` have said what they wrote.
     fn seal_spilled(&mut self, spill: &mut Spill, ranks: usize, wait: &Wait) {
-        let whole = |written: &Vec<Option<Vec<u8>>>| written.len() >= ranks;
+        let whole = |written: &BTreeMap<usize, _>| written.len() >= ranks;
         let steps: Vec<u64> = self
             .written
             .iter()
@@ -158,7 +164,7 @@ impl RootSide {
             .collect();
         for step in steps {
             let written = self.written.remove(&step).unwrap_or_default();
-            let contributions: Option<Vec<Vec<u8>>> = written.into_iter().collect();
+            let contributions: Option<Vec<Vec<u8>>> = written.into_values().collect();
             let described = self.root.spilling(step);
             let sealed = match (described, contributions) {
                 (Some(step), Some(parts)) => spill_described(spill, &step, &parts, wait),
@@ -199,151 +205,10 @@ fn spill_described(
     spill.seal(described, parts, wait).map_err(Some)
 }
 
-impl StreamWriter {
-    fn too_large(&self, bytes: u64) -> PutError {
-        PutError::StepTooLarge {
-            place: self.place.clone(),
-            bytes,
-            limit_bytes: self.limit_bytes,
-        }
-    }
-
-    /// Waits until memory of an earlier step is free again.
-    fn make_room(&mut self, bytes: u64, error: &RegionError, wait: &Wait) -> Result<(), PutError> {
-        let held: Vec<u64> = self.memory.steps().collect();
-        let limited = matches!(
-            error,
-            RegionError::Limit { .. } | RegionError::TooManyRegions { .. }
-        );
-        let with_lent = self.memory.lent_bytes().saturating_add(bytes);
-        if limited && with_lent > self.memory.limit_bytes() {
-            return Err(self.too_large(bytes));
-        }
-        if limited && self.wait_for_lingering(bytes, held.is_empty(), wait)? {
-            return Ok(());
-        }
-        if limited && held.is_empty() {
-            return Err(self.too_large(bytes));
-        }
-        if !limited {
-            let fault = Fault::io(format!("taking {bytes} bytes of memory"), error);
-            return Err(fault.at(self.place.clone()).into());
-        }
-        let needed = self.memory.lent_bytes().saturating_add(bytes);
-        let freed = match &self.root {
-            Some(side) => {
-                side.root.grow(self.step, 0, needed);
-                wait_for_freed(&side.root, &self.endpoint, &held, wait)
-            }
-            None => self.ask_root(needed, &held, wait),
-        };
-        let freed = freed.map_err(|fault| fault.at(self.place.clone()))?;
-        for step in freed {
-            self.subscribed.freed(step);
-            self.memory.free(step);
-        }
-        Ok(())
-    }
-
-    /// Waits for readers to unmap what was given up, which takes them a moment;
-    /// once for what they do not, and longer only where there is `nothing_else` to
-    /// wait for. Whether it is worth trying again.
-    fn wait_for_lingering(
-        &mut self,
-        bytes: u64,
-        nothing_else: bool,
-        wait: &Wait,
-    ) -> Result<bool, PutError> {
-        let lingering = self.memory.lingering_bytes();
-        self.stuck_bytes = self.stuck_bytes.min(lingering);
-        if lingering > self.stuck_bytes {
-            let short = wait.at_most(UNMAPPED_WITHIN);
-            if self.memory.wait_for_lingering(&short).is_ok() {
-                return Ok(true);
-            }
-            self.stuck_bytes = lingering;
-            self.memory.make_room(bytes);
-            if self.memory.lingering_bytes() > lingering {
-                return Ok(true);
-            }
-        }
-        if lingering == 0 || !nothing_else {
-            return Ok(false);
-        }
-        let waited = self.memory.wait_for_lingering(wait);
-        waited.map(|()| true).map_err(|error| {
-            let whom = format!(
-                "readers that were excluded, or let go of earlier steps, to unmap {lingering} bytes of them"
-            );
-            Fault::wait(error, whom).at(self.place.clone()).into()
-        })
-    }
-
-    fn ask_root(&mut self, needed: u64, held: &[u64], wait: &Wait) -> Result<Vec<u64>, Fault> {
-        let asked = self.try_ask_root(needed, held, wait);
-        asked.map_err(|error| match error {
-            CouplingError::NotReady { source, .. } => Fault::wait(
-                source,
-                "room for the step: readers hold the steps before it; the next step will be",
-            ),
-            error => Fault::PeerLost {
-                peer: "the root of this writer".into(),
-                why: error.to_string(),
-            },
-        })
-    }
-
-    fn try_ask_root(
-        &mut self,
-        needed: u64,
-        held: &[u64],
-        wait: &Wait,
-    ) -> Result<Vec<u64>, CouplingError> {
-        let rank = u32::try_from(self.place.rank.unwrap_or(0)).unwrap_or(u32::MAX);
-        if self.to_root.is_none()
-            && let Some(ticket) = &self.root_ticket
-        {
-            let options = self.told.peer_options(self.told.lease);
-            let peer = Peer::connect(ticket, &options, wait)?;
-            if self.told.progress != Progress::Threads {
-                self.interrupt.meanwhile(peer.meanwhile());
-            }
-            self.to_root = Some(peer);
-        }
-        let Some(peer) = &self.to_root else {
-            return Ok(Vec::new());
-        };
-        let mut question = Encoder::default();
-        question.u64(self.step).u32(rank).u64(needed).u64s(held);
-        peer.send(&[&question.finish()], Urgency::Now, wait)?;
-        let mut answer = Vec::new();
-        peer.receive(&mut answer, wait)?;
-        Ok(Decoder::new(&answer).u64s().unwrap_or_default())
-    }
-}
-
 fn not_root() -> Fault {
     Fault::Refused {
         peer: "the stream engine".into(),
         why: "only the root rank admits, seals and closes".into(),
-    }
-}
-
-/// The root itself waits for readers to let go.
-fn wait_for_freed(
-    root: &Root,
-    endpoint: &Endpoint,
-    held: &[u64],
-    wait: &Wait,
-) -> Result<Vec<u64>, Fault> {
-    loop {
-        let freed = root.freed_of(held);
-        if !freed.is_empty() {
-            return Ok(freed);
-        }
-        endpoint
-            .drive(wait)
-            .map_err(|error| Fault::wait(error, "readers to let go of earlier steps"))?;
     }
 }
 
@@ -481,7 +346,7 @@ impl WriterEngine for StreamWriter {
         };
         self.subscribed.captured(head.step, &share, puts);
         let ticket = (!self.ticket_told).then(|| self.endpoint.ticket().to_bytes());
-        let spilled = self.spill.as_mut().map(Spill::take_written);
+        let spilled = self.spill.as_mut().map(Spill::tell_written);
         let contribution = Contribution {
             share,
             ticket,
@@ -543,6 +408,9 @@ impl WriterEngine for StreamWriter {
         }
         self.memory.finish(head.step, sealed);
         self.ticket_told |= sealed;
+        if let Some(spill) = &mut self.spill {
+            spill.was_told(sealed);
+        }
         if let Some(side) = &mut self.root
             && !sealed
             && side.open.take().is_some()
@@ -551,19 +419,63 @@ impl WriterEngine for StreamWriter {
         }
     }
 
+    fn last_word(&mut self, answers: &[Vec<u8>], wait: &Wait) -> Result<Vec<u8>, CloseError> {
+        let (Some(side), Some(spill)) = (&mut self.root, &mut self.spill) else {
+            return Ok(Vec::new());
+        };
+        for (rank, answer) in answers.iter().enumerate() {
+            let answer = Contribution::from_bytes(answer).map_err(|error| {
+                let what = format!("what rank {rank} said of what it spilled");
+                Fault::corrupt(what, &error).at(self.place.clone())
+            })?;
+            side.take_written(rank, answer.spilled);
+        }
+        side.seal_spilled(spill, answers.len(), wait);
+        if !side.root.asks_before_close(&self.endpoint, wait) {
+            return Ok(Vec::new());
+        }
+        let mut word = Encoder::default();
+        // No ticket: it was told with the first admission.
+        side.root.say_fates(word.bytes(&[]));
+        Ok(word.finish())
+    }
+
+    fn answer(&mut self, word: &[u8]) -> Result<Vec<u8>, CloseError> {
+        if !word.is_empty() {
+            self.take_admission(word).map_err(|error| {
+                Fault::corrupt("the root's last word", &error).at(self.place.clone())
+            })?;
+        }
+        let Some(spill) = &mut self.spill else {
+            return Ok(Vec::new());
+        };
+        let answer = Contribution {
+            spilled: spill.take_written(),
+            ..Contribution::default()
+        };
+        Ok(answer.to_bytes())
+    }
+
     fn close_root(&mut self, wait: &Wait) -> Result<(), CloseError> {
         let place = self.place.clone();
         let side = self.root.as_mut();
         let side = side.ok_or_else(|| not_root().at(place.clone()))?;
         let closed = side.root.close(&self.endpoint, wait);
-        side.drained = closed.is_ok();
+        side.is_done = closed.is_ok() && !side.root.is_owed_to_cursors();
         side.contact = None;
-        closed.map_err(|(error, whom)| Fault::wait(error, whom).at(place).into())
+        let left = self.spill.as_ref().map(|spill| {
+            let path = spill.path();
+            format!(" (what readers did not have stays: open `file:{path}`)")
+        });
+        closed.map_err(|(error, whom)| {
+            let whom = whom + &left.unwrap_or_default();
+            Fault::wait(error, whom).at(place).into()
+        })
     }
 
     fn close(&mut self, wait: &Wait) -> Result<(), CloseError> {
         if let Some(spill) = self.spill.take() {
-            let needed = self.root.as_ref().is_some_and(|side| !side.drained);
+            let needed = self.root.as_ref().is_some_and(|side| !side.is_done);
             spill.close(self.root.is_some(), needed, wait);
         }
         self.to_root = None;
@@ -582,16 +494,8 @@ impl StreamWriter {
         }
         for _ in 0..from.count(9)? {
             let (step, fate) = (from.u64()?, from.u8()?);
-            self.subscribed.freed(step);
             match Fate::from_number(fate) {
-                Some(Fate::Free) => self.memory.free(step),
-                Some(Fate::Retire) => self.memory.retire(step),
-                Some(Fate::Spill) => {
-                    let wait = Wait::new(self.deadline, &self.interrupt);
-                    if let Some(spill) = &mut self.spill {
-                        self.memory.spill(step, spill, &wait);
-                    }
-                }
+                Some(fate) => self.let_go(step, fate),
                 None => return Err(from.error(format!("no fate {fate}"))),
             }
         }

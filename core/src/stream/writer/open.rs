@@ -25,7 +25,7 @@ use super::super::message::Greeting;
 use super::super::packing::Packing;
 use super::super::process::{Life as Alive, Process};
 use super::super::spill::{self, Spill};
-use super::super::{fabric, interfaces, progress};
+use super::super::{fabric, interfaces, port, progress};
 use super::root::Root;
 use super::subscribed::Subscribed;
 use super::{RootSide, StreamWriter};
@@ -158,7 +158,7 @@ fn look(path: &Path, options: &Options, wait: &Wait) -> Result<There, Fault> {
 }
 
 /// Whether a writer lives; one that is silent beyond the lease does not count.
-fn answers(
+pub(in super::super) fn answers(
     ticket: &Ticket,
     key: &Key,
     (options, lease): (&Options, Duration),
@@ -392,10 +392,16 @@ impl StreamWriter {
         let endpoint = Endpoint::open(opening, arena.clone(), handler);
         let endpoint = endpoint.map_err(|error| match error {
             CouplingError::Bind(taken) if taken.source.kind() == ErrorKind::AddrInUse => {
-                let holder = "another writer, or another program,";
+                let holder = port::holder_of(taken.address).map_or_else(
+                    || "another writer, or another program, which runs".to_owned(),
+                    |holder| holder.to_string(),
+                );
                 OpenError::Busy {
                     stream: arguments.stream.to_owned(),
-                    holder: format!("{holder} that listens at {} already", taken.address),
+                    holder: format!(
+                        "{holder} and listens at {} (choose another port if it is to stay)",
+                        taken.address
+                    ),
                 }
             }
             error => at(Fault::io("opening the endpoint", &error)),
@@ -473,7 +479,7 @@ impl StreamWriter {
                 bytes: Vec::new(),
                 written: BTreeMap::new(),
                 told: Vec::new(),
-                drained: false,
+                is_done: false,
             });
         }
         Ok(writer)
@@ -487,6 +493,7 @@ impl StreamWriter {
             instance: self.told.instance,
             lives: self.told.lives.clone(),
             process: Process::own(),
+            ranks: u32::try_from(arguments.size).unwrap_or(u32::MAX),
             key: self.told.key.clone(),
             ticket: self.endpoint.ticket().to_bytes(),
             silence_ms: self.told.progress.silence_ms(),

@@ -7,7 +7,7 @@
 //! The machine is fed by whoever has news: the thread inside a call, or the
 //! endpoint's own when nobody is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use panta_transports::coupling::{Endpoint, Handler, Lost, PeerId, PeerInfo};
@@ -17,9 +17,10 @@ use super::super::machine::{
     Awaited, Gone, GroupId, Publisher, PublisherAction, PublisherEvent, PublisherOptions,
     ReaderMessage, WriterMessage,
 };
-use super::super::message::{Greeting, Own};
+use super::super::message::Greeting;
+use super::described::{Described, Forms, Group};
+use super::fates::{Fate, Growth, Room, TooLarge};
 use super::subscribed::Subscribed;
-use crate::announce::{Announcer, Recorded, encode_record};
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
 use crate::model::StepRecord;
 use crate::ordered::Ordered;
@@ -43,111 +44,6 @@ pub(super) enum Outcome {
     },
 }
 
-/// What is to become of a step's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It may be used again.
-    Free,
-    /// It is never used again.
-    Retire,
-    /// It may be used again when the step lies in the spill file.
-    Spill,
-}
-
-impl Fate {
-    /// Its byte form.
-    pub(super) fn number(self) -> u8 {
-        match self {
-            Self::Free => 0,
-            Self::Retire => 1,
-            Self::Spill => 2,
-        }
-    }
-
-    /// What a number stands for.
-    pub(super) fn from_number(number: u8) -> Option<Self> {
-        [Self::Free, Self::Retire, Self::Spill]
-            .into_iter()
-            .find(|fate| fate.number() == number)
-    }
-}
-
-/// The byte forms that many steps have in common.
-#[derive(Clone, Debug)]
-pub(super) struct Forms {
-    pub(super) schema: Arc<[u8]>,
-    pub(super) layout: Arc<[u8]>,
-    /// How each writer rank is reached.
-    pub(super) reach: Arc<[u8]>,
-}
-
-/// What is known of a sealed step but its bytes. Those of steps that are gone are
-/// used again for their memory.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Described {
-    /// Its record as announcements have it, and the digests in it of schema and layout.
-    pub(super) record: Vec<u8>,
-    pub(super) digests: (u64, u64),
-    /// There while the step is.
-    pub(super) forms: Option<Forms>,
-    /// The [`Share`](super::super::slot::Share) of each writer rank.
-    pub(super) shares: Vec<u8>,
-    /// The dataset that it lies in, if it is in memory no more.
-    pub(super) spilled: String,
-}
-
-impl Described {
-    fn take_in(&mut self, record: &StepRecord, forms: Forms, shares: &[u8]) {
-        let mut encoder = Encoder::from(std::mem::take(&mut self.record));
-        encode_record(record, encoder.restart());
-        self.record = encoder.finish();
-        self.digests = (record.schema_digest, record.layout_digest);
-        self.forms = Some(forms);
-        self.shares.clear();
-        self.shares.extend_from_slice(shares);
-        self.spilled.clear();
-    }
-}
-
-/// A reader group that has joined.
-#[derive(Debug)]
-struct Group {
-    ranks: u32,
-    announcer: Announcer,
-    /// How it was told that the writer's ranks are reached.
-    reach: Option<Arc<[u8]>>,
-    /// The last step it was told of.
-    told: Option<u64>,
-}
-
-impl Group {
-    /// Appends the announcement of a step.
-    fn announce(&mut self, step: &Described, all_push: bool, into: &mut Encoder) {
-        let Some(forms) = &step.forms else {
-            return;
-        };
-        let known = self.reach.as_ref();
-        let known = known.is_some_and(|told| Arc::ptr_eq(told, &forms.reach));
-        let own = Own {
-            reach: if known { &[] } else { &forms.reach },
-            shares: &step.shares,
-            spilled: &step.spilled,
-            all_push,
-        };
-        let recorded = Recorded {
-            record: &step.record,
-            digests: step.digests,
-            schema: &forms.schema,
-            layout: &forms.layout,
-        };
-        self.announcer
-            .pack_recorded(&recorded, |into| own.encode(into), into);
-        if !known {
-            self.reach = Some(Arc::clone(&forms.reach));
-        }
-    }
-}
-
 /// What the root knows.
 struct State {
     stream: String,
@@ -159,18 +55,21 @@ struct State {
     spare: Vec<Described>,
     /// What is being said; kept for its memory.
     saying: Encoder,
-    /// Steps that ranks are to write to the spill file, until it has them.
-    spilling: BTreeSet<u64>,
-    /// No step follows that ranks could hear with.
-    closing: bool,
+    /// Steps that ranks are to write to the spill file, until it has them; and whether
+    /// that is [`Fate::Spill`] or [`Fate::Write`].
+    spilling: BTreeMap<u64, Fate>,
+    /// Where the spill file is, once it has a step.
+    dataset: String,
+    /// What readers did not let go of in time is being written.
+    abandoned: bool,
     outcome: Option<Outcome>,
     /// What each rank reserved for the step that is open.
     reserved: Vec<u64>,
     drained: bool,
     /// What ranks have to hear when the next step begins.
     fates: Vec<(u64, Fate)>,
-    /// Ranks of the writer that wait for one of these steps to be freed.
-    wanting: BTreeMap<PeerId, Vec<u64>>,
+    /// Ranks of the writer that wait, in a step, for one of these to be freed.
+    wanting: BTreeMap<PeerId, (u64, Vec<u64>)>,
     /// What readers want to have without asking.
     subscribed: Arc<Subscribed>,
     /// The step that is being sealed, and the groups that were told of it.
@@ -199,8 +98,9 @@ impl Root {
                 steps: Ordered::default(),
                 spare: Vec::new(),
                 saying: Encoder::default(),
-                spilling: BTreeSet::new(),
-                closing: false,
+                spilling: BTreeMap::new(),
+                dataset: String::new(),
+                abandoned: false,
                 outcome: None,
                 reserved: Vec::new(),
                 drained: false,
@@ -271,13 +171,27 @@ impl Root {
         }
     }
 
-    /// A rank needs more for the step that is open: older steps may go for it.
-    pub(super) fn grow(&self, step: u64, rank: usize, bytes: u64) {
-        self.grow_in(&mut self.lock(), step, rank, bytes);
+    /// A rank needs more for the step that is open: older steps may go for it. An error
+    /// is that it gets none whatever goes.
+    pub(super) fn grow(&self, step: u64, rank: usize, growth: Growth) -> Result<(), TooLarge> {
+        self.grow_in(&mut self.lock(), step, rank, growth)
     }
 
-    fn grow_in(&self, state: &mut State, step: u64, rank: usize, bytes: u64) {
-        let mut reserved = std::mem::take(&mut state.reserved);
+    fn grow_in(
+        &self,
+        state: &mut State,
+        step: u64,
+        rank: usize,
+        Growth { needed, wished }: Growth,
+    ) -> Result<(), TooLarge> {
+        // A rank that waited in vain may be heard when its step is over.
+        if !state.publisher.is_open(step) {
+            return Ok(());
+        }
+        let bytes = wished.min(state.publisher.most_room(step, rank));
+        let bytes = bytes.max(needed);
+        state.outcome = None;
+        let mut reserved = state.reserved.clone();
         if let Some(reserved) = reserved.get_mut(rank) {
             *reserved = bytes.max(*reserved);
         }
@@ -289,7 +203,16 @@ impl Root {
                 reserve_bytes,
             },
         );
-        state.reserved = reserved;
+        match state.outcome.take() {
+            Some(Outcome::TooLarge { limit_bytes, .. }) => {
+                // The others need not have what this one cannot.
+                Err(TooLarge { limit_bytes })
+            }
+            _ => {
+                state.reserved = reserved;
+                Ok(())
+            }
+        }
     }
 
     /// A step is whole: tells whoever is to be told. `bytes` and `shares` are of each rank.
@@ -316,36 +239,27 @@ impl Root {
     /// What is known of a step that is being spilled.
     pub(super) fn spilling(&self, step: u64) -> Option<Described> {
         let state = self.lock();
-        let known = state.spilling.contains(&step);
+        let known = state.spilling.contains_key(&step);
         known.then(|| state.steps.get(step).cloned()).flatten()
     }
 
     /// A step lies in the dataset at `path`; `None`: it is lost.
     pub(super) fn spilled(&self, step: u64, path: Option<String>) {
         let mut state = self.lock();
-        if !state.spilling.remove(&step) {
+        let Some(fate) = state.spilling.remove(&step) else {
             return;
-        }
+        };
         let event = match path {
-            Some(_) => PublisherEvent::Spilled { step },
+            Some(path) => {
+                state.dataset = path;
+                PublisherEvent::Spilled { step }
+            }
             None => PublisherEvent::SpillFailed { step },
         };
-        if let Some(described) = state.steps.get_mut(step) {
-            described.spilled = path.unwrap_or_default();
-            described.shares = no_shares();
+        if fate == Fate::Spill {
+            state.lies_in_file(step);
         }
         self.feed(&mut state, event);
-    }
-
-    /// No rank will write these any more.
-    fn give_up_spilling(&self, state: &mut State) {
-        for step in std::mem::take(&mut state.spilling) {
-            tracing::error!(
-                step,
-                "a step that was to be spilled is lost: the stream is closed"
-            );
-            self.feed(state, PublisherEvent::SpillFailed { step });
-        }
     }
 
     pub(super) fn abort(&self, step: u64) {
@@ -362,9 +276,38 @@ impl Root {
         }
     }
 
-    /// Which of these steps are in memory no more.
-    pub(super) fn freed_of(&self, steps: &[u64]) -> Vec<u64> {
+    /// Which of these steps are to be in memory no more, and what becomes of them.
+    pub(super) fn freed_of(&self, steps: &[u64]) -> Vec<(u64, Fate)> {
         self.lock().freed_of(steps)
+    }
+
+    /// No step follows: waits until readers have what they get, or ranks have to write
+    /// something for them first; when the wait is over, all that readers do not have.
+    /// Whether ranks have to; they hear of it by their [fates](Self::say_fates).
+    pub(super) fn asks_before_close(&self, endpoint: &Endpoint, wait: &Wait) -> bool {
+        let mut state = self.lock();
+        self.feed(&mut state, PublisherEvent::Closing);
+        loop {
+            let is_told = |(_, fate): &(u64, Fate)| matches!(fate, Fate::Spill | Fate::Write);
+            if state.fates.iter().any(is_told) {
+                return true;
+            }
+            if state.drained || state.abandoned {
+                return false;
+            }
+            drop(state);
+            let driven = endpoint.drive(wait);
+            state = self.lock();
+            if driven.is_err() && !state.drained && wait.slice().is_err() {
+                state.abandoned = true;
+                self.feed(&mut state, PublisherEvent::Abandon);
+            }
+        }
+    }
+
+    /// Whether the cursor of a group that is not there has yet to come to a step.
+    pub(super) fn is_owed_to_cursors(&self) -> bool {
+        self.lock().publisher.is_owed_to_cursors()
     }
 
     /// Tells readers that no step follows, and waits until they have what they get.
@@ -374,10 +317,7 @@ impl Root {
         wait: &Wait,
     ) -> Result<(), (WaitError, String)> {
         let mut state = self.lock();
-        state.closing = true;
-        self.give_up_spilling(&mut state);
         self.feed(&mut state, PublisherEvent::Closing);
-        self.give_up_spilling(&mut state);
         while !state.drained {
             drop(state);
             let driven = endpoint.drive(wait);
@@ -414,40 +354,52 @@ impl Root {
     /// waits for some of them to be freed.
     fn message_of_writer(&self, state: &mut State, peer: PeerId, bytes: &[u8]) {
         let mut from = Decoder::new(bytes);
-        let mut read =
-            || Ok::<_, DecodeError>((from.u64()?, from.u32()?, from.u64()?, from.u64s()?));
+        let mut read = || {
+            let (step, rank) = (from.u64()?, from.u32()?);
+            let (needed, wished) = (from.u64()?, from.u64()?);
+            Ok::<_, DecodeError>((step, rank, Growth { needed, wished }, from.u64s()?))
+        };
         // A rank of this very writer; what it says wrong it waits for in vain.
-        let Ok((step, rank, needed, held)) = read() else {
+        let Ok((step, rank, growth, held)) = read() else {
             return;
         };
-        self.grow_in(state, step, rank as usize, needed);
-        state.wanting.insert(peer, held);
-        state.answer_wanting(self.endpoint().as_deref());
+        let endpoint = self.endpoint();
+        match self.grow_in(state, step, rank as usize, growth) {
+            Ok(()) => {
+                state.wanting.insert(peer, (step, held));
+                state.answer_wanting(endpoint.as_deref());
+            }
+            Err(too_large) => answer(endpoint.as_deref(), (peer, step), &Room::None(too_large)),
+        }
     }
 }
 
 impl State {
-    fn freed_of(&self, steps: &[u64]) -> Vec<u64> {
+    fn freed_of(&self, steps: &[u64]) -> Vec<(u64, Fate)> {
         let live: Vec<u64> = self.publisher.in_memory().collect();
-        let retired = |step: &u64| self.fates.contains(&(*step, Fate::Retire));
-        let gone = |step: &&u64| live.binary_search(step).is_err() && !retired(step);
-        steps.iter().filter(gone).copied().collect()
+        let fate = |step: u64| match self.spilling.get(&step) {
+            // What is to be written before others are spilled is written before them.
+            Some(fate) => Some((step, *fate)),
+            None if live.binary_search(&step).is_ok() => None,
+            None if self.fates.contains(&(step, Fate::Retire)) => None,
+            None => Some((step, Fate::Free)),
+        };
+        let fates: Vec<_> = steps.iter().copied().filter_map(fate).collect();
+        let is_freed = |(_, fate): &(u64, Fate)| *fate != Fate::Write;
+        match fates.iter().any(is_freed) {
+            true => fates,
+            false => Vec::new(),
+        }
     }
 
     fn answer_wanting(&mut self, endpoint: Option<&Endpoint>) {
-        let Some(endpoint) = endpoint else {
-            return;
-        };
-        for (peer, held) in std::mem::take(&mut self.wanting) {
+        for (peer, (step, held)) in std::mem::take(&mut self.wanting) {
             let freed = self.freed_of(&held);
             if freed.is_empty() {
-                self.wanting.insert(peer, held);
+                self.wanting.insert(peer, (step, held));
                 continue;
             }
-            let mut encoder = Encoder::default();
-            encoder.u64s(&freed);
-            // A rank that is lost asks no more.
-            let _ = endpoint.send(peer, &[&encoder.finish()]);
+            answer(endpoint, (peer, step), &Room::Of(freed));
         }
     }
 
@@ -482,15 +434,22 @@ impl State {
                     });
                 }
                 PublisherAction::Retire { step } => self.fates.push((step, Fate::Retire)),
-                // Nothing is spilled: the policy is refused when the stream is opened.
                 PublisherAction::Spill { step } => {
-                    self.spilling.insert(step);
-                    if !self.closing {
-                        self.fates.push((step, Fate::Spill));
-                    }
+                    self.spilling.insert(step, Fate::Spill);
+                    self.fates.push((step, Fate::Spill));
+                    freed = true;
+                }
+                PublisherAction::Write { step } => {
+                    self.spilling.insert(step, Fate::Write);
+                    self.fates.push((step, Fate::Write));
+                }
+                PublisherAction::Evict { step } => {
+                    self.lies_in_file(step);
+                    self.fates.push((step, Fate::Free));
                     freed = true;
                 }
                 PublisherAction::Free { step } => {
+                    self.spilling.remove(&step);
                     self.let_go(step);
                     self.fates.push((step, Fate::Free));
                     freed = true;
@@ -517,6 +476,13 @@ impl State {
         self.actions = actions;
         if freed && !self.wanting.is_empty() {
             self.answer_wanting(endpoint);
+        }
+    }
+
+    /// From now on readers are told that a step lies in the spill file.
+    fn lies_in_file(&mut self, step: u64) {
+        if let Some(described) = self.steps.get_mut(step) {
+            described.lies_in(&self.dataset);
         }
     }
 
@@ -557,11 +523,12 @@ impl State {
     }
 }
 
-/// The byte form of the shares of nobody.
-fn no_shares() -> Vec<u8> {
-    let mut encoder = Encoder::default();
-    encoder.length(0);
-    encoder.finish()
+/// Tells a rank of the writer what it gets for the step that it asked for.
+fn answer(endpoint: Option<&Endpoint>, (peer, step): (PeerId, u64), room: &Room) {
+    if let Some(endpoint) = endpoint {
+        // A rank that is lost asks no more.
+        let _ = endpoint.send(peer, &[&step.to_le_bytes(), &room.to_bytes()]);
+    }
 }
 
 fn say(endpoint: Option<&Endpoint>, group: GroupId, message: &[u8]) {
@@ -607,13 +574,7 @@ impl Handler for Root {
                 state.stream
             ));
         }
-        let joined = Group {
-            ranks,
-            announcer: Announcer::default(),
-            reach: None,
-            told: None,
-        };
-        state.groups.insert(peer, joined);
+        state.groups.insert(peer, Group::new(ranks));
         let (group, join) = (GroupId(peer.0), &join);
         self.feed(&mut state, PublisherEvent::Joined { group, join });
         Ok(())

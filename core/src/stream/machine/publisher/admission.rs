@@ -125,6 +125,21 @@ impl Publisher {
         }
     }
 
+    /// Whether a step was admitted and not sealed.
+    #[must_use]
+    pub fn is_open(&self, step: u64) -> bool {
+        self.open_step(step).is_some()
+    }
+
+    /// Bytes that there could be for this open step on a rank, if all went that may.
+    #[must_use]
+    pub fn most_room(&self, step: u64, rank: usize) -> u64 {
+        let stays = |it: &&Step| it.number != step && !self.may_go(it);
+        let staying = self.steps.iter().filter(stays);
+        let held = staying.filter_map(|it| it.bytes.get(rank)).sum();
+        self.options.limit_bytes.saturating_sub(held)
+    }
+
     /// Where the step is, if it was admitted and not sealed.
     fn open_step(&self, step: u64) -> Option<usize> {
         let index = self.steps.find(step)?;
@@ -194,24 +209,17 @@ impl Publisher {
 
     /// Spills a step if anybody may still want it, or drops it.
     fn let_go(&mut self, index: usize, actions: &mut Vec<PublisherAction>) {
-        let spill = self.options.policy == Policy::Spill
-            && self
-                .steps
-                .at(index)
-                .is_some_and(|step| step.pending.meets(&self.strict) || self.is_kept(step));
-        if spill {
+        if self.steps.at(index).is_some_and(|it| self.must_spill(it)) {
             self.spill(index, actions);
         } else {
             self.free(index, actions);
         }
     }
 
-    pub(super) fn spill(&mut self, index: usize, actions: &mut Vec<PublisherAction>) {
-        self.steps.free_memory(index);
-        if let Some(step) = self.steps.at_mut(index) {
-            step.state = State::Spilling;
-            actions.push(PublisherAction::Spill { step: step.number });
-        }
+    /// Whether somebody may still want a step that goes.
+    fn must_spill(&self, step: &Step) -> bool {
+        self.options.policy == Policy::Spill
+            && (step.pending.meets(&self.strict) || self.is_kept(step))
     }
 
     /// Tells the groups that wait, and whose steps alone are in the way, so:

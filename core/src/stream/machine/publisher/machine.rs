@@ -38,12 +38,14 @@ pub struct Publisher {
     /// By rank, what cannot be freed.
     pub(super) precious_bytes: Vec<u64>,
     precious: Option<u64>,
+    /// No step below, of those sealed, is in memory alone and will be spilled.
+    pub(super) filed_from: u64,
     /// Over the claimed steps in memory, each on its fullest rank.
     claimed_bytes: u64,
     /// Which group had the last turn.
     turn: Option<usize>,
     closing: bool,
-    drained: bool,
+    pub(super) drained: bool,
     pub(super) planted: Planted,
 }
 
@@ -67,6 +69,7 @@ impl Publisher {
             retained_from: 0,
             precious_bytes: vec![0; ranks],
             precious: None,
+            filed_from: 0,
             claimed_bytes: 0,
             turn: None,
             closing: false,
@@ -151,6 +154,7 @@ impl Publisher {
             PublisherEvent::Spilled { step } => self.spilled(step, true, actions),
             PublisherEvent::SpillFailed { step } => self.spilled(step, false, actions),
             PublisherEvent::Closing => self.closing = true,
+            PublisherEvent::Abandon => self.abandon(actions),
             PublisherEvent::Tick => self.fence_silent(now, actions),
         }
         if self.waiting.is_some() {
@@ -426,7 +430,7 @@ impl Publisher {
     }
 
     /// The place of the next step that a group is to be told of.
-    fn next_pending(&mut self, slot: usize) -> Option<usize> {
+    pub(super) fn next_pending(&mut self, slot: usize) -> Option<usize> {
         let group = self.groups.get(slot)?;
         let mut index = self.steps.lower_bound(group.pending_from);
         while let Some(step) = self.steps.at(index)
@@ -481,10 +485,14 @@ impl Publisher {
         if self.options.policy != Policy::Spill || claims == 0 {
             return true;
         }
-        let takes_room = step.state == State::Memory && step.claimed.is_empty();
-        let claimed_bytes = self.claimed_bytes.saturating_add(step.fullest_bytes);
+        // Also what another group has in hand, and will let go of sooner.
+        let more_bytes = match step.claimed.is_empty() {
+            true => step.fullest_bytes,
+            false => 0,
+        };
+        let claimed_bytes = self.claimed_bytes.saturating_add(more_bytes);
         claims < u64::from(SPILL_WINDOW_STEPS)
-            && (!takes_room || claimed_bytes <= self.options.limit_bytes / 2)
+            && (step.state != State::Memory || claimed_bytes <= self.options.limit_bytes / 2)
     }
 
     /// Makes a pending step one that the group was told of.
@@ -587,90 +595,5 @@ impl Publisher {
         }
         actions.push(PublisherAction::Free { step: step.number });
         self.steps.remove(index);
-    }
-
-    fn spilled(&mut self, number: u64, well: bool, actions: &mut Vec<PublisherAction>) {
-        let Some(index) = self.steps.find(number) else {
-            return;
-        };
-        let Some(step) = self.steps.at_mut(index) else {
-            return;
-        };
-        if step.state != State::Spilling {
-            return;
-        }
-        step.state = State::Spilled;
-        if well || self.planted.has(Mutant::TrustFailedSpill) {
-            self.settle(index, actions);
-        } else {
-            let wanted = std::mem::take(&mut step.pending);
-            self.free(index, actions);
-            let oldest = self.oldest_from(number);
-            for (slot, group) in self.groups.iter() {
-                if wanted.has(slot) && !self.planted.has(Mutant::HideFailedSpill) {
-                    let (group, message) = (group.id, WriterMessage::Trimmed { oldest });
-                    actions.push(PublisherAction::Send { group, message });
-                }
-            }
-        }
-        self.tell_all(actions);
-    }
-
-    /// Says when everything is over: to groups that were told of everything,
-    /// and to the driver.
-    fn drain(&mut self, actions: &mut Vec<PublisherAction>) {
-        // Where steps are distributed, a group inherits what another has not seen
-        // when it is lost; who waits has seen all it was told of.
-        let shares = self.options.distribution != Distribution::All;
-        let (mut untold, mut busy) = (GroupSet::default(), GroupSet::default());
-        for slot in self.groups.slots() {
-            let is_untold = self.next_pending(slot).is_some();
-            if is_untold {
-                untold.insert(slot);
-            }
-            let holds = |group: &Group| group.claims > 0 && !group.waits;
-            if shares && (is_untold || self.groups.get(slot).is_some_and(holds)) {
-                busy.insert(slot);
-            }
-        }
-        let (mut drained, last) = (true, self.newest);
-        for slot in self.groups.slots() {
-            let mut others = busy;
-            others.remove(slot);
-            let over =
-                (!untold.has(slot) && others.is_empty()) || self.planted.has(Mutant::CloseEarly);
-            let Some(group) = self.groups.get_mut(slot) else {
-                continue;
-            };
-            drained &= over && group.claims == 0;
-            if over && !group.closed {
-                group.closed = true;
-                actions.push(PublisherAction::Send {
-                    group: group.id,
-                    message: WriterMessage::Closed { last },
-                });
-            }
-        }
-        if drained && !self.drained && self.steps_are_safe(actions) {
-            self.drained = true;
-            actions.push(PublisherAction::Drained);
-        }
-    }
-
-    /// Spills what cursors need; whether nothing is left to spill.
-    fn steps_are_safe(&mut self, actions: &mut Vec<PublisherAction>) -> bool {
-        if self.options.policy != Policy::Spill {
-            return true;
-        }
-        let mut index = self.steps.lower_bound(self.cursors.floor());
-        let mut safe = true;
-        while let Some(step) = self.steps.at(index) {
-            if step.state == State::Memory && !step.done {
-                self.spill(index, actions);
-            }
-            safe &= self.steps.at(index).map(|step| step.state) != Some(State::Spilling);
-            index += 1;
-        }
-        safe
     }
 }

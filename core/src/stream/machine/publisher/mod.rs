@@ -10,6 +10,8 @@
 //! when the step begins, and let go before they take.
 
 mod admission;
+mod closing;
+mod file;
 mod groups;
 mod machine;
 mod membership;
@@ -143,18 +145,22 @@ pub enum PublisherEvent<'a> {
         /// The step.
         step: u64,
     },
-    /// A step that was to be spilled lies in the file on all ranks.
+    /// A step that was to be spilled or written lies in the file on all ranks.
     Spilled {
         /// The step.
         step: u64,
     },
-    /// A step that was to be spilled is lost.
+    /// A step that was to be spilled or written does not; if it was to be spilled, it is
+    /// lost.
     SpillFailed {
         /// The step.
         step: u64,
     },
     /// No further step. Answered, now or later, by `Drained`.
     Closing,
+    /// `Drained` is waited for no longer. Under `spill` what groups have not let go of is
+    /// written to the file, which is all that stays.
+    Abandon,
     /// Time has passed.
     Tick,
 }
@@ -189,8 +195,20 @@ pub enum PublisherAction {
         step: u64,
     },
     /// A step's memory may be used again once the step lies in the spill file;
-    /// answered by `Spilled` or `SpillFailed`. It counts as free already.
+    /// answered by `Spilled` or `SpillFailed`, once if it was to be written before. It
+    /// counts as free already.
     Spill {
+        /// The step.
+        step: u64,
+    },
+    /// A step is to lie in the spill file too, and stays in memory; answered by `Spilled`
+    /// or `SpillFailed`. Steps are spilled and written in the order of their numbers.
+    Write {
+        /// The step.
+        step: u64,
+    },
+    /// The memory of a step that lies in the spill file too may be used again.
+    Evict {
         /// The step.
         step: u64,
     },

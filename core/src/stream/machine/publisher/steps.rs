@@ -25,6 +25,17 @@ pub(super) enum State {
     Gone,
 }
 
+/// Whether a step in memory lies in the file too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filed {
+    No,
+    Writing,
+    Yes,
+    /// It cannot any more, since the file has later steps: when its memory is needed it is
+    /// lost.
+    Failed,
+}
+
 /// One step.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -32,6 +43,7 @@ pub(super) struct Step {
     pub(super) epoch: u64,
     pub(super) time: Option<f64>,
     pub(super) state: State,
+    pub(super) filed: Filed,
     /// Groups that were told of it and did not release it.
     pub(super) claimed: GroupSet,
     /// Groups that are to be told of it.
@@ -58,6 +70,7 @@ impl Step {
             epoch,
             time: None,
             state,
+            filed: Filed::No,
             claimed: GroupSet::default(),
             pending: GroupSet::default(),
             retained: false,

@@ -230,9 +230,14 @@ fn spill_announces_no_further_than_leaves_room_and_spills_the_rest() {
     assert_eq!(announced(&bench.write(1, 30), 1), Vec::<u64>::new());
     bench.write(2, 30);
     let actions = bench.write(3, 30);
+    // The first is in the reader's hands, and may have to be spilled yet.
     assert_eq!(
-        actions[..2],
-        [Action::Spill { step: 1 }, Action::Admitted { step: 3 }]
+        actions[..3],
+        [
+            Action::Write { step: 0 },
+            Action::Spill { step: 1 },
+            Action::Admitted { step: 3 }
+        ]
     );
     // It is not announced before it lies in the file.
     assert_eq!(announced(&bench.release(1, 0), 1), Vec::<u64>::new());
@@ -240,6 +245,30 @@ fn spill_announces_no_further_than_leaves_room_and_spills_the_rest() {
     assert_eq!(announced(&actions, 1), [1, 2]);
     assert!(matches!(actions[0], Action::Announce { spilled: true, .. }));
     assert_eq!(bench.release(1, 1)[0], Action::Free { step: 1 });
+}
+
+#[test]
+fn a_slow_group_is_told_of_no_more_under_spill_because_another_is_fast() {
+    let mut bench = with(|options| options.policy = Policy::Spill);
+    bench.join(1, Start::Oldest);
+    bench.join(2, Start::Oldest);
+    for step in 0..20 {
+        let actions = bench.write(step, 30);
+        for action in &actions {
+            if let Action::Spill { step } | Action::Write { step } = action {
+                bench.handle(Event::Spilled { step: *step });
+            }
+        }
+        // The first has all it was told of, and waits for more.
+        bench.release(1, step);
+        bench.say(1, &ReaderMessage::Waiting { heard: step + 1 });
+    }
+    let slow = bench.publisher.awaiting();
+    let slow = slow.iter().find(|awaited| awaited.group == GroupId(2));
+    let slow = slow.unwrap();
+    // All but the first are in the file.
+    assert_eq!((slow.holds, slow.to_come), (8, 12), "{slow:?}");
+    assert_eq!(bench.publisher.used_bytes(0), 90);
 }
 
 #[test]
