@@ -114,10 +114,13 @@ impl Root {
         }
     }
 
-    /// From now on what is to be said is said by this endpoint.
+    /// From now on what is to be said is said by this endpoint; what readers who came
+    /// since it listens have to hear was kept until now.
     pub(super) fn speak_through(&self, endpoint: &Arc<Endpoint>) {
+        let mut state = self.lock();
         // Set once, by whoever opened the endpoint.
         let _ = self.endpoint.set(Arc::downgrade(endpoint));
+        state.carry_out(Some(endpoint));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -130,7 +133,7 @@ impl Root {
 
     fn feed(&self, state: &mut State, event: PublisherEvent<'_>) {
         state.publisher.handle(event, NO_TIME, &mut state.actions);
-        if !state.actions.is_empty() {
+        if !state.actions.is_empty() && self.endpoint.get().is_some() {
             state.carry_out(self.endpoint().as_deref());
         }
     }
