@@ -17,6 +17,15 @@ enum Place {
     Lost,
 }
 
+/// Who was given a step: the reader's process, its group, and the life of the writer that
+/// gave it.
+#[derive(Clone, Copy, Debug)]
+pub struct Given {
+    pub reader: usize,
+    pub group: GroupId,
+    pub epoch: u64,
+}
+
 /// A step that was sealed once.
 #[derive(Clone, Debug)]
 struct Sealed {
@@ -32,10 +41,12 @@ pub struct Oracle {
     /// Steps that this life was to put into the file, and how that went, if it is known.
     filed: BTreeMap<u64, Option<bool>>,
     precious: Option<u64>,
+    /// Which steps were the precious one of which life.
+    were_precious: BTreeSet<(u64, u64)>,
     /// Steps whose memory or file somebody may be looking at, or is about to.
     looked_at: BTreeSet<(u64, GroupId)>,
-    /// In distributed streams, who was given a step, and whether it still has it.
-    given: BTreeMap<Position, Vec<(usize, GroupId)>>,
+    /// In distributed streams, who was given a step, over a link to which life.
+    given: BTreeMap<Position, Vec<Given>>,
     gone: BTreeSet<GroupId>,
     /// The first step sealed after the steady reader had joined.
     steady_from: Option<usize>,
@@ -68,6 +79,7 @@ impl Oracle {
             places: BTreeMap::new(),
             filed: BTreeMap::new(),
             precious: None,
+            were_precious: BTreeSet::new(),
             looked_at: BTreeSet::new(),
             given: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -102,9 +114,6 @@ impl Oracle {
 
     pub fn life_begins(&mut self, life: Life) {
         self.lives.push(life);
-        // What the groups had in hand died with the writer that knew of it.
-        let given = self.given.values().flatten();
-        self.gone.extend(given.map(|(_, group)| *group));
         self.precious = None;
         self.filed.clear();
         self.looked_at.clear();
@@ -112,7 +121,15 @@ impl Oracle {
             *place == Place::Spilled && life.after.is_some_and(|after| *step <= after)
         });
         let oldest = self.places.keys().next().copied();
-        self.precious = oldest.filter(|_| self.plan.precious_first);
+        self.make_precious(oldest);
+    }
+
+    /// Takes note of a step that is the precious one of the present life, if there is one.
+    fn make_precious(&mut self, step: Option<u64>) {
+        self.precious = step.filter(|_| self.plan.precious_first);
+        let epoch = self.lives.last().map_or(0, |life| life.epoch);
+        self.were_precious
+            .extend(self.precious.map(|step| (epoch, step)));
     }
 
     /// Whether a life up to `until` withdrew a step.
@@ -131,7 +148,11 @@ impl Oracle {
     }
 
     pub fn newest(&self) -> Option<u64> {
-        let epoch = self.lives.last()?.epoch;
+        self.newest_of(self.lives.last()?.epoch)
+    }
+
+    /// The newest step that stood in the life `epoch`.
+    pub fn newest_of(&self, epoch: u64) -> Option<u64> {
         self.standing(epoch).map(|sealed| sealed.at.step).max()
     }
 
@@ -170,8 +191,8 @@ impl Oracle {
     pub fn seals(&mut self, at: Position, time: f64, bytes: &[u64]) -> Verdict {
         self.places.insert(at.step, (Place::Memory, bytes.to_vec()));
         self.sealed.push(Sealed { at, time });
-        if self.plan.precious_first && self.precious.is_none() {
-            self.precious = Some(at.step);
+        if self.precious.is_none() {
+            self.make_precious(Some(at.step));
         }
         self.check_limit()
     }
@@ -414,7 +435,8 @@ impl Oracle {
             (Some(seen), _) => from_step(self.after(Some(*seen)), false),
             (None, Start::Oldest) => (0, f64::NEG_INFINITY, false),
             (None, Start::Latest) => {
-                let newest = self.newest();
+                // What the writer resumed after is the newest, whether that was ever a step.
+                let newest = self.newest().max(life.after);
                 let from = newest.map_or(0, |newest| newest + u64::from(!is_held(newest)));
                 (from, f64::NEG_INFINITY, false)
             }
@@ -458,8 +480,7 @@ impl Oracle {
     /// nothing may be missing between the two, if the policy loses nothing.
     pub fn delivers(
         &mut self,
-        reader: usize,
-        group: GroupId,
+        to: Given,
         at: Position,
         last: Option<u64>,
         strict: bool,
@@ -469,7 +490,7 @@ impl Oracle {
             return Err(format!("{at:?} is delivered and was never sealed"));
         }
         if self.distributed() {
-            return self.gives(reader, group, at);
+            return self.gives(to, at);
         }
         if let Some(last) = last {
             if at.step <= last {
@@ -488,17 +509,23 @@ impl Oracle {
         Ok(())
     }
 
-    fn gives(&mut self, reader: usize, group: GroupId, at: Position) -> Verdict {
+    fn gives(&mut self, to: Given, at: Position) -> Verdict {
         let given = self.given.entry(at).or_default();
-        let twice = given
-            .iter()
-            .any(|(other, group)| *other != reader && !self.gone.contains(group));
-        given.push((reader, group));
+        // What the groups had in hand died with the life of the writer that knew of it: a
+        // later one gives it anew, whatever those who slept meanwhile find on their link.
+        let twice = given.iter().any(|other| {
+            other.epoch == to.epoch
+                && other.reader != to.reader
+                && !self.gone.contains(&other.group)
+        });
+        given.push(to);
         // Who is excluded and does not know yet may still look at what it was given.
-        let excluded = self.gone.contains(&group);
-        if twice && !excluded && self.precious != Some(at.step) {
+        let excluded = self.gone.contains(&to.group);
+        let precious = self.were_precious.contains(&(to.epoch, at.step));
+        if twice && !excluded && !precious {
             return Err(format!(
-                "{at:?} is given to {group} and to another: {given:?}"
+                "{at:?} is given to {} and to another: {given:?}",
+                to.group
             ));
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! A reader group: an application that takes steps, holds some, leaves, stops
 //! or is killed, and comes back; around a [`Subscriber`].
 
-use super::oracle::Committed;
+use super::oracle::{Committed, Given};
 use super::plan::{Begin, ReaderPlan};
 use super::{Event, Link, ToReader, ToWriter, World};
 use panta_core::codec::Coded;
@@ -300,8 +300,6 @@ impl World {
             }
             WriterMessage::Announced { at, .. } => {
                 self.readers[index].unread.insert(*at, group);
-                let verdict = self.links.get_mut(&group).map(|link| link.announced(*at));
-                self.check(verdict.unwrap_or(Ok(())));
             }
             _ => {}
         }
@@ -363,7 +361,8 @@ impl World {
             }
             SubscriberAction::Trimmed { .. } => {
                 self.oracle.trimmed += 1;
-                let newest = self.oracle.newest();
+                // Of the life that said so, which may be over by now.
+                let newest = self.oracle.newest_of(self.readers[index].epoch);
                 let reader = &mut self.readers[index];
                 reader.holes_to = reader.holes_to.max(newest);
                 self.after_us(0, Event::Act(index, life));
@@ -401,7 +400,11 @@ impl World {
         let epoch = reader.epoch;
         let last = reader.last.map(|last| last.step);
         let strict = reader.strict && !reader.plan.latest_only && last >= reader.holes_to;
-        let life = reader.life as usize * 1_000 + index;
+        let to = Given {
+            reader: reader.life as usize * 1_000 + index,
+            group,
+            epoch: self.links.get(&group).map_or(epoch, |link| link.epoch),
+        };
         reader.held.push((at, group));
         reader.last = Some(at).max(reader.last);
         reader.delivered += 1;
@@ -418,7 +421,7 @@ impl World {
         if self.oracle.is_withdrawn(at, epoch) {
             self.fail(format!("{at:?} is delivered, and known to be withdrawn"));
         }
-        let verdict = self.oracle.delivers(life, group, at, last, strict);
+        let verdict = self.oracle.delivers(to, at, last, strict);
         self.check(verdict);
         if self.readers[index].plan.commits && self.random.chance(60) {
             let committed = &mut self.readers[index].committed;
@@ -503,7 +506,7 @@ impl World {
 
 impl Link {
     /// Whether the next step that the writer tells of is the one to come.
-    fn announced(&mut self, at: Position) -> Result<(), String> {
+    pub fn announced(&mut self, at: Position) -> Result<(), String> {
         self.announced += 1;
         if self.announced == 1
             && let Some(precious) = self.expected.precious

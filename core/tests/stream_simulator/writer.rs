@@ -310,17 +310,26 @@ impl World {
         self.writer.growing = false;
         self.oracle.not_grown += 1;
         let epoch = self.writer.epoch;
-        match self.random.between(0, 2) {
+        match self.random.between(0, 3) {
             // It waited no longer, and is given up some time later.
             0 => {
                 self.publisher_handles(PublisherEvent::GiveUp);
                 self.gives_up(step);
                 self.after_us(0, Event::Begin(epoch));
             }
-            // It is given up at once, as when a put has failed.
+            // It is given up at once, as when a put has failed; readers let go of others
+            // before the next one begins.
             1 => {
                 self.gives_up(step);
-                self.after_us(0, Event::Begin(epoch));
+                let us = self.random.between(0, 60_000);
+                self.after_us(us, Event::Begin(epoch));
+            }
+            // The rank found room without an answer, as where a part of what it asked for was
+            // enough: the step is sealed, and nobody says that it waits no longer.
+            2 if self.writer.open.len() == 1 => {
+                self.seal(step);
+                let us = self.random.between(0, 60_000);
+                self.after_us(us, Event::Begin(epoch));
             }
             _ => {
                 self.publisher_handles(PublisherEvent::GiveUp);
@@ -554,10 +563,12 @@ impl World {
         }
     }
 
-    /// A step is lost.
+    /// A step is lost, to whoever hears of this life.
     fn expect_no_more(&mut self, step: u64) {
-        for link in self.links.values_mut() {
+        let epoch = self.writer.epoch;
+        for link in self.links.values_mut().filter(|it| it.epoch == epoch) {
             link.expected.steps.retain(|expected| *expected != step);
+            link.expected.precious = link.expected.precious.filter(|it| *it != step);
         }
     }
 
@@ -590,6 +601,8 @@ impl World {
             PublisherAction::Announce {
                 group, at, newest, ..
             } => {
+                let verdict = self.links.get_mut(&group).map(|link| link.announced(at));
+                self.check(verdict.unwrap_or(Ok(())));
                 let message = WriterMessage::Announced { at, newest };
                 self.send_to_reader(group, ToReader::Message(message.to_bytes()));
             }
