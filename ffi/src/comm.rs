@@ -210,7 +210,16 @@ impl Foreign {
             let after = wait.deadline().length();
             return Err(CommError::Deadline { awaiting, after });
         }
-        Err(foreign(format!("{why} (status {status})")))
+        let silent = || {
+            let name = crate::failed::panta_status_name(status);
+            // SAFETY: a text for good, which ends in a zero byte.
+            let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
+            format!("its allgather gave {name}, and no reason")
+        };
+        Err(foreign(match why.is_empty() {
+            true => silent(),
+            false => why.into_owned(),
+        }))
     }
 
     fn exchange(&self, bytes: &[u8], wait: &Wait) -> Result<Vec<Vec<u8>>, CommError> {

@@ -58,6 +58,7 @@ impl Failed {
 fn fault_status(fault: &Fault) -> panta_status {
     match fault {
         Fault::Io { .. } => PANTA_ERROR_IO,
+        Fault::Communicator { .. } => PANTA_ERROR_COMMUNICATOR,
         Fault::Deadline { .. } => PANTA_ERROR_DEADLINE,
         Fault::Interrupted { .. } => PANTA_ERROR_INTERRUPTED,
         Fault::RankLost { .. } => PANTA_ERROR_RANK_LOST,

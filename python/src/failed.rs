@@ -111,6 +111,7 @@ impl From<Failed> for PyErr {
 fn fault_class(fault: &Fault) -> &'static str {
     match fault {
         Fault::Io { .. } => "IoError",
+        Fault::Communicator { .. } => "CommunicatorError",
         Fault::Deadline { .. } => "DeadlineError",
         Fault::Interrupted { .. } => "InterruptedWait",
         Fault::RankLost { .. } => "RankLost",

@@ -103,6 +103,12 @@ pub enum Fault {
         /// The system's words.
         why: String,
     },
+    /// The ranks of a group could not find each other.
+    #[error("the ranks of this group did not come together: {why}")]
+    Communicator {
+        /// What the communicator said, or what the ranks disagree about.
+        why: String,
+    },
     /// A wait ended at its deadline.
     #[error("{awaiting} did not come within {after:?}; raise `deadline` if it may take longer")]
     Deadline {

@@ -73,6 +73,7 @@ fn fault_shorthand(fault: &Fault) -> Option<Shorthand> {
             vec![engine.clone(), what.clone(), instead.clone()],
         ),
         Fault::Io { doing, why } => (247, vec![], vec![doing.clone(), why.clone()]),
+        Fault::Communicator { why } => (244, vec![], vec![why.clone()]),
         Fault::RankLost { rank, why } => (246, vec![*rank as u64], vec![why.clone()]),
         Fault::Away { away, silence } => {
             (245, vec![nanoseconds(*away), nanoseconds(*silence)], vec![])
@@ -112,6 +113,7 @@ fn fault_from_shorthand((code, numbers, texts): &Shorthand) -> Fault {
             doing: text(0),
             why: text(1),
         },
+        244 => Fault::Communicator { why: text(0) },
         246 => Fault::RankLost { rank, why: text(0) },
         245 => Fault::Away {
             away: Duration::from_nanos(number),

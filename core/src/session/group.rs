@@ -8,7 +8,7 @@ use panta_transports::coupling::Progress;
 use panta_transports::time::{Interrupt, Wait};
 
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
-use crate::comm::Comm;
+use crate::comm::{Comm, CommError, RankList};
 use crate::config::{Engine, Options, Target, process_environment, resolve};
 use crate::engine::{EngineFactory, OpenArguments};
 use crate::error::{Failure, Fault, OpenError, Place, Travels};
@@ -385,10 +385,33 @@ pub(super) fn tree_fault(error: TreeError) -> Fault {
         TreeError::Interrupted { rank } => Fault::Interrupted {
             awaiting: format!("the ranks of this group (on rank {rank})"),
         },
+        TreeError::Open(error) => opening_fault(&error),
         other => Fault::Io {
             doing: "control tree of this group".into(),
             why: other.to_string(),
         },
+    }
+}
+
+/// What an error of the communicator, which is used while a group opens, means to it.
+fn opening_fault(error: &CommError) -> Fault {
+    let why = error.to_string();
+    match error {
+        CommError::RankLost { rank } => Fault::RankLost { rank: *rank, why },
+        CommError::Deadline { awaiting, after } => Fault::Deadline {
+            awaiting: format!("{} of this group", RankList(awaiting)),
+            after: *after,
+        },
+        CommError::Interrupted => Fault::Interrupted {
+            awaiting: "the ranks of this group".into(),
+        },
+        CommError::System { action, reason } => Fault::Io {
+            doing: action.clone(),
+            why: reason.clone(),
+        },
+        CommError::Environment { .. } | CommError::Disagree { .. } | CommError::Foreign { .. } => {
+            Fault::Communicator { why }
+        }
     }
 }
 
