@@ -57,11 +57,17 @@ fn built() -> PathBuf {
     test.ancestors().nth(2).unwrap().to_owned()
 }
 
-/// Makes `link` point to `to`; others may be doing the same.
+/// Makes `link` point to `to`, also where it points elsewhere, as in a directory that was
+/// copied; others may be doing the same.
 fn link(to: &Path, link: &Path) {
-    if let Err(error) = symlink(to, link) {
-        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{link:?}: {error}");
+    if fs::read_link(link).is_ok_and(|there| there == to) {
+        return;
     }
+    // Another one takes its place at once, so that nobody finds none.
+    let directory = tempfile::tempdir_in(link.parent().unwrap()).unwrap();
+    let other = directory.path().join("link");
+    symlink(to, &other).unwrap();
+    fs::rename(&other, link).unwrap();
 }
 
 /// A directory for programs that stays, with the library under its public names.
@@ -239,5 +245,24 @@ impl Mpi {
             words.extend(arguments.iter().copied().map(str::to_owned));
         }
         words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_was_copied_from_elsewhere_is_made_to_point_here() {
+        let directory = tempfile::tempdir().unwrap();
+        let (place, to) = (directory.path().join("link"), directory.path().join("here"));
+        for there in ["/elsewhere", "/elsewhere/still"] {
+            link(Path::new(there), &place);
+            assert_eq!(fs::read_link(&place).unwrap(), Path::new(there));
+        }
+        link(&to, &place);
+        link(&to, &place);
+        assert_eq!(fs::read_link(&place).unwrap(), to);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }
