@@ -208,9 +208,184 @@ typedef struct {
 } panta_comm_vtable;
 
 /**
+ * What a writer does with steps that are already there.
+ */
+typedef int32_t panta_resume;
+
+/**
+ * How to open a stream for writing; see panta_default_writer_options().
+ */
+typedef struct {
+    /**
+     * sizeof(panta_writer_options)
+     */
+    size_t size;
+    /**
+     * What becomes of steps that are already there.
+     */
+    panta_resume resume;
+    /**
+     * 0.
+     */
+    int32_t reserved;
+    /**
+     * With PANTA_RESUME_AFTER, the step after which to go on.
+     */
+    int64_t resume_step;
+    /**
+     * How long each wait after the opening may take, in milliseconds, or
+     * PANTA_CONFIGURED.
+     */
+    int64_t deadline_ms;
+    /**
+     * Ends the waits of the opening, and later those of the writer, as
+     * panta_interrupt does; NULL for none.
+     */
+    panta_interrupter *interrupter;
+    /**
+     * 0: progress is made as the configuration says, on threads of the library
+     * unless it says `progress=manual`. More than 0: it is made by hand, no
+     * thread is started, and this is how long the program may stay away between
+     * two calls, in milliseconds, before its peers hold it dead; see
+     * panta_progress.
+     */
+    int64_t silence_ms;
+} panta_writer_options;
+
+/**
+ * A step's identity and times.
+ */
+typedef struct {
+    /**
+     * sizeof(panta_step_info), set by the caller.
+     */
+    size_t size;
+    /**
+     * Its number, from 0; numbers of dropped steps are not used again.
+     */
+    int64_t number;
+    /**
+     * The life of the writer that made it; the first is 1.
+     */
+    int64_t epoch;
+    /**
+     * Simulation time; a NaN if the writer gave none.
+     */
+    double time;
+    /**
+     * Nanoseconds since 1970 at the writer's root rank, when the step began.
+     */
+    int64_t wall_clock_ns;
+    /**
+     * How many variables were put in it.
+     */
+    uint64_t variables;
+    /**
+     * How many attributes are in force.
+     */
+    uint64_t attributes;
+} panta_step_info;
+
+/**
+ * How a step that was ended came out.
+ */
+typedef struct {
+    /**
+     * sizeof(panta_sealed), set by the caller.
+     */
+    size_t size;
+    /**
+     * The step's number.
+     */
+    int64_t step;
+    /**
+     * 1 if the stream's policy discarded it: readers will not see it.
+     */
+    int32_t discarded;
+    /**
+     * 0.
+     */
+    int32_t reserved;
+} panta_sealed;
+
+/**
+ * What carries a stream, and why. The pointers are the handle's own and live
+ * until it is closed, or asked again.
+ */
+typedef struct {
+    /**
+     * sizeof(panta_engine_info), set by the caller.
+     */
+    size_t size;
+    /**
+     * The engine's scheme, such as "file".
+     */
+    const char *engine;
+    /**
+     * The transport in use.
+     */
+    const char *transport;
+    /**
+     * Why this one.
+     */
+    const char *why;
+} panta_engine_info;
+
+/**
+ * A variable of one writer, as panta_define gives it.
+ */
+typedef uint64_t panta_variable;
+
+/**
  * The type of a variable's elements. The numbers are frozen.
  */
 typedef int32_t panta_dtype;
+
+/**
+ * Where memory is. Only the host's can be used now; the others are refused
+ * with PANTA_ERROR_UNSUPPORTED, and can come without a change of interface.
+ */
+typedef int32_t panta_space;
+
+/**
+ * An array in memory: what is put, or got into. panta_dense and panta_ghosted
+ * below fill one in.
+ */
+typedef struct {
+    /**
+     * sizeof(panta_buffer)
+     */
+    size_t size;
+    /**
+     * The first element.
+     */
+    void *data;
+    /**
+     * What the elements are.
+     */
+    panta_dtype dtype;
+    /**
+     * Where the memory is.
+     */
+    panta_space space;
+    /**
+     * Which device, where `space` is one's; else 0.
+     */
+    int32_t device;
+    /**
+     * The number of dimensions, as many as the variable has.
+     */
+    int32_t dimensions;
+    /**
+     * Elements per dimension, slowest first.
+     */
+    int64_t count[PANTA_MAX_DIMS];
+    /**
+     * Bytes from one element to the next along each dimension. They may be
+     * negative; of memory that is written to, no two elements may overlap.
+     */
+    int64_t strides_bytes[PANTA_MAX_DIMS];
+} panta_buffer;
 
 /**
  * How the blocks of a variable lie to each other.
@@ -290,93 +465,6 @@ typedef struct {
 } panta_definition;
 
 /**
- * A variable of one writer, as panta_define gives it.
- */
-typedef uint64_t panta_variable;
-
-/**
- * Which part of a variable is wanted. panta_box and its siblings below fill
- * one in; NULL in place of a selection means everything.
- */
-typedef struct {
-    /**
-     * sizeof(panta_selection)
-     */
-    size_t size;
-    /**
-     * The block it is taken of, positions relative to its first cell; or
-     * PANTA_NO_BLOCK.
-     */
-    int64_t block;
-    /**
-     * The number of dimensions; 0: all cells, and the arrays do not count.
-     */
-    int32_t dimensions;
-    /**
-     * 0.
-     */
-    int32_t reserved;
-    /**
-     * First cell per dimension, slowest first.
-     */
-    int64_t start[PANTA_MAX_DIMS];
-    /**
-     * Cells taken per dimension, or PANTA_TO_END.
-     */
-    int64_t count[PANTA_MAX_DIMS];
-    /**
-     * Distance between them per dimension, at least 1.
-     */
-    int64_t stride[PANTA_MAX_DIMS];
-} panta_selection;
-
-/**
- * Where memory is. Only the host's can be used now; the others are refused
- * with PANTA_ERROR_UNSUPPORTED, and can come without a change of interface.
- */
-typedef int32_t panta_space;
-
-/**
- * An array in memory: what is put, or got into. panta_dense and panta_ghosted
- * below fill one in.
- */
-typedef struct {
-    /**
-     * sizeof(panta_buffer)
-     */
-    size_t size;
-    /**
-     * The first element.
-     */
-    void *data;
-    /**
-     * What the elements are.
-     */
-    panta_dtype dtype;
-    /**
-     * Where the memory is.
-     */
-    panta_space space;
-    /**
-     * Which device, where `space` is one's; else 0.
-     */
-    int32_t device;
-    /**
-     * The number of dimensions, as many as the variable has.
-     */
-    int32_t dimensions;
-    /**
-     * Elements per dimension, slowest first.
-     */
-    int64_t count[PANTA_MAX_DIMS];
-    /**
-     * Bytes from one element to the next along each dimension. They may be
-     * negative; of memory that is written to, no two elements may overlap.
-     */
-    int64_t strides_bytes[PANTA_MAX_DIMS];
-} panta_buffer;
-
-/**
  * Where a reader begins.
  */
 typedef int32_t panta_start;
@@ -425,29 +513,6 @@ typedef struct {
 } panta_reader_options;
 
 /**
- * What carries a stream, and why. The pointers are the handle's own and live
- * until it is closed, or asked again.
- */
-typedef struct {
-    /**
-     * sizeof(panta_engine_info), set by the caller.
-     */
-    size_t size;
-    /**
-     * The engine's scheme, such as "file".
-     */
-    const char *engine;
-    /**
-     * The transport in use.
-     */
-    const char *transport;
-    /**
-     * Why this one.
-     */
-    const char *why;
-} panta_engine_info;
-
-/**
  * The copies of payload that a handle has made so far.
  */
 typedef struct {
@@ -466,38 +531,30 @@ typedef struct {
 } panta_copies;
 
 /**
- * A step's identity and times.
+ * What was sent along with steps before it was asked for.
  */
 typedef struct {
     /**
-     * sizeof(panta_step_info), set by the caller.
+     * sizeof(panta_push_counts), set by the caller.
      */
     size_t size;
     /**
-     * Its number, from 0; numbers of dropped steps are not used again.
+     * Pushes that were got as they came.
      */
-    int64_t number;
+    uint64_t used;
     /**
-     * The life of the writer that made it; the first is 1.
+     * Bytes of them.
      */
-    int64_t epoch;
+    uint64_t used_bytes;
     /**
-     * Simulation time; a NaN if the writer gave none.
+     * Pushes that nobody got.
      */
-    double time;
+    uint64_t wasted;
     /**
-     * Nanoseconds since 1970 at the writer's root rank, when the step began.
+     * Bytes of them.
      */
-    int64_t wall_clock_ns;
-    /**
-     * How many variables were put in it.
-     */
-    uint64_t variables;
-    /**
-     * How many attributes are in force.
-     */
-    uint64_t attributes;
-} panta_step_info;
+    uint64_t wasted_bytes;
+} panta_push_counts;
 
 /**
  * A number of any numeric type.
@@ -714,71 +771,40 @@ typedef struct {
 } panta_attribute;
 
 /**
- * What a writer does with steps that are already there.
- */
-typedef int32_t panta_resume;
-
-/**
- * How to open a stream for writing; see panta_default_writer_options().
+ * Which part of a variable is wanted. panta_box and its siblings below fill
+ * one in; NULL in place of a selection means everything.
  */
 typedef struct {
     /**
-     * sizeof(panta_writer_options)
+     * sizeof(panta_selection)
      */
     size_t size;
     /**
-     * What becomes of steps that are already there.
+     * The block it is taken of, positions relative to its first cell; or
+     * PANTA_NO_BLOCK.
      */
-    panta_resume resume;
+    int64_t block;
+    /**
+     * The number of dimensions; 0: all cells, and the arrays do not count.
+     */
+    int32_t dimensions;
     /**
      * 0.
      */
     int32_t reserved;
     /**
-     * With PANTA_RESUME_AFTER, the step after which to go on.
+     * First cell per dimension, slowest first.
      */
-    int64_t resume_step;
+    int64_t start[PANTA_MAX_DIMS];
     /**
-     * How long each wait after the opening may take, in milliseconds, or
-     * PANTA_CONFIGURED.
+     * Cells taken per dimension, or PANTA_TO_END.
      */
-    int64_t deadline_ms;
+    int64_t count[PANTA_MAX_DIMS];
     /**
-     * Ends the waits of the opening, and later those of the writer, as
-     * panta_interrupt does; NULL for none.
+     * Distance between them per dimension, at least 1.
      */
-    panta_interrupter *interrupter;
-    /**
-     * 0: progress is made as the configuration says, on threads of the library
-     * unless it says `progress=manual`. More than 0: it is made by hand, no
-     * thread is started, and this is how long the program may stay away between
-     * two calls, in milliseconds, before its peers hold it dead; see
-     * panta_progress.
-     */
-    int64_t silence_ms;
-} panta_writer_options;
-
-/**
- * How a step that was ended came out.
- */
-typedef struct {
-    /**
-     * sizeof(panta_sealed), set by the caller.
-     */
-    size_t size;
-    /**
-     * The step's number.
-     */
-    int64_t step;
-    /**
-     * 1 if the stream's policy discarded it: readers will not see it.
-     */
-    int32_t discarded;
-    /**
-     * 0.
-     */
-    int32_t reserved;
-} panta_sealed;
+    int64_t stride[PANTA_MAX_DIMS];
+} panta_selection;
 
 /**
  * Done.
@@ -1188,581 +1214,6 @@ panta_status panta_require_version(uint32_t wanted);
 uint32_t panta_version_number(void);
 
 /**
- * One rank alone. NULL in place of a communicator means the same.
- */
-panta_status panta_comm_solo(panta_comm **comm);
-
-/**
- * Ranks that are processes of one host, as their environment says: PANTA_RANK,
- * PANTA_SIZE, and PANTA_RENDEZVOUS, a directory that the run has to itself.
- */
-panta_status panta_comm_procs(panta_comm **comm);
-
-/**
- * Ranks that are threads of this process: fills `comms` with `size_of_group`
- * communicators, one for each thread, in rank order.
- */
-panta_status panta_comm_threads(int32_t size_of_group, panta_comm **comms);
-
-/**
- * Ranks that the caller's functions reach. The table is copied; its `release`
- * is called by panta_comm_close, and not if this call fails.
- */
-panta_status panta_comm_from_vtable(const panta_comm_vtable *vtable,
-                                    panta_comm **comm);
-
-/**
- * Lets go of a communicator. Streams that were opened with it go on.
- */
-panta_status panta_comm_close(panta_comm *comm);
-
-/**
- * Defines a variable, from the next step on; local to this rank. Defining it
- * again alike gives the same variable; only its shape, chunk, unit, fill,
- * coordinates and accuracy may differ.
- */
-panta_status panta_define(panta_writer *writer,
-                          const panta_definition *definition,
-                          panta_variable *variable);
-
-/**
- * Promises that what is defined stays as it is: from now on the first
- * definition of a variable, another shape, or another attribute is
- * PANTA_ERROR_REDEFINED; local to this rank.
- */
-panta_status panta_freeze_definitions(panta_writer *writer);
-
-/**
- * Gives a global array another shape, of as many dimensions, from the next
- * step on. Every rank that defines the variable does the same.
- */
-panta_status panta_set_shape(panta_writer *writer,
-                             panta_variable variable,
-                             const int64_t *shape);
-
-/**
- * Sets an attribute of a variable, or with PANTA_STREAM of the stream, from
- * the next step on: a signed integer.
- */
-panta_status panta_set_attribute_i64(panta_writer *writer,
-                                     panta_variable variable,
-                                     const char *name,
-                                     int64_t value);
-
-/**
- * The same: an unsigned integer.
- */
-panta_status panta_set_attribute_u64(panta_writer *writer,
-                                     panta_variable variable,
-                                     const char *name,
-                                     uint64_t value);
-
-/**
- * The same: a floating-point number.
- */
-panta_status panta_set_attribute_f64(panta_writer *writer,
-                                     panta_variable variable,
-                                     const char *name,
-                                     double value);
-
-/**
- * The same: a text.
- */
-panta_status panta_set_attribute_text(panta_writer *writer,
-                                      panta_variable variable,
-                                      const char *name,
-                                      const char *value);
-
-/**
- * The same: an array of signed integers.
- */
-panta_status panta_set_attribute_i64s(panta_writer *writer,
-                                      panta_variable variable,
-                                      const char *name,
-                                      const int64_t *values,
-                                      size_t count);
-
-/**
- * The same: an array of unsigned integers.
- */
-panta_status panta_set_attribute_u64s(panta_writer *writer,
-                                      panta_variable variable,
-                                      const char *name,
-                                      const uint64_t *values,
-                                      size_t count);
-
-/**
- * The same: an array of floating-point numbers.
- */
-panta_status panta_set_attribute_f64s(panta_writer *writer,
-                                      panta_variable variable,
-                                      const char *name,
-                                      const double *values,
-                                      size_t count);
-
-/**
- * The same: an array of texts.
- */
-panta_status panta_set_attribute_texts(panta_writer *writer,
-                                       panta_variable variable,
-                                       const char *name,
-                                       const char *const *values,
-                                       size_t count);
-
-/**
- * Sets this thread's error, for functions around this library that are written
- * in C, as those of panta_mpi.h; returns `status`.
- */
-panta_status panta_fail(panta_status status, const char *message);
-
-/**
- * Adds words to this thread's last error, for functions around this library
- * whose callers know its arguments by other names; keeps the rest of it.
- */
-void panta_explain(const char *words);
-
-/**
- * A status as its name is written here, such as "PANTA_ERROR_SHAPE"; for good,
- * and never NULL.
- */
-const char *panta_status_name(panta_status status);
-
-/**
- * The status of the last call on this thread that gave other than PANTA_OK or
- * PANTA_END_OF_STREAM; PANTA_OK if none did.
- */
-panta_status panta_error_status(void);
-
-/**
- * What went wrong in that call, where, and what to try. Never NULL; lives
- * until the next such call on this thread.
- */
-const char *panta_error_message(void);
-
-/**
- * The stream it happened in; an empty text if in none. Lives as the message does.
- */
-const char *panta_error_stream(void);
-
-/**
- * The variable it happened in; NULL if in none. Lives as the message does.
- */
-const char *panta_error_variable(void);
-
-/**
- * The step it happened in, or which the status speaks of; -1 if none.
- */
-int64_t panta_error_step(void);
-
-/**
- * The rank it happened on; -1 if on none in particular.
- */
-int32_t panta_error_rank(void);
-
-/**
- * Reads a selection (NULL: everything) into a buffer of the selection's counts
- * and any strides. After an error what it holds is undefined. Several threads
- * may read from a step at once.
- */
-panta_status panta_get(panta_step *step,
-                       const char *variable,
-                       const panta_selection *selection,
-                       const panta_buffer *buffer);
-
-/**
- * Reads one value: of a global value, or the only element of anything.
- */
-panta_status panta_get_value(panta_step *step,
-                             const char *variable,
-                             panta_dtype value_dtype,
-                             void *value);
-
-/**
- * The counts of what a selection (NULL: everything) gives, so that memory can
- * be made for it: `dimensions` (may be NULL) and as many entries of `count`,
- * which has room for PANTA_MAX_DIMS.
- */
-panta_status panta_selected(panta_step *step,
-                            const char *variable,
-                            const panta_selection *selection,
-                            int32_t *dimensions,
-                            int64_t *count);
-
-/**
- * Begins several reads that are done together: one round trip where the
- * engine has any. It keeps the step as long as it is open.
- */
-panta_status panta_batch_open(panta_step *step, panta_batch **batch);
-
-/**
- * Adds a read; as panta_get, but that the memory is written by
- * panta_batch_finish, until which it is left in place.
- */
-panta_status panta_batch_get(panta_batch *batch,
-                             const char *variable,
-                             const panta_selection *selection,
-                             const panta_buffer *buffer);
-
-/**
- * Does the reads and closes the batch. The error is that of the first read
- * that fails; what the buffers hold is then undefined.
- */
-panta_status panta_batch_finish(panta_batch *batch);
-
-/**
- * Closes a batch without doing its reads.
- */
-panta_status panta_batch_close(panta_batch *batch);
-
-/**
- * Gives a block in place, without a copy: fills `buffer` in, whose memory is
- * not to be written to and stays until panta_view_close, beyond step and
- * reader; it counts against the stream's limit. PANTA_ERROR_UNSUPPORTED where
- * the engine has no memory to share: then panta_get the block.
- */
-panta_status panta_view_open(panta_step *step,
-                             const char *variable,
-                             panta_dtype view_dtype,
-                             int64_t block,
-                             panta_buffer *buffer,
-                             panta_view **view);
-
-/**
- * Gives the memory of a view back.
- */
-panta_status panta_view_close(panta_view *view);
-
-/**
- * Makes an interrupter: panta_interrupt takes it as it takes a writer or
- * reader, and ends the waits of what was opened with it in its options, of the
- * opening too. Several openings may have the same one.
- */
-panta_status panta_interrupter_open(panta_interrupter **interrupter);
-
-/**
- * Lets go of an interrupter. What was opened with it goes on, and is interrupted
- * by its own handle.
- */
-panta_status panta_interrupter_close(panta_interrupter *interrupter);
-
-/**
- * Ends the waits of a writer or reader, or of what was opened with an
- * interrupter, within 50 ms, with PANTA_ERROR_INTERRUPTED: the one under way,
- * and those to come, until panta_clear_interrupt. May be called from a signal
- * handler and from any thread; sets no error message. What is opening has no
- * handle of its own yet: give it an interrupter.
- */
-panta_status panta_interrupt(const void *handle);
-
-/**
- * Takes the interrupt back, so that later waits run normally. May be called
- * where panta_interrupt may.
- */
-panta_status panta_clear_interrupt(const void *handle);
-
-/**
- * Does what is there to do for a writer or reader that was opened with progress
- * by hand (silence_ms of its options, or `progress=manual` in its URL): readers
- * that come, go and ask for bytes are answered, and peers are shown that the
- * program is alive. All other calls do so, too; this is for programs that make
- * none for long, and is to be called at least as often as they declared. Never
- * waits; does nothing where threads do it. PANTA_ERROR_FENCED if the program
- * stayed away for longer than it had declared: its peers hold it dead, and the
- * handle is of no more use.
- */
-panta_status panta_progress(const void *handle);
-
-/**
- * Gives a descriptor that is readable when panta_progress has something to do
- * for the writer, for programs with a poll or epoll of their own; where threads
- * do it, or nothing ever is to be done, it never is. It is the library's: not to
- * be read from or closed; ends with the writer. For a reader panta_wait_fd gives
- * one.
- */
-panta_status panta_writer_wait_fd(panta_writer *writer,
-                                  int32_t *descriptor);
-
-/**
- * Puts one block that begins at `start` (NULL: at zeros) and has the buffer's
- * counts. Captured by end: the memory stays the caller's, and is left in place
- * and unchanged until panta_end_step, panta_abort_step or panta_writer_close
- * returns. Of a local array `start` is NULL; along a joined dimension it is 0.
- * If this fails, the step fails on every rank.
- */
-panta_status panta_put(panta_writer *writer,
-                       panta_variable variable,
-                       const int64_t *start,
-                       const panta_buffer *buffer);
-
-/**
- * Puts one block as panta_put does, and copies it during this call: the memory
- * is the caller's again when it returns.
- */
-panta_status panta_put_copied(panta_writer *writer,
-                              panta_variable variable,
-                              const int64_t *start,
-                              const panta_buffer *buffer);
-
-/**
- * Makes the step that is open fail on every rank when it ends, with these
- * words, as a put that fails does; for functions around this library that
- * refuse what they were to put.
- */
-panta_status panta_fail_step(panta_writer *writer, const char *message);
-
-/**
- * Puts one block by lending its memory: `release(context, buffer.data)` is
- * called once, when the library is done with it, at the step's end at the
- * earliest, on the thread that ends the step or closes the writer. If this
- * fails, the memory stays the caller's and `release` is not called. `release`
- * returns: an exception of C++ that leaves it, or a longjmp, ends the program.
- */
-panta_status panta_put_owned(panta_writer *writer,
-                             panta_variable variable,
-                             const int64_t *start,
-                             const panta_buffer *buffer,
-                             void (*release)(void *context, void *data),
-                             void *context);
-
-/**
- * Puts a value of a global or local value, taken at once.
- */
-panta_status panta_put_value(panta_writer *writer,
-                             panta_variable variable,
-                             panta_dtype value_dtype,
-                             const void *value);
-
-/**
- * Puts a text of a global or local value, taken at once.
- */
-panta_status panta_put_text(panta_writer *writer,
-                            panta_variable variable,
-                            const char *text);
-
-/**
- * Lends memory of the transport for one block, to compute into, without any
- * copy: row-major, aligned to 64 bytes, holding zeros or the values of an
- * earlier step, so that every element is to be written; the caller's until
- * panta_end_step, panta_abort_step or panta_writer_close is called.
- */
-panta_status panta_span(panta_writer *writer,
-                        panta_variable variable,
-                        panta_dtype span_dtype,
-                        const int64_t *start,
-                        const int64_t *count,
-                        void **memory);
-
-/**
- * Opens a stream for reading, by name or URL as panta_writer_open does;
- * collective over `comm` (NULL: this process alone), which may be closed
- * afterwards. Waits for the writer up to the configured deadline. `options`
- * may be NULL: from the oldest step on.
- */
-panta_status panta_reader_open(const char *name,
-                               panta_comm *comm,
-                               const panta_reader_options *options,
-                               panta_reader **reader);
-
-/**
- * Leaves the stream. The writer goes on without this reader. The step it is at
- * is let go; detached ones and views stay.
- */
-panta_status panta_reader_close(panta_reader *reader);
-
-/**
- * The next step; collective, so that every rank sees the same ones. Waits
- * `deadline_ms` at most (PANTA_CONFIGURED: as the stream is configured; 0: polls).
- * The step before is let go, unless it was detached.
- *
- * PANTA_END_OF_STREAM: the writer has closed and every step was seen.
- * PANTA_NOT_READY, PANTA_ERROR_ROLLED_BACK: go on calling. In both cases, and
- * after an error, `*step` is NULL.
- */
-panta_status panta_next_step(panta_reader *reader,
-                             int64_t deadline_ms,
-                             panta_step **step);
-
-/**
- * Gives a descriptor that becomes readable when panta_next_step should be
- * called, for programs with a poll or epoll of their own; on rank 0, which is
- * who hears of steps. It may be readable for nothing: call panta_next_step with
- * a deadline of 0 until that gives PANTA_NOT_READY, and only then wait for it.
- * It is the library's: not to be read from or closed; ends with the reader.
- */
-panta_status panta_wait_fd(panta_reader *reader, int32_t *descriptor);
-
-/**
- * Remembers under `cursor` that the group is done with everything up to
- * `step`; collective. PANTA_START_CURSOR goes on after it.
- */
-panta_status panta_commit(panta_reader *reader,
-                          panta_step *step,
-                          const char *cursor);
-
-/**
- * What carries the stream, and why.
- */
-panta_status panta_reader_engine(panta_reader *reader, panta_engine_info *info);
-
-/**
- * The copies of payload that this reader and its steps have made so far.
- */
-panta_status panta_reader_copies(panta_reader *reader, panta_copies *copies);
-
-/**
- * This rank and the number of ranks of the reader's group. Either may be NULL.
- */
-panta_status panta_reader_group(panta_reader *reader,
-                                int32_t *rank,
-                                int32_t *size_of_group);
-
-/**
- * Keeps the step beyond the reader's next one, and beyond the reader; counted
- * against the stream's limit until panta_step_close.
- */
-panta_status panta_step_detach(panta_step *step);
-
-/**
- * Lets go of a step, and of everything that points into it but views. Needed
- * for detached steps only; the others end with the reader's next one.
- */
-panta_status panta_step_close(panta_step *step);
-
-/**
- * The step's identity and times.
- */
-panta_status panta_step_describe(panta_step *step, panta_step_info *info);
-
-/**
- * The variable called `name` as it is in this step.
- */
-panta_status panta_find_variable(panta_step *step,
-                                 const char *name,
-                                 panta_variable_info *info);
-
-/**
- * The variable at place `index`, below panta_step_info.variables.
- */
-panta_status panta_variable_at(panta_step *step,
-                               uint64_t index,
-                               panta_variable_info *info);
-
-/**
- * The block `block` of a variable, below panta_variable_info.blocks. Blocks
- * are in the order (rank, put).
- */
-panta_status panta_block_at(panta_step *step,
-                            const char *variable,
-                            int64_t block,
-                            panta_block_info *info);
-
-/**
- * The attribute called `name` of a variable, or with NULL of the stream, as of
- * this step; also of variables that were not put in it.
- */
-panta_status panta_find_attribute(panta_step *step,
-                                  const char *variable,
-                                  const char *name,
-                                  panta_attribute *attribute);
-
-/**
- * The attribute at place `index`, below panta_step_info.attributes.
- */
-panta_status panta_attribute_at(panta_step *step,
-                                uint64_t index,
-                                panta_attribute *attribute);
-
-/**
- * A text of a global value (`index` 0) or of the `index`-th put of a local
- * value, below panta_variable_info.blocks. It is the step's own and lives as
- * long as its handle. `length_bytes` may be NULL; a text from another language
- * may hold zero bytes, which do not count as its end there.
- */
-panta_status panta_get_text(panta_step *step,
-                            const char *variable,
-                            int64_t index,
-                            const char **text,
-                            size_t *length_bytes);
-
-/**
- * Opens a stream for writing; collective over `comm` (NULL: this process
- * alone), which may be closed afterwards. `name` is a URL such as
- * "file:run42.panta", or a name that PANTA_URL_<NAME>, then panta.toml, turns
- * into one, else "file:<name>.panta". `options` may be NULL.
- */
-panta_status panta_writer_open(const char *name,
-                               panta_comm *comm,
-                               const panta_writer_options *options,
-                               panta_writer **writer);
-
-/**
- * Closes the stream; collective. Readers see its end after the last step; a
- * step that is open is given up. The handle is closed also where an error
- * comes back, unless that is PANTA_ERROR_BUSY_HANDLE.
- */
-panta_status panta_writer_close(panta_writer *writer);
-
-/**
- * How long each wait of this writer may take from now on, in milliseconds.
- */
-panta_status panta_writer_set_deadline(panta_writer *writer,
-                                       int64_t deadline_ms);
-
-/**
- * Begins a step; collective: every rank calls it, also with nothing to put.
- * Waits or sheds here, by the stream's policy and by bytes: as many as the
- * last step had are reserved. `time` is simulation time, rank 0's counts;
- * PANTA_NO_TIME if there is none. Gives the step's number; NULL if not wanted.
- */
-panta_status panta_begin_step(panta_writer *writer,
-                              double time,
-                              int64_t *number);
-
-/**
- * The same, for a step in which this rank will put up to `bytes`.
- */
-panta_status panta_begin_step_of(panta_writer *writer,
-                                 double time,
-                                 uint64_t bytes,
-                                 int64_t *number);
-
-/**
- * Gives 1 if the stream's policy will discard the step that is open, so that
- * computing what would be put can be spared; else 0.
- */
-panta_status panta_is_discarded(panta_writer *writer, int32_t *discarded);
-
-/**
- * Ends the step; collective, with the same outcome on every rank. When it
- * returns, what was put is the caller's again, and the step is sealed, or
- * given up on every rank. `sealed` may be NULL.
- */
-panta_status panta_end_step(panta_writer *writer, panta_sealed *sealed);
-
-/**
- * Gives the step up, on every rank; collective with the others'
- * panta_end_step, which then fail.
- */
-panta_status panta_abort_step(panta_writer *writer);
-
-/**
- * What carries the stream, and why.
- */
-panta_status panta_writer_engine(panta_writer *writer, panta_engine_info *info);
-
-/**
- * The copies of payload that this writer has made so far.
- */
-panta_status panta_writer_copies(panta_writer *writer, panta_copies *copies);
-
-/**
- * This rank and the number of ranks of the writer's group. Either may be NULL.
- */
-panta_status panta_writer_group(panta_writer *writer,
-                                int32_t *rank,
-                                int32_t *size_of_group);
-
-/**
  * Sets this thread's error, for functions around this library that are written
  * in C, as those of panta_mpi.h; returns `status`.
  */
@@ -1912,6 +1363,13 @@ panta_status panta_begin_step_of(panta_writer *writer,
                                  int64_t *number);
 
 /**
+ * Identity and times of the step that is open; its counts of variables and
+ * attributes are 0, since readers alone know them.
+ */
+panta_status panta_describe_open_step(panta_writer *writer,
+                                      panta_step_info *info);
+
+/**
  * Gives 1 if the stream's policy will discard the step that is open, so that
  * computing what would be put can be spared; else 0.
  */
@@ -1934,11 +1392,6 @@ panta_status panta_abort_step(panta_writer *writer);
  * What carries the stream, and why.
  */
 panta_status panta_writer_engine(panta_writer *writer, panta_engine_info *info);
-
-/**
- * The copies of payload that this writer has made so far.
- */
-panta_status panta_writer_copies(panta_writer *writer, panta_copies *copies);
 
 /**
  * This rank and the number of ranks of the writer's group. Either may be NULL.
@@ -2158,14 +1611,18 @@ panta_status panta_commit(panta_reader *reader,
                           const char *cursor);
 
 /**
+ * Says that what this rank gets of a step it will get of every step: what it got
+ * of the last step that it let go of, else what it gets of the next. Over
+ * `stream:` the writer then sends that along with each step, so that panta_get
+ * has nothing to wait for. Without this it is found out after two steps. To get
+ * something else later is no error: it is asked for.
+ */
+panta_status panta_freeze_selections(panta_reader *reader);
+
+/**
  * What carries the stream, and why.
  */
 panta_status panta_reader_engine(panta_reader *reader, panta_engine_info *info);
-
-/**
- * The copies of payload that this reader and its steps have made so far.
- */
-panta_status panta_reader_copies(panta_reader *reader, panta_copies *copies);
 
 /**
  * This rank and the number of ranks of the reader's group. Either may be NULL.
@@ -2195,6 +1652,41 @@ panta_status panta_progress(const void *handle);
  */
 panta_status panta_writer_wait_fd(panta_writer *writer,
                                   int32_t *descriptor);
+
+/**
+ * The copies of payload that this writer has made so far.
+ */
+panta_status panta_writer_copies(panta_writer *writer, panta_copies *copies);
+
+/**
+ * The copies of payload that this reader and its steps have made so far.
+ */
+panta_status panta_reader_copies(panta_reader *reader, panta_copies *copies);
+
+/**
+ * Bytes of metadata that this rank has sent so far: up and down the control
+ * tree, and on rank 0 what the sealed steps tell readers.
+ */
+panta_status panta_writer_metadata_bytes(panta_writer *writer, uint64_t *bytes);
+
+/**
+ * Bytes of metadata so far: announcements of steps that came to this rank, and
+ * what it sent up and down the control tree.
+ */
+panta_status panta_reader_metadata_bytes(panta_reader *reader, uint64_t *bytes);
+
+/**
+ * Bytes of blocks that this rank took from where they are stored, as they lie
+ * there, compressed or not; 0 where the engine does not say.
+ */
+panta_status panta_reader_fetched_bytes(panta_reader *reader, uint64_t *bytes);
+
+/**
+ * What was sent along with steps to this rank, as panta_freeze_selections says,
+ * and whether it was of use.
+ */
+panta_status panta_reader_push_counts(panta_reader *reader,
+                                      panta_push_counts *counts);
 
 /**
  * Keeps the step beyond the reader's next one, and beyond the reader; counted

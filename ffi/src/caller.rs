@@ -64,6 +64,7 @@ sized!(
     panta_attribute 72,
     panta_engine_info 32,
     panta_copies 24,
+    panta_push_counts 40,
 );
 
 /// One call from C.

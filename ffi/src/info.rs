@@ -3,9 +3,9 @@
 use std::ffi::CString;
 
 use panta_core::engine::EngineInfo;
-use panta_core::model::{Number, Stats};
-use panta_transports::copy::CopyCounter;
+use panta_core::model::{Number, Stats, StepHead};
 
+use crate::caller::signed;
 use crate::failed::c_text;
 use crate::types::*;
 
@@ -36,11 +36,16 @@ impl EngineTexts {
     }
 }
 
-pub(crate) fn copies(counter: &CopyCounter) -> panta_copies {
-    panta_copies {
+/// A step's identity and times; what it holds is for others to count.
+pub(crate) fn step_info(head: &StepHead) -> panta_step_info {
+    panta_step_info {
         size: 0,
-        bytes: counter.bytes(),
-        calls: counter.calls(),
+        number: signed(head.step),
+        epoch: signed(head.epoch),
+        time: head.time.sim.unwrap_or(f64::NAN),
+        wall_clock_ns: signed(head.wall_clock_ns),
+        variables: 0,
+        attributes: 0,
     }
 }
 

@@ -30,7 +30,7 @@ fn with_step<R>(
     with_writer(writer, |state| {
         let outcome = act(state);
         if let Err(failed) = &outcome
-            && state.in_step
+            && state.open.is_some()
             && !failed.is_noted
         {
             state.refused.get_or_insert_with(|| failed.message.clone());

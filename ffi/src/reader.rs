@@ -216,6 +216,24 @@ pub unsafe extern "C" fn panta_commit(
     })
 }
 
+/// Says that what this rank gets of a step it will get of every step: what it got
+/// of the last step that it let go of, else what it gets of the next. Over
+/// `stream:` the writer then sends that along with each step, so that panta_get
+/// has nothing to wait for. Without this it is found out after two steps. To get
+/// something else later is no error: it is asked for.
+// SAFETY: as for panta_reader_open.
+#[unsafe(no_mangle)]
+pub extern "C" fn panta_freeze_selections(reader: *mut panta_reader) -> panta_status {
+    // SAFETY: no pointer is read through.
+    let caller = unsafe { Caller::of("panta_freeze_selections") };
+    caller.answer(|| {
+        with_reader(reader, |state| {
+            state.session.freeze_selections();
+            Ok(())
+        })
+    })
+}
+
 /// What carries the stream, and why.
 // SAFETY: as for panta_reader_open.
 #[unsafe(no_mangle)]
@@ -230,21 +248,6 @@ pub unsafe extern "C" fn panta_reader_engine(
             state.info = EngineTexts::of(&state.session.info());
             caller.fill(info, &state.info.as_c(), "info")
         })
-    })
-}
-
-/// The copies of payload that this reader and its steps have made so far.
-// SAFETY: as for panta_reader_open.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn panta_reader_copies(
-    reader: *mut panta_reader,
-    copies: *mut panta_copies,
-) -> panta_status {
-    // SAFETY: as panta.h asks of callers.
-    let caller = unsafe { Caller::of("panta_reader_copies") };
-    caller.answer(|| {
-        let counter = with_reader(reader, |state| Ok(state.session.copies()))?;
-        caller.fill(copies, &crate::info::copies(&counter), "copies")
     })
 }
 

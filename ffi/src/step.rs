@@ -12,7 +12,7 @@ use panta_core::session::{Step, nearest};
 use crate::caller::{CTexts, Caller, signed};
 use crate::failed::{Failed, c_text};
 use crate::handles::{Handle, Held, Object};
-use crate::info::stats;
+use crate::info::{stats, step_info};
 use crate::types::*;
 
 /// The texts of a variable, and how long they are whatever zero bytes they hold.
@@ -291,15 +291,10 @@ pub unsafe extern "C" fn panta_step_describe(
     let caller = unsafe { Caller::of("panta_step_describe") };
     caller.answer(|| {
         let object = step_of(step)?;
-        let head = object.step.head();
         let answer = panta_step_info {
-            size: 0,
-            number: signed(head.step),
-            epoch: signed(head.epoch),
-            time: head.time.sim.unwrap_or(f64::NAN),
-            wall_clock_ns: signed(head.wall_clock_ns),
             variables: object.step.entries().len() as u64,
             attributes: object.step.schema().attributes.len() as u64,
+            ..step_info(&object.step.head())
         };
         caller.fill(info, &answer, "info")
     })

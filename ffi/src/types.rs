@@ -638,3 +638,20 @@ pub struct panta_copies {
     /// Calls that copied at least one.
     pub calls: u64,
 }
+
+/// What was sent along with steps before it was asked for.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct panta_push_counts {
+    /// sizeof(panta_push_counts), set by the caller.
+    pub size: usize,
+    /// Pushes that were got as they came.
+    pub used: u64,
+    /// Bytes of them.
+    pub used_bytes: u64,
+    /// Pushes that nobody got.
+    pub wasted: u64,
+    /// Bytes of them.
+    pub wasted_bytes: u64,
+}

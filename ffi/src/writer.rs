@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use panta_core::engine::Resume;
 use panta_core::error::{EndError, Failure, Fault};
-use panta_core::model::StepTime;
+use panta_core::model::{StepHead, StepTime};
 use panta_core::session::{Put, Writer, WriterOptions};
 use panta_transports::time::Interrupt;
 
@@ -23,7 +23,7 @@ use crate::comm::with_comm;
 use crate::exclusive::Exclusive;
 use crate::failed::Failed;
 use crate::handles::{Handle, Object};
-use crate::info::EngineTexts;
+use crate::info::{EngineTexts, step_info};
 use crate::interrupts;
 use crate::progress;
 use crate::types::*;
@@ -60,7 +60,8 @@ pub(crate) struct State {
     /// In the upper half of this writer's variables, so that another's are refused.
     pub(crate) tag: u32,
     pub(crate) variables: usize,
-    pub(crate) in_step: bool,
+    /// The step that is open.
+    pub(crate) open: Option<StepHead>,
     pub(crate) puts: Vec<Put<'static>>,
     pub(crate) booleans: Vec<(usize, Kept)>,
     pub(crate) lent: Vec<Lent>,
@@ -81,7 +82,7 @@ impl State {
 
     /// What was put into the step that ends; the lent buffers go back when dropped.
     fn take_step(&mut self) -> (Vec<Put<'static>>, Vec<Lent>) {
-        self.in_step = false;
+        self.open = None;
         self.refused = None;
         self.booleans.clear();
         // The next step most likely has as many.
@@ -188,7 +189,7 @@ pub unsafe extern "C" fn panta_writer_open(
             session,
             tag: TAGS.fetch_add(1, Ordering::Relaxed),
             variables: 0,
-            in_step: false,
+            open: None,
             puts: Vec::new(),
             booleans: Vec::new(),
             lent: Vec::new(),
@@ -255,7 +256,7 @@ fn begin(
             sim: (!time.is_nan()).then_some(time),
         };
         let head = state.session.begin_step(time, reserve_bytes)?;
-        state.in_step = true;
+        state.open = Some(head);
         Ok(signed(head.step))
     })?;
     caller.give_if_wanted(number, begun, "number")
@@ -289,6 +290,22 @@ pub unsafe extern "C" fn panta_begin_step_of(
     // SAFETY: as panta.h asks of callers.
     let caller = unsafe { Caller::of("panta_begin_step_of") };
     caller.answer(|| begin(&caller, writer, time, Some(bytes), number))
+}
+
+/// Identity and times of the step that is open; its counts of variables and
+/// attributes are 0, since readers alone know them.
+// SAFETY: as for panta_writer_open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn panta_describe_open_step(
+    writer: *mut panta_writer,
+    info: *mut panta_step_info,
+) -> panta_status {
+    // SAFETY: as panta.h asks of callers.
+    let caller = unsafe { Caller::of("panta_describe_open_step") };
+    caller.answer(|| {
+        let head = with_writer(writer, |state| open_step(state))?;
+        caller.fill(info, &step_info(&head), "info")
+    })
 }
 
 /// Gives 1 if the stream's policy will discard the step that is open, so that
@@ -353,11 +370,14 @@ pub unsafe extern "C" fn panta_end_step(
 }
 
 pub(crate) fn no_step(state: &State) -> Result<(), Failed> {
-    if state.in_step {
-        return Ok(());
-    }
+    open_step(state).map(|_| ())
+}
+
+fn open_step(state: &State) -> Result<StepHead, Failed> {
     let message = "no step is open; call panta_begin_step first";
-    Err(Failed::new(PANTA_ERROR_NO_STEP, message))
+    state
+        .open
+        .ok_or_else(|| Failed::new(PANTA_ERROR_NO_STEP, message))
 }
 
 /// Gives the step up, on every rank; collective with the others'
@@ -401,21 +421,6 @@ pub unsafe extern "C" fn panta_writer_engine(
             state.info = EngineTexts::of(&state.session.info());
             caller.fill(info, &state.info.as_c(), "info")
         })
-    })
-}
-
-/// The copies of payload that this writer has made so far.
-// SAFETY: as for panta_writer_open.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn panta_writer_copies(
-    writer: *mut panta_writer,
-    copies: *mut panta_copies,
-) -> panta_status {
-    // SAFETY: as panta.h asks of callers.
-    let caller = unsafe { Caller::of("panta_writer_copies") };
-    caller.answer(|| {
-        let counter = with_writer(writer, |state| Ok(state.session.copies()))?;
-        caller.fill(copies, &crate::info::copies(&counter), "copies")
     })
 }
 

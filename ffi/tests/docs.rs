@@ -149,6 +149,10 @@ fn the_programs_of_the_page_for_cpp_run_coupled() {
         let text = couple(&shop, &analysis, &simulation);
         let last = text.lines().last().unwrap();
         assert_eq!(last, "step 4: mean of column 10 is 431.60");
+        let source = write_of(&shop, "cxx.md", "results.cpp");
+        let flags = ["-std=c++17", "-fno-exceptions"];
+        let results = shop.compile("c++", &flags, &source).unwrap();
+        check(&shop.command(results).output().unwrap(), "results.cpp");
     }
 }
 

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use cbindgen::{Builder, Config, DocumentationStyle, Language, Style};
 
 /// In the order in which their functions appear in the header.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "types",
-    "lib",
+    "version",
     "failed",
     "interrupts",
     "comm",
@@ -20,6 +20,7 @@ const SOURCES: [&str; 13] = [
     "define",
     "reader",
     "progress",
+    "counts",
     "step",
     "get",
     "caller",
@@ -79,4 +80,21 @@ fn the_header_in_the_repository_is_the_one_that_the_source_makes() {
         made == there,
         "include/panta.h is not what the source makes; write it with PANTA_WRITE_HEADER=1"
     );
+}
+
+/// A source that is read twice, as its module and on its own, gives all functions twice.
+#[test]
+fn every_function_is_declared_once() {
+    let header = generate();
+    let mut names: Vec<&str> = header
+        .lines()
+        .filter(|line| !line.starts_with([' ', '/', '*', '#', '}']))
+        .filter_map(|line| line.split_once('('))
+        .filter_map(|(before, _)| before.rsplit([' ', '*']).next())
+        .filter(|name| name.starts_with("panta_"))
+        .collect();
+    assert!(names.contains(&"panta_put"), "{names:?}");
+    names.sort_unstable();
+    let twice: Vec<_> = names.windows(2).filter(|two| two[0] == two[1]).collect();
+    assert!(twice.is_empty(), "declared more than once: {twice:?}");
 }

@@ -3,6 +3,7 @@
 use panta_core::engine::EngineInfo;
 use panta_core::model::{BlockInfo, Number};
 use panta_transports::copy::CopyCounter;
+use panta_transports::coupling::PushCounts as Pushes;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -64,6 +65,46 @@ impl From<CopyCounter> for Copies {
             bytes: counter.bytes(),
             calls: counter.calls(),
         }
+    }
+}
+
+/// What was sent along with steps before it was asked for.
+#[pyclass(frozen, module = "panta")]
+#[derive(Debug)]
+pub(crate) struct PushCounts(pub(crate) Pushes);
+
+#[pymethods]
+impl PushCounts {
+    /// Pushes that were got as they came.
+    #[getter]
+    fn used(&self) -> u64 {
+        self.0.used
+    }
+
+    /// Bytes of them.
+    #[getter]
+    fn used_bytes(&self) -> u64 {
+        self.0.used_bytes
+    }
+
+    /// Pushes that nobody got.
+    #[getter]
+    fn wasted(&self) -> u64 {
+        self.0.wasted
+    }
+
+    /// Bytes of them.
+    #[getter]
+    fn wasted_bytes(&self) -> u64 {
+        self.0.wasted_bytes
+    }
+
+    fn __repr__(&self) -> String {
+        let of = &self.0;
+        format!(
+            "<panta.PushCounts {} used ({} bytes), {} wasted ({} bytes)>",
+            of.used, of.used_bytes, of.wasted, of.wasted_bytes
+        )
     }
 }
 

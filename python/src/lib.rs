@@ -20,6 +20,7 @@ mod failed;
 mod index;
 mod info;
 mod reader;
+mod shape;
 mod step;
 mod values;
 mod variable;
@@ -37,6 +38,7 @@ fn _panta(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<info::Block>()?;
     module.add_class::<info::Copies>()?;
     module.add_class::<info::Engine>()?;
+    module.add_class::<info::PushCounts>()?;
     module.add_class::<reader::PyReader>()?;
     module.add_class::<step::PyStep>()?;
     module.add_class::<variable::PyVariable>()?;

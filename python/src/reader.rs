@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 
 use crate::comm::with_comm;
 use crate::failed::Failed;
-use crate::info::{Copies, Engine};
+use crate::info::{Copies, Engine, PushCounts};
 use crate::step::{PyStep, StepShared};
 use crate::waits::{Waits, lock};
 
@@ -277,6 +277,37 @@ impl PyReader {
     #[getter]
     fn copies(&self) -> PyResult<Copies> {
         self.with(|state| Ok(state.session.copies().into()))
+    }
+
+    /// Bytes of metadata so far: of steps that came to this rank, and what it sent to the
+    /// other ranks.
+    #[getter]
+    fn metadata_bytes(&self) -> PyResult<u64> {
+        self.with(|state| Ok(state.session.metadata_bytes()))
+    }
+
+    /// Bytes of blocks that this rank took from where they are stored, compressed or not; 0
+    /// where the engine does not say.
+    #[getter]
+    fn fetched_bytes(&self) -> PyResult<u64> {
+        self.with(|state| Ok(state.session.fetched_bytes()))
+    }
+
+    /// What was sent along with steps, and whether it was of use.
+    #[getter]
+    fn push_counts(&self) -> PyResult<PushCounts> {
+        self.with(|state| Ok(PushCounts(state.session.push_counts())))
+    }
+
+    /// Says that what is read of a step will be read of every step: what was read of the last
+    /// that was let go of, else what is read of the next. Over `stream:` the writer then sends
+    /// that along with each step, so that reading has nothing to wait for. Without this it is
+    /// found out after two steps. To read something else later is no error.
+    fn freeze_selections(&self) -> PyResult<()> {
+        self.with(|state| {
+            state.session.freeze_selections();
+            Ok(())
+        })
     }
 
     /// This rank in the reader's group.

@@ -185,11 +185,14 @@ impl PyVariable {
             let given = given.map_or_else(|| all.bind(py).clone(), Clone::clone);
             (self.texts(py, &given)?, None)
         } else {
-            let array = match out {
+            let (array, memory) = match out {
                 Some(out) => self.destination(out, &index.shape())?,
-                None => array::empty(py, dtype, &index.shape())?,
+                None => {
+                    let made = array::empty(py, dtype, &index.shape())?;
+                    let memory = Memory::of(&made, "out")?;
+                    (made, memory)
+                }
             };
-            let memory = Memory::of(&array, "out")?;
             (array.into_any(), Some(memory))
         };
         Ok(Reading {
@@ -208,7 +211,7 @@ impl PyVariable {
         &self,
         out: &Bound<'py, PyAny>,
         shape: &[u64],
-    ) -> PyResult<Bound<'py, PyUntypedArray>> {
+    ) -> PyResult<(Bound<'py, PyUntypedArray>, Memory)> {
         let name = &self.definition.name;
         let Ok(array) = out.cast::<PyUntypedArray>() else {
             let message = format!("`out` is {}, not an array of numpy", out.get_type());
@@ -227,7 +230,7 @@ impl PyVariable {
             let message = format!("`out` holds {}, the variable {dtype}", memory.dtype);
             return Err(Failed::dtype(message).of_variable(name).into());
         } else {
-            return Ok(array.clone());
+            return Ok((array.clone(), memory));
         };
         Err(Failed::shape(problem).of_variable(name).into())
     }

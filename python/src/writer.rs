@@ -3,11 +3,12 @@
 //! What is put stays where it is until the step's end takes it: this module keeps the
 //! arrays, and the session's puts of them, and drops both when the step is over.
 
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
 use panta_core::engine::Resume;
-use panta_core::model::{Accuracy, DType, Definition, ShapeKind, StepTime};
+use panta_core::model::{Accuracy, DType, Definition, StepTime};
 use panta_core::session::{Put, Writer, WriterOptions};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -18,6 +19,7 @@ use crate::dtype;
 use crate::failed::Failed;
 use crate::info::{Copies, Engine};
 use crate::reader::{progress_of, seconds};
+use crate::shape::{shaped, sides};
 use crate::values;
 use crate::waits::{Waits, lock};
 use crate::written::PyWriterStep;
@@ -126,65 +128,6 @@ fn resume_of(given: Option<&Bound<'_, PyAny>>) -> Result<Resume, Failed> {
     }
     let message = format!("`resume` is {given}; it is None, 'last' or the number of a step");
     Err(Failed::new("ArgumentError", message))
-}
-
-/// Kind and shape, from the arguments of `define`: along `None` an array is joined.
-fn shaped(
-    shape: Option<Vec<Option<u64>>>,
-    kind: Option<&str>,
-    ndim: Option<usize>,
-) -> Result<(ShapeKind, Vec<u64>), Failed> {
-    let wrong = |message: String| Err(Failed::new("ArgumentError", message));
-    let axes: Vec<usize> = shape
-        .iter()
-        .flatten()
-        .enumerate()
-        .filter(|(_, side)| side.is_none())
-        .map(|(axis, _)| axis)
-        .collect();
-    let sides = shape.as_ref().map(|shape| {
-        shape
-            .iter()
-            .map(|side| side.unwrap_or(0))
-            .collect::<Vec<_>>()
-    });
-    let is_array = shape.is_some() || ndim.is_some();
-    let found = match kind {
-        Some("local value") if !is_array => (ShapeKind::LocalValue, vec![]),
-        Some("global value") if !is_array => (ShapeKind::GlobalValue, vec![]),
-        Some("local value" | "global value") => {
-            return wrong("a value has neither `shape` nor `ndim`".to_owned());
-        }
-        Some("local array") => match ndim {
-            Some(ndim) if shape.is_none() && ndim <= panta_core::model::MAX_DIMS => {
-                (ShapeKind::LocalArray, vec![0; ndim])
-            }
-            _ => return wrong("a local array has `ndim` dimensions, and no `shape`".to_owned()),
-        },
-        Some("global array" | "joined array") | None => match (sides, axes[..].first()) {
-            (None, _) if kind.is_none() && ndim.is_none() => (ShapeKind::GlobalValue, vec![]),
-            (None, _) => {
-                let message = "an array has a `shape`; with `ndim` alone, say kind='local array'";
-                return wrong(message.to_owned());
-            }
-            (Some(sides), None) if kind != Some("joined array") => (ShapeKind::GlobalArray, sides),
-            (Some(sides), Some(axis)) if axes.len() == 1 && kind != Some("global array") => {
-                (ShapeKind::JoinedArray { axis: *axis as u8 }, sides)
-            }
-            _ => {
-                return wrong(format!(
-                    "`shape` has {} sides that are None; a joined array has one, a global array none",
-                    axes.len()
-                ));
-            }
-        },
-        Some(other) => {
-            return wrong(format!(
-                "`kind` is '{other}'; it is one of 'global array', 'local array', 'joined array', 'global value', 'local value'"
-            ));
-        }
-    };
-    Ok(found)
 }
 
 #[pymethods]
@@ -346,6 +289,15 @@ impl PyWriter {
         })
     }
 
+    /// How long each wait may take from now on, in seconds.
+    fn set_deadline(&self, deadline: f64) -> PyResult<()> {
+        let deadline = seconds(deadline, "deadline")?;
+        self.shared.with(|state| {
+            state.session.set_deadline(deadline);
+            Ok(())
+        })
+    }
+
     /// Does what is there to do, where it was opened with `progress='manual'`: readers are
     /// answered, and shown that the program is alive. The other calls do so, too; this is for
     /// programs that make none for long. Never waits. `FencedError` if the program stayed
@@ -355,6 +307,16 @@ impl PyWriter {
         self.shared.with(|state| {
             let session = &mut state.session;
             waits.run(py, move || session.progress())
+        })
+    }
+
+    /// A descriptor for `select` and the event loops of Python that is readable when
+    /// `progress` has something to do; with threads of the library it never is. It is not to
+    /// be read from, and ends with the writer.
+    fn fileno(&self) -> PyResult<i32> {
+        self.shared.with(|state| {
+            let fd = state.session.wait_fd().map_err(Failed::from)?;
+            Ok(fd.as_raw_fd())
         })
     }
 
@@ -437,6 +399,13 @@ impl PyWriter {
         self.shared.with(|state| Ok(state.session.copies().into()))
     }
 
+    /// Bytes of metadata that this rank has sent so far: to the other ranks, and on rank 0
+    /// what the steps tell readers.
+    #[getter]
+    fn metadata_bytes(&self) -> PyResult<u64> {
+        self.shared.with(|state| Ok(state.session.metadata_bytes()))
+    }
+
     /// This rank in the writer's group.
     #[getter]
     fn rank(&self) -> PyResult<usize> {
@@ -483,17 +452,4 @@ impl PyWriter {
         let closed = if self.closed() { ", closed" } else { "" };
         format!("<panta.Writer of '{}'{closed}>", self.shared.name)
     }
-}
-
-/// The sides of a shape: numbers, `None` where it is joined; a number alone is one side.
-fn sides(given: &Bound<'_, PyAny>) -> Result<Vec<Option<u64>>, Failed> {
-    if let Ok(side) = given.extract::<u64>() {
-        return Ok(vec![Some(side)]);
-    }
-    given.extract().map_err(|_| {
-        Failed::new(
-            "ArgumentError",
-            format!("`shape` is {given}; its sides are numbers from 0, or None where it is joined"),
-        )
-    })
 }

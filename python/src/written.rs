@@ -8,7 +8,7 @@ use panta_core::engine;
 use panta_core::error::{EndError, Failure, Fault};
 use panta_core::model::{DType, MemorySpace, StepHead};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 
 use crate::array::{self, Memory};
 use crate::failed::Failed;
@@ -42,7 +42,10 @@ fn start_of(
     let Some(given) = given else {
         return Ok(vec![0; definition.dimensions()]);
     };
-    if let Ok(only) = given.extract::<u64>() {
+    // A number that is asked of a tuple makes an exception first, which costs more than a put.
+    if !given.is_instance_of::<PyTuple>()
+        && let Ok(only) = given.extract::<u64>()
+    {
         return Ok(vec![only]);
     }
     given.extract().map_err(|_| {

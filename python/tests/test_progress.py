@@ -1,6 +1,7 @@
 """Progress by hand: no thread is started, and what is to be done is done in calls."""
 
 import os
+import select
 import threading
 
 import pytest
@@ -31,7 +32,9 @@ def test_no_thread_is_started_and_calls_do_it_all(tmp_path, transport):
             step["n"] = 1
         reader = threading.Thread(target=read)
         reader.start()
-        # Nobody else lets the reader in.
+        # The descriptor says that there is a reader, whom nobody else lets in.
+        ready, _, _ = select.select([writer], [], [], 60)
+        assert ready == [writer]
         while not seen:
             writer.progress()
         assert threads() == before + 1

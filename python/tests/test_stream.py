@@ -188,3 +188,32 @@ def test_a_step_that_is_gone_is_an_error_to_who_was_sent_it(stream, script):
     writer.ended()
     with pytest.raises(panta.NotFoundError):
         pickle.loads(sent).get("u", ...)
+
+
+def test_frozen_selections_are_sent_along_with_steps(tmp_path, script):
+    # The writer is few steps ahead, so that most come after they were asked for.
+    url = f"stream:run?contact={tmp_path / 'contact'}&limit=100KiB&deadline=30s&transport=tcp"
+    writer = script(WRITER, url, 12, (2, 1024))
+    with panta.Reader(url) as r:
+        r.freeze_selections()
+        for n, step in enumerate(r):
+            np.testing.assert_array_equal(step["u"][1], field(n, (2, 1024))[1])
+        assert n == 11
+        counts = r.push_counts
+        assert counts.used > 0 and counts.used_bytes >= 8192 * counts.used
+        assert counts.wasted_bytes <= counts.used_bytes
+        assert r.metadata_bytes > 0 and r.fetched_bytes >= 0
+        assert "used" in repr(counts)
+    writer.line()
+    writer.ended()
+
+
+def test_a_deadline_may_be_set_later(stream):
+    with panta.Writer(stream) as w:
+        w.define("u", float)
+        w.set_deadline(0.01)
+        with pytest.raises(panta.errors.DeadlineError):
+            w.step()
+        with pytest.raises(panta.errors.ArgumentError):
+            w.set_deadline(-1.0)
+        assert w.metadata_bytes >= 0

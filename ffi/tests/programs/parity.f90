@@ -8,6 +8,37 @@ module lending
    type(c_ptr) :: last = c_null_ptr
 contains
    ! Counts where `context` points, and notes whose memory it was.
+   ! What one rank gathers of all: its own.
+   integer(c_int32_t) function gather(context, mine, all, bytes_each, deadline_ms, why, &
+                                      why_bytes) bind(C)
+      type(c_ptr), value :: context, mine, all
+      integer(c_int64_t), value :: bytes_each, deadline_ms
+      type(c_ptr), value :: why
+      integer(c_size_t), value :: why_bytes
+      integer(c_int8_t), pointer :: from(:), to(:)
+      character(kind=c_char), pointer :: words(:)
+      integer, pointer :: calls
+      gather = 0
+      if (.not. c_associated(context)) then
+         call c_f_pointer(why, words, [why_bytes])
+         words(:4) = ['n', 'o', '.', c_null_char]
+         gather = 23
+      else if (deadline_ms > 0) then
+         call c_f_pointer(context, calls)
+         calls = calls + 1
+         call c_f_pointer(mine, from, [bytes_each])
+         call c_f_pointer(all, to, [bytes_each])
+         to = from
+      end if
+   end function
+
+   subroutine forget(context) bind(C)
+      type(c_ptr), value :: context
+      integer, pointer :: calls
+      call c_f_pointer(context, calls)
+      calls = -1
+   end subroutine
+
    subroutine released(context, data) bind(C)
       type(c_ptr), value :: context, data
       integer, pointer :: count
@@ -39,6 +70,7 @@ program parity
    call through_memory()
    call interrupts()
    call refusals()
+   call own_communicators()
    print '(a)', 'parity: all as it should be'
 
 contains
@@ -81,6 +113,7 @@ contains
       real(c_double), pointer :: memory(:, :)
       type(c_ptr) :: place
       integer(c_int64_t) :: number
+      type(panta_step_info) :: about
       integer :: step, part, before
       call panta_writer_open(file, out)
       call panta_define(out, lent, 'lent', PANTA_F64, [nx, ny])
@@ -93,6 +126,9 @@ contains
          wide(1::2, 1) = whole(:, 3)
          lower = whole(:, 4:4)
          call panta_begin_step(out, 0.5_c_double*step, bytes=100000_c_int64_t, number=number)
+         call panta_describe(out, about)
+         call expect(about%number == step .and. abs(about%time - 0.5*step) <= 0, 'the open step')
+         call expect(about%epoch == 1 .and. about%wall_clock_ns > 0, 'its epoch and clock')
          before = releases
          call panta_put_owned(out, lent, upper, released, c_loc(releases))
          call panta_put_owned(out, lent, wide(1::2, :), released, c_loc(releases), [1, 3])
@@ -116,6 +152,10 @@ contains
          call expect(c_associated(last), 'with its address')
          call expect(number == step, 'the number of a step that begins')
       end do
+      call panta_writer_metadata_bytes(out, number)
+      call expect(number > 0, 'bytes of metadata')
+      call panta_describe(out, about, ierr)
+      call refused(PANTA_ERROR_NO_STEP, 'no step is open')
       call panta_writer_close(out)
    end subroutine
 
@@ -135,6 +175,7 @@ contains
       real(c_double) :: got(nx, ny)
       character(:), allocatable :: engine, transport, why
       integer(c_int64_t) :: bytes, calls
+      type(panta_push_counts) :: pushes
       integer :: number, rank, ranks
       call panta_reader_open(file, in)
       do number = 0, steps - 1
@@ -149,6 +190,15 @@ contains
       call expect(engine == 'file' .and. len(why) > 0, 'what carries it')
       call panta_reader_copies(in, bytes, calls)
       call expect(bytes >= 0 .and. calls >= 0, 'the copies')
+      call panta_freeze_selections(in)
+      call panta_reader_metadata_bytes(in, bytes)
+      call expect(bytes > 0, 'bytes of metadata that came')
+      bytes = -1
+      call panta_reader_fetched_bytes(in, bytes)
+      call expect(bytes >= 0, 'bytes of blocks that came')
+      pushes%used = -1
+      call panta_reader_push_counts(in, pushes)
+      call expect(pushes%used == 0 .and. pushes%wasted_bytes == 0, 'a file sends nothing along')
       call panta_reader_group(in, rank, ranks)
       call expect(rank == 0 .and. ranks == 1, 'the group')
       call panta_reader_close(in)
@@ -388,5 +438,24 @@ contains
       call refused(PANTA_ERROR_CLOSED_HANDLE, 'the step was closed')
       call panta_view_open(step, 'lent', PANTA_F64, 1, view, place, count, ierr)
       call refused(PANTA_ERROR_CLOSED_HANDLE, 'step')
+   end subroutine
+   ! Ranks that a function of the program's reaches.
+   subroutine own_communicators()
+      type(panta_comm) :: comm
+      type(panta_writer) :: out
+      integer, target :: calls
+      calls = 0
+      call panta_comm_from_functions(0, 1, gather, comm, c_loc(calls), forget)
+      call panta_writer_open('null:', out, comm)
+      call expect(calls > 0, 'the opening asked')
+      call panta_comm_close(comm)
+      call expect(calls == -1, 'and what it asked for is let go')
+      call panta_writer_close(out)
+      call panta_comm_from_functions(0, 2, gather, comm)
+      call panta_writer_open('null:', out, comm, ierr=ierr)
+      call refused(PANTA_ERROR_COMMUNICATOR, 'no.')
+      call panta_comm_close(comm)
+      call panta_comm_from_functions(3, 2, gather, comm, ierr=ierr)
+      call refused(PANTA_ERROR_ARGUMENT, 'rank')
    end subroutine
 end program parity

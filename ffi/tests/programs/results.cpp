@@ -32,6 +32,7 @@ int main(int argc, char **argv)
     auto put = step.put(u, {1}, data);
     THAT(!put && put.error().status == PANTA_ERROR_SHAPE && put.error().rank == 0);
     THAT(put.error().variable == "u");
+    THAT(!step.put(u, {0, 0}, data));
     THAT(!step.end());
     panta::WriterStep next = out.begin_step().value();
     THAT(next.put(u, {0}, data));
@@ -44,6 +45,9 @@ int main(int argc, char **argv)
     THAT(found.value()->get<std::int64_t>("u").value() == data);
     // Nine bits behind the first are near enough.
     THAT(found.value()->get<double>("third").value()[0] == 683.0 / 2048);
+    auto crooked = found.value()->get<std::int64_t>("u", panta::box({0, 0}, {1}));
+    THAT(!crooked && crooked.error().status == PANTA_ERROR_SELECTION);
+    THAT(in.push_counts().value().wasted == 0 && in.group().value().size == 1);
     auto end = in.next_step();
     THAT(end && !end.value() && in.is_at_end());
     THAT(in.close());

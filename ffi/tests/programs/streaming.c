@@ -49,7 +49,10 @@ static void *write_steps(void *nothing)
         panta_buffer lends = panta_dense(lent, PANTA_F64, 2, shape);
         fill(step, field);
         fill(step, lent);
+        panta_step_info info = PANTA_SIZED(panta_step_info);
         CHECK(panta_begin_step(out, 0.5 * step, NULL));
+        CHECK(panta_describe_open_step(out, &info));
+        THAT(info.number == step && info.epoch == 1 && info.time == 0.5 * step);
         CHECK(panta_put(out, variables[0], NULL, &buffer));
         CHECK(panta_put_copied(out, variables[1], NULL, &buffer));
         CHECK(panta_span(out, variables[2], PANTA_F64, NULL, shape, &span));
@@ -57,6 +60,11 @@ static void *write_steps(void *nothing)
         CHECK(panta_put_owned(out, variables[3], NULL, &lends, release, NULL));
         CHECK(panta_end_step(out, NULL));
     }
+    uint64_t bytes = 0;
+    CHECK(panta_writer_metadata_bytes(out, &bytes));
+    THAT(bytes > 0);
+    panta_step_info info = PANTA_SIZED(panta_step_info);
+    EXPECT(PANTA_ERROR_NO_STEP, panta_describe_open_step(out, &info));
     CHECK(panta_writer_close(out));
     THAT(released == STEPS);
     free(field);
@@ -102,6 +110,29 @@ static void read_step(panta_step *step, int number)
     }
 }
 
+/* Steps are sent along from the second on over tcp, since the selections were frozen;
+ * over shared memory there is nothing to send. */
+static void check_counts(panta_reader *in)
+{
+    panta_push_counts counts = PANTA_SIZED(panta_push_counts);
+    panta_engine_info engine = PANTA_SIZED(panta_engine_info);
+    uint64_t bytes = 0;
+    CHECK(panta_reader_push_counts(in, &counts));
+    CHECK(panta_reader_engine(in, &engine));
+    if (strcmp(engine.transport, "tcp") == 0)
+        THAT(counts.used > 0 && counts.used_bytes > counts.used);
+    else
+        THAT(counts.used == 0 && counts.used_bytes == 0);
+    CHECK(panta_reader_metadata_bytes(in, &bytes));
+    THAT(bytes > 0);
+    bytes = 1;
+    CHECK(panta_reader_fetched_bytes(in, &bytes));
+    THAT(bytes != 1);
+    REFUSED(PANTA_ERROR_NULL, "`bytes` is NULL", panta_reader_fetched_bytes(in, NULL));
+    counts.size = 8;
+    REFUSED(PANTA_ERROR_STRUCT_SIZE, "`counts` says its size is 8", panta_reader_push_counts(in, &counts));
+}
+
 int main(int argc, char **argv)
 {
     pthread_t writer;
@@ -114,6 +145,7 @@ int main(int argc, char **argv)
     url = argv[1];
     THAT(pthread_create(&writer, NULL, write_steps, NULL) == 0);
     CHECK(panta_reader_open(url, NULL, NULL, &in));
+    CHECK(panta_freeze_selections(in));
     while ((status = panta_next_step(in, 60000, &step)) == PANTA_OK) {
         read_step(step, steps);
         if (steps == 1) {
@@ -124,6 +156,7 @@ int main(int argc, char **argv)
     }
     EXPECT(PANTA_END_OF_STREAM, status);
     THAT(steps == STEPS);
+    check_counts(in);
     read_step(kept, 1);
     CHECK(panta_step_close(kept));
     CHECK(panta_reader_close(in));

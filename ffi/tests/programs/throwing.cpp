@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <thread>
 
 #define THAT(condition)                                                        \
     do {                                                                       \
@@ -25,6 +26,23 @@ template <typename T> struct Columns {
     long stride(std::size_t i) const { return i ? rows : 1; }
 };
 
+// Enough of an mdspan to be made of a view.
+struct Made {
+    using index_type = int;
+    static constexpr std::size_t rank() { return 2; }
+    struct extents_type {
+        std::array<int, 2> of;
+        explicit extents_type(std::array<int, 2> extents) : of(extents) {}
+    };
+    struct mapping_type {
+        std::array<int, 2> extents, strides;
+        mapping_type(extents_type extents, std::array<int, 2> strides) : extents(extents.of), strides(strides) {}
+    };
+    double *data;
+    mapping_type mapping;
+    Made(double *data, const mapping_type &mapping) : data(data), mapping(mapping) {}
+};
+
 static panta_status status_of(const std::function<void()> &act)
 {
     try {
@@ -42,6 +60,7 @@ static void refused(panta_status status, const char *words, const std::function<
     try {
         act();
     } catch (const panta::Error &error) {
+        THAT(std::strstr(error.fault().status_name(), "PANTA_") == error.fault().status_name());
         if (error.status() == status && std::strstr(error.what(), words))
             return;
         std::fprintf(stderr, "not '%s': %s\n", words, error.what());
@@ -58,7 +77,7 @@ static void misuse(const std::string &url)
     double data[24] = {};
     const panta::View<double> field(data, {4, 6});
     const panta::View<double> row(data, {6});
-    refused(PANTA_ERROR_SHAPE, "1 counts, the variable has 2 dimensions",
+    refused(PANTA_ERROR_SHAPE, "the array has 1 dimensions, the variable 2",
             [&] { out.begin_step().put(u, {0, 0}, row); });
     refused(PANTA_ERROR_SHAPE, "reach outside dimension 0",
             [&] { out.begin_step().put(u, {1, 0}, field); });
@@ -68,6 +87,29 @@ static void misuse(const std::string &url)
         panta::Writer other = panta::Writer::open("null:");
         other.begin_step().put(u, {0, 0}, field);
     });
+    // What has other lengths than it should is never read beyond its end.
+    const panta::Extents one{0};
+    refused(PANTA_ERROR_SHAPE, "`start` has not one position for each dimension",
+            [&] { out.begin_step().put(u, one, field); });
+    refused(PANTA_ERROR_SHAPE, "`start` has not one position",
+            [&] { out.begin_step().put_copied(u, {0, 0, 0}, field); });
+    refused(PANTA_ERROR_SHAPE, "`start` has not one position",
+            [&] { out.begin_step().put_owned(u, one, std::vector<double>(24), {4, 6}); });
+    refused(PANTA_ERROR_SHAPE, "not one stride for each of its extents",
+            [&] { out.begin_step().put(u, {0, 0}, panta::View<double>(data, {4, 6}, {6})); });
+    refused(PANTA_ERROR_SHAPE, "begins at other than one position for each dimension",
+            [&] { out.begin_step().put(u, {0, 0}, field.part(one, {4, 6})); });
+    refused(PANTA_ERROR_SHAPE, "span", [&] { out.begin_step().span(u, {0, 0}, {4}); });
+    refused(PANTA_ERROR_SHAPE, "the shape has other dimensions", [&] { out.set_shape(u, {4}); });
+    refused(PANTA_ERROR_ARGUMENT, "`definition.dimensions` is -1",
+            [&] { out.define<double>("v", panta::Shape::local(-1)); });
+    auto text = out.define<std::string>("text", panta::Shape::global_value());
+    {
+        panta::WriterStep fails = out.begin_step();
+        refused(PANTA_ERROR_ARGUMENT, "zero byte", [&] { fails.put_value(text, std::string("a\0b", 3)); });
+        // The step fails with it, as with every put that was refused.
+        refused(PANTA_ERROR_REFUSED, "zero byte", [&] { fails.end(); });
+    }
     panta::WriterStep step = out.begin_step();
     refused(PANTA_ERROR_STEP_OPEN, "step", [&] { out.begin_step(); });
     step.put(u, {0, 0}, field);
@@ -81,9 +123,21 @@ static void misuse(const std::string &url)
     refused(PANTA_ERROR_SHAPE, "the buffer has [6] cells", [&] {
         found->get_into("u", panta::everything(), panta::View<double>(data, {6}));
     });
+    refused(PANTA_ERROR_SELECTION, "not as many counts",
+            [&] { found->get<double>("u", panta::box({0, 3}, {4})); });
+    refused(PANTA_ERROR_SELECTION, "not as many counts",
+            [&] { found->selected("u", panta::strided({0, 3}, {4, 1}, {1})); });
+    refused(PANTA_ERROR_SHAPE, "stride", [&] {
+        found->get_into("u", panta::everything(), panta::View<double>(data, {4, 6}, {6}));
+    });
+    refused(PANTA_ERROR_SELECTION, "not as many counts", [&] {
+        found->batch().get_into("u", panta::box({0}, {4, 6}), panta::View<double>(data, {4, 6}));
+    });
+    refused(PANTA_ERROR_SHAPE, "another rank", [&] { row.as<Made>(); });
     in.interrupt();
     refused(PANTA_ERROR_INTERRUPTED, "interrupted",
             [&] { in.next_step(std::chrono::seconds(60)); });
+    in.clear_interrupt();
     in.close();
     refused(PANTA_ERROR_CLOSED_HANDLE, "the step was closed", [&] { found->get<double>("u"); });
     refused(PANTA_ERROR_NULL, "the reader is NULL", [&] { in.next_step(); });
@@ -111,6 +165,7 @@ static void write(const std::string &url)
     for (int n = 0; n < 2; n++) {
         panta::WriterStep step = out.begin_step(0.5 * n);
         THAT(step.number() == n && !step.is_discarded());
+        THAT(step.info().epoch == 1 && step.info().time == 0.5 * n);
         // The middle of a field with one ghost cell on each side.
         std::vector<double> field(4 * 8);
         for (std::size_t i = 0; i < field.size(); i++)
@@ -146,6 +201,8 @@ static void write(const std::string &url)
     } // given up
     THAT(status_of([&] { out.begin_step().put(u, {9, 9}, panta::View<const double>(nullptr, {0, 0})); }) ==
          PANTA_ERROR_SHAPE);
+    THAT(out.group().rank == 0 && out.group().size == 1);
+    THAT(out.copies().bytes > 0 && out.metadata_bytes() > 0);
     // Threads do it, where nothing else was asked for.
     out.progress();
     THAT(out.wait_fd() >= 0);
@@ -170,6 +227,7 @@ static void read(const std::string &url)
     panta::Reader in = panta::Reader::open(url, panta::Comm(), options);
     THAT(in.wait_fd() >= 0);
     in.progress();
+    in.freeze_selections();
     std::optional<panta::Step> kept;
     int n = 0;
     while (auto step = in.next_step(std::chrono::seconds(30))) {
@@ -196,6 +254,7 @@ static void read(const std::string &url)
         THAT(std::string(step->attribute("author").texts[0]) == "n.n.");
         THAT(step->attribute("sizes").i64s[1] == -2);
         THAT(step->attribute("u", "limits").f64s[1] == 1.5);
+        THAT(info.attributes == 4 && std::string(step->attribute(std::uint64_t{0}).name) == "author");
         THAT(std::string(step->variable("u").unit) == "K");
         THAT(step->block("u", 1).start[0] == 2);
         std::vector<double> row(6);
@@ -212,8 +271,50 @@ static void read(const std::string &url)
         }
     }
     THAT(n == 2 && in.is_at_end());
+    THAT(in.group().rank == 0 && in.group().size == 1);
+    THAT(in.copies().bytes > 0 && in.metadata_bytes() > 0 && in.fetched_bytes() + 1 > 0);
+    THAT(in.push_counts().used == 0);
     in.close();
     THAT(kept->get<double>("u")[0] == 1);
+}
+
+// Ranks in threads, and ranks that a function reaches; what that throws is the reason.
+static void groups(const std::string &url)
+{
+    std::vector<panta::Comm> comms = panta::Comm::threads(2);
+    THAT(comms.size() == 2);
+    std::vector<std::thread> ranks;
+    for (int rank = 0; rank < 2; rank++)
+        ranks.emplace_back([&comms, &url, rank] {
+            panta::Writer out = panta::Writer::open(url, comms[static_cast<std::size_t>(rank)]);
+            THAT(out.group().rank == rank && out.group().size == 2);
+            out.close();
+        });
+    for (std::thread &rank : ranks)
+        rank.join();
+    refused(PANTA_ERROR_ARGUMENT, "`size_of_group` is -1", [] { panta::Comm::threads(-1); });
+    int asked = 0;
+    auto alone = panta::Comm::of(0, 1, [&asked](const void *mine, void *all, std::uint64_t bytes,
+                                                std::chrono::milliseconds) {
+        std::memcpy(all, mine, bytes);
+        asked++;
+        return PANTA_OK;
+    });
+    panta::Writer::open(url, alone).close();
+    THAT(asked > 0);
+    auto broken = panta::Comm::of(0, 2, [](const void *, void *, std::uint64_t,
+                                           std::chrono::milliseconds) -> panta_status {
+        throw std::runtime_error("out of order today");
+    });
+    refused(PANTA_ERROR_COMMUNICATOR, "out of order today", [&] { panta::Writer::open(url, broken); });
+}
+
+// An array of any strides as an mdspan of any library.
+static void spans()
+{
+    double data[24] = {};
+    Made made = panta::View<double>(data, {4, 6}).part({1, 2}, {2, 3}).as<Made>();
+    THAT(made.data == data + 8 && made.mapping.extents[1] == 3 && made.mapping.strides[0] == 6);
 }
 
 int main(int argc, char **argv)
@@ -223,5 +324,8 @@ int main(int argc, char **argv)
     write(argv[1]);
     read(argv[1]);
     misuse(argv[1]);
+    groups(argv[1]);
+    spans();
+    THAT(std::string(panta::version()) == panta_version());
     return 0;
 }
