@@ -422,6 +422,91 @@ fn an_owner_that_is_full_says_so_and_takes_puts_again_when_steps_are_trimmed() {
 }
 
 #[test]
+fn steps_that_are_kept_stay_below_the_watermark_and_no_others() {
+    let mut server = Server::new(1 << 20);
+    let run = server.open(0, 1);
+    for step in 0..4 {
+        let region = Some(RegionId(step));
+        server.send(0, Kind::Put(put(&run, step, 0)), region);
+    }
+    let mut watermark = |oldest, kept| {
+        let watermark = Watermark {
+            run: Some(run.clone()),
+            oldest,
+            kept,
+            ..Watermark::default()
+        };
+        let actions = server.send(0, Kind::Watermark(watermark), None);
+        let dropped = actions.iter().map(|action| match action {
+            ServerAction::Drop { region } => region.0,
+            other => panic!("{other:?}"),
+        });
+        dropped.collect::<Vec<_>>()
+    };
+    assert_eq!(watermark(3, vec![0, 2]), [1]);
+    // What is late forgets nothing; what is kept no longer goes at the same watermark.
+    assert_eq!(watermark(2, vec![]), []);
+    assert_eq!(watermark(3, vec![0]), [2]);
+    assert_eq!(watermark(4, vec![0]), [3]);
+    let sealed = server.send(2, Kind::Get(get(&run, 1, 64)), None);
+    assert!(matches!(sealed[0], ServerAction::Gather { .. }));
+}
+
+#[test]
+fn the_precious_step_comes_first_leaves_no_room_and_moves_nobody_back() {
+    let mut server = Server::new(1 << 20);
+    let open = OpenWriter {
+        precious_first: true,
+        retain_steps: 1,
+        ..open_writer()
+    };
+    let Kind::WriterOpened(opened) = server.ask(0, Kind::OpenWriter(open)) else {
+        panic!("not opened")
+    };
+    let run = opened.run.unwrap();
+    server.define(&run, 0, "f64", "8");
+    for step in 0..4 {
+        server.begin(&run, 0, step, 64);
+        server.end(&run, 0, step, 64);
+    }
+    assert!(matches!(server.begin(&run, 0, 4, 64),
+        Kind::Began(began) if (began.oldest, &began.kept[..]) == (4, &[0])));
+    server.end(&run, 0, 4, 64);
+    let refused = match server.begin(&run, 0, 5, 990) {
+        Kind::Refused(refused) => refused,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused.reason(), Reason::StepTooLarge);
+    assert!(refused.bytes < 1000 - 64, "{}", refused.bytes);
+
+    let Kind::ReaderOpened(opened) = server.open_reader() else {
+        panic!("not opened")
+    };
+    assert!(opened.precious_owed);
+    let (mut position, mut seen) = (opened.position, Vec::new());
+    for number in 1..3 {
+        let next = Next {
+            stream: STREAM.to_owned(),
+            life: 77,
+            group: "viz".to_owned(),
+            instance: 9,
+            position,
+            number,
+            precious_owed: seen.is_empty(),
+            ..Next::default()
+        };
+        let Kind::SealedStep(step) = server.ask(2, Kind::Next(next)) else {
+            panic!("no step")
+        };
+        seen.push(step.step);
+        if let Some(position) = &mut position {
+            position.after = position.after.max(Some(step.step));
+        }
+    }
+    assert_eq!(seen, [0, 4]);
+}
+
+#[test]
 fn a_writer_that_dies_is_noticed_after_the_grace_and_its_open_step_never_shown() {
     let mut server = Server::new(1 << 20);
     let run = server.open(0, 1);
@@ -519,7 +604,7 @@ proptest! {
             1 => Kind::Get(get(&run, 1, 64)),
             2 => Kind::OpenWriter(open_writer()),
             3 => Kind::Begin(Begin { run: Some(run), reserve_bytes: 9, wait_ms: 9, ..Begin::default() }),
-            4 => Kind::Watermark(Watermark { run: Some(run), oldest: 3, aborted: Some(7), base: None }),
+            4 => Kind::Watermark(Watermark { run: Some(run), oldest: 3, kept: vec![1], aborted: Some(7), base: None }),
             _ => Kind::End(End { run: Some(run), step: 1, ..End::default() }),
         };
         let mut bytes = codec::encode(&Message::new(1, kind));

@@ -67,7 +67,7 @@ fn half(number: u64) {
     let sum = |what: fn(&Summary) -> u64| summaries.iter().map(what).sum::<u64>();
     println!(
         "{} schedules from {base:#x}: {} events, {} faults, {} steps read whole, {} rollbacks, {} writers lost, \
-         {} gets from lost servers, {} fenced, {} trimmed, {} deadlines, {} discarded",
+         {} gets from lost servers, {} fenced, {} trimmed, {} deadlines, {} discarded, {} precious",
         summaries.len(),
         sum(|summary| summary.events),
         sum(|summary| summary.faults),
@@ -79,6 +79,7 @@ fn half(number: u64) {
         sum(|summary| summary.trimmed),
         sum(|summary| summary.deadlines),
         sum(|summary| summary.discarded),
+        sum(|summary| summary.precious),
     );
     for summary in &summaries {
         assert!(
@@ -94,6 +95,7 @@ fn half(number: u64) {
         ("fencing", sum(|summary| summary.fenced)),
         ("deadline", sum(|summary| summary.deadlines)),
         ("discarded step", sum(|summary| summary.discarded)),
+        ("precious step", sum(|summary| summary.precious)),
     ] {
         assert!(seen > 0, "no schedule had a {what}");
     }

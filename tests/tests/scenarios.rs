@@ -26,7 +26,6 @@ fn play(name: &str, engine: Engine, scenario: impl FnOnce(&mut Stage)) {
     scenario(&mut Stage::new(engine, PROGRAM));
 }
 
-const NOT_PRECIOUS: &str = "servers trim below one watermark, that writers carry to them; a step kept apart is not in the protocol";
 const ALL_TO_ALL: &str =
     "every reader group gets every step; the stream's home does not assign steps to groups";
 const NO_RELAY: &str = "needs a server or a direct stream between the sides";
@@ -202,7 +201,7 @@ matrix! {
     writer_cut: "writers killed in the midst of their steps: whole steps only, for all readers the same; the next life goes on", death::writer_cut;
         test test test test test test
     precious_first_step: "every joiner sees step 0 first", sharing::precious;
-        test (not_yet NOT_PRECIOUS) (not_yet NOT_PRECIOUS) test test test
+        test test test test test test
     newest_only: "a reader of `latest_only` skips steps it is too slow for, and never goes back", sharing::newest_only;
         (never "a file keeps every step") test test test test test
     distribution: "all, round robin and on demand over three reader groups", sharing::distribution;

@@ -219,7 +219,7 @@ parameters! {
     /// Which reader groups get a step: every one, each in its turn, or the one that asks first.
     distribution: Distribution = Distribution::All, for [Stream];
     /// Whether the first step is kept for as long as the stream lives, and given first to every reader group that joins; of `file:`, which keeps every step, a reader's parameter.
-    precious_first: bool = false, for [Stream File];
+    precious_first: bool = false, for [Stream Staging File];
     /// Whether this reader group gets only the newest step whenever it asks, and skips those before.
     latest_only: bool = false, for [Stream Staging];
     /// The directory that steps are spilled to under the policy `spill`.

@@ -409,6 +409,7 @@ fn open_writer(
         // Without a bound of its own the servers' memory bounds it.
         retain_bytes: options.retain_bytes.map_or(u64::MAX, |bytes| bytes.0),
         lease_ms: lease_ms(options),
+        precious_first: options.precious_first,
     })
 }
 

@@ -49,6 +49,7 @@ pub(super) struct Putter {
 pub(super) struct Target<'a> {
     pub(super) step: u64,
     pub(super) oldest: u64,
+    pub(super) kept: &'a [u64],
     pub(super) map_version: u64,
     pub(super) variable: &'a str,
     pub(super) layout: u32,
@@ -244,6 +245,7 @@ impl<'d> Session<'_, 'd> {
             server,
             step: target.step,
             oldest: target.oldest,
+            kept: target.kept.to_vec(),
             map_version: target.map_version,
             variable: target.variable.to_owned(),
             layout: target.layout,

@@ -103,20 +103,22 @@ impl Coded for ReaderTicket {
 /// What every rank needs to put into a step.
 #[derive(Debug, Default)]
 pub(super) struct Admitted {
-    /// Steps below are trimmed.
+    /// Steps below are trimmed, but for those `kept`.
     pub(super) oldest: u64,
+    pub(super) kept: Vec<u64>,
     /// For each variable of the schema the number of its layout.
     pub(super) layouts: Vec<u64>,
 }
 
 impl Coded for Admitted {
     fn encode(&self, into: &mut Encoder) {
-        into.u64(self.oldest).u64s(&self.layouts);
+        into.u64(self.oldest).u64s(&self.kept).u64s(&self.layouts);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             oldest: from.u64()?,
+            kept: from.u64s()?,
             layouts: from.u64s()?,
         })
     }

@@ -157,16 +157,20 @@ impl StagingWriter {
         step: u64,
         bytes: u64,
         wait: &Wait,
-    ) -> Result<(Decision, u64), CallError> {
+    ) -> Result<(Decision, u64, Vec<u64>), CallError> {
         let call = WriterCall::Begin {
             step,
             reserve_bytes: bytes,
         };
         match lock(&self.driver).call(call, wait)? {
-            Answer::Began { decision, oldest } => {
+            Answer::Began {
+                decision,
+                oldest,
+                kept,
+            } => {
                 self.state.reserved_bytes = bytes;
                 self.state.open = (decision == Decision::Go).then_some(step);
-                Ok((decision, oldest))
+                Ok((decision, oldest, kept))
             }
             _ => Err(unexpected("begin of a step")),
         }
@@ -406,7 +410,7 @@ impl WriterEngine for StagingWriter {
         let layouts = self.define_all(head, schema, wait)?;
         let begun = self.begin_at_home(head.step, bytes, wait);
         let place = self.place(head.step);
-        let (decision, oldest) = begun.map_err(|error| match error.refusal() {
+        let (decision, oldest, kept) = begun.map_err(|error| match error.refusal() {
             Some((Reason::StepTooLarge, limit_bytes, ..)) => BeginError::StepTooLarge {
                 place: place.clone(),
                 bytes,
@@ -417,7 +421,12 @@ impl WriterEngine for StagingWriter {
         if decision == Decision::Discard {
             return Ok(Admission::Discard);
         }
-        Ok(Admission::Write(Admitted { oldest, layouts }.to_bytes()))
+        let admitted = Admitted {
+            oldest,
+            kept,
+            layouts,
+        };
+        Ok(Admission::Write(admitted.to_bytes()))
     }
 
     fn begin(
@@ -546,6 +555,7 @@ impl StagingWriter {
             let target = Target {
                 step: head.step,
                 oldest: self.state.admitted.oldest,
+                kept: &self.state.admitted.kept,
                 map_version: self.map.version(),
                 variable: &put.definition.name,
                 layout: layout

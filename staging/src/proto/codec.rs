@@ -144,7 +144,9 @@ pub fn check(kind: &Kind) -> Result<(), DecodeError> {
         }
         Kind::Get(get) => check_get(get),
         Kind::Describe(describe) => name("stream", &describe.stream),
-        Kind::Watermark(watermark) => run(watermark.run.as_ref()),
+        Kind::Watermark(watermark) => {
+            run(watermark.run.as_ref()).and_then(|()| kept(&watermark.kept))
+        }
         Kind::Alive(alive) => name("stream", &alive.stream),
         Kind::Hello(_)
         | Kind::ListStreams(_)
@@ -159,9 +161,13 @@ fn check_answer(kind: &Kind) -> Result<(), DecodeError> {
     match kind {
         Kind::Welcome(welcome) => map(welcome.map.as_ref()),
         Kind::WriterOpened(opened) => {
-            run(opened.run.as_ref()).and_then(|()| map(opened.map.as_ref()))
+            run(opened.run.as_ref())?;
+            kept(&opened.kept)?;
+            map(opened.map.as_ref())
         }
-        Kind::Began(began) => detail("waiting_for", &began.waiting_for),
+        Kind::Began(began) => {
+            kept(&began.kept).and_then(|()| detail("waiting_for", &began.waiting_for))
+        }
         Kind::Fate(fate) => detail("waiting_for", &fate.waiting_for),
         Kind::ReaderOpened(opened) => {
             name("stream", &opened.stream)?;
@@ -208,6 +214,7 @@ fn check_put(put: &Put) -> Result<(), DecodeError> {
     run(put.run.as_ref())?;
     slot(put.slot)?;
     name("variable", &put.variable)?;
+    kept(&put.kept)?;
     count("pieces", put.pieces.len(), limits::PIECES_LIMIT)?;
     let mut checksums = 0;
     let mut bytes = 0_u64;
@@ -348,6 +355,10 @@ fn map(map: Option<&Map>) -> Result<(), DecodeError> {
         map.map_or(0, |map| map.bytes.len()),
         limits::MAP_LIMIT_BYTES,
     )
+}
+
+fn kept(steps: &[u64]) -> Result<(), DecodeError> {
+    count("kept", steps.len(), limits::KEPT_LIMIT)
 }
 
 fn slot(slot: u32) -> Result<(), DecodeError> {

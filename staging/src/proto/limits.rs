@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 /// The version of the protocol that this code speaks; others are refused.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The longest encoded message head.
 pub const HEAD_LIMIT_BYTES: usize = 8 << 20;
@@ -57,6 +57,8 @@ pub const LAYOUTS_LIMIT: usize = 4096;
 pub const LAYOUTS_LIMIT_BYTES: usize = 4 << 20;
 /// The most steps a stream may retain.
 pub const RETAINED_STEPS_LIMIT: u64 = 65_536;
+/// The most held steps of one stream below the watermark.
+pub const KEPT_LIMIT: usize = 1024;
 /// The most steps that may be begun and not yet sealed in one stream.
 pub const OPEN_STEPS_LIMIT: usize = 256;
 /// The most steps one reader group may hold claimed.

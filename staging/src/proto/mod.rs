@@ -1,4 +1,4 @@
-//! The protocol of `staging:`, version 1, as state machines.
+//! The protocol of `staging:`, version 2, as state machines.
 //!
 //! Nothing here opens a socket, looks at a clock, draws a random number or
 //! touches a payload byte. A machine is given events and the present time and

@@ -30,11 +30,15 @@ pub enum Mutant {
     ForgetPending,
     /// An owner does not look at its limit.
     IgnoreLimit,
+    /// An owner forgets a step below the watermark that is to stay.
+    TrimKeptStep,
+    /// A group that opens is not given the precious step first.
+    PreciousLast,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::AcknowledgeBeforeIndex,
         Self::SealWithoutOneWriter,
         Self::AcceptStaleMap,
@@ -47,6 +51,8 @@ impl Mutant {
         Self::ClaimOnRepeatedNext,
         Self::ForgetPending,
         Self::IgnoreLimit,
+        Self::TrimKeptStep,
+        Self::PreciousLast,
     ];
 }
 

@@ -95,6 +95,7 @@ pub struct Summary {
     pub trimmed: u64,
     pub deadlines: u64,
     pub discarded: u64,
+    pub precious: u64,
 }
 
 pub struct World {
@@ -210,6 +211,7 @@ impl World {
                 trimmed: self.oracle.trimmed,
                 deadlines: self.oracle.deadlines,
                 discarded: self.oracle.discarded,
+                precious: self.oracle.precious,
             }),
         }
     }

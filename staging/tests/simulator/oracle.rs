@@ -9,6 +9,10 @@ pub struct Oracle {
     fences: BTreeMap<(u64, u64), Option<u64>>,
     /// (life, epoch, step) → writers that have called end.
     ended: BTreeMap<(u64, u64, u64), BTreeSet<usize>>,
+    /// (life, step) → epoch, of the steps that are known to be sealed.
+    sealed: BTreeMap<(u64, u64), u64>,
+    /// Times that the precious step was shown out of its turn.
+    pub precious: u64,
     pub steps_whole: u64,
     pub rolled_back: u64,
     pub writer_lost: u64,
@@ -26,6 +30,22 @@ impl Oracle {
             .entry((life, epoch, step))
             .or_default()
             .insert(slot);
+    }
+
+    /// A step is sealed, as a writer or a reader was told.
+    pub fn sealed(&mut self, life: u64, epoch: u64, step: u64) {
+        self.sealed.insert((life, step), epoch);
+    }
+
+    /// Of each life the lowest step that is known to be sealed, and its epoch.
+    pub fn lowest(&self) -> BTreeMap<u64, (u64, u64)> {
+        let mut lowest = BTreeMap::new();
+        for ((life, step), epoch) in &self.sealed {
+            if !self.is_withdrawn(*life, *epoch, *step) {
+                lowest.entry(*life).or_insert((*step, *epoch));
+            }
+        }
+        lowest
     }
 
     /// Whether a later epoch has withdrawn a step.

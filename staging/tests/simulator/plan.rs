@@ -60,6 +60,7 @@ pub struct Plan {
     pub policy: Policy,
     pub retain_steps: u64,
     pub retain_bytes: u64,
+    pub precious: bool,
     pub limit_bytes: u64,
     /// Whether the servers have less memory than the stream may retain, so
     /// that progress cannot be promised.
@@ -94,6 +95,7 @@ impl Plan {
             ]),
             retain_steps: random.between(4, 10),
             retain_bytes: random.pick(&[4_000, 16_000, 1 << 20]),
+            precious: random.chance(50),
             limit_bytes: 0,
             tight: faulty && random.chance(15),
             jitter_ms: random.pick(&[0, 1, 20]),
@@ -103,7 +105,7 @@ impl Plan {
             ranks_release: random.chance(30),
             faults: Vec::new(),
         };
-        let needed = (plan.retain_steps + 4) * plan.step_charge();
+        let needed = (plan.retain_steps + 4 + u64::from(plan.precious)) * plan.step_charge();
         plan.limit_bytes = if plan.tight { needed / 3 } else { needed };
         if faulty {
             let count = random.between(5, 10);

@@ -25,6 +25,12 @@ pub struct ReaderState {
     failed: bool,
     claimed_at: Time,
     leaving: bool,
+    /// Of each life the lowest step that was known to be sealed when it opened.
+    lowest: BTreeMap<u64, (u64, u64)>,
+    /// Whether it was told that it gets the precious step, and has seen none.
+    owed: bool,
+    /// Whether the step it looks at is that one.
+    precious: bool,
     pub quiet_whole: u64,
 }
 
@@ -57,6 +63,7 @@ impl World {
         self.groups[group].reader = ReaderState {
             instance: open.instance,
             quiet_whole,
+            lowest: self.oracle.lowest(),
             ..ReaderState::default()
         };
         let length = self.random.between(500, 3_000);
@@ -111,6 +118,7 @@ impl World {
                 }
                 let position = opened.position.unwrap_or_default();
                 let state = &mut self.groups[group].reader;
+                state.owed = opened.precious_owed;
                 (state.life, state.epoch, state.last) =
                     (opened.life, position.epoch, position.after);
                 self.later(group, 0, 20);
@@ -230,10 +238,31 @@ impl World {
         );
     }
 
+    /// A group's first step is the precious one; whether `step` is.
+    fn check_precious(&mut self, group: usize, step: &SealedStep) -> bool {
+        let state = &mut self.groups[group].reader;
+        let (life, owed) = (state.life, std::mem::take(&mut state.owed));
+        let lowest = std::mem::take(&mut state.lowest).remove(&life);
+        self.oracle.precious += u64::from(owed && state.last > Some(step.step));
+        self.oracle.sealed(life, step.epoch, step.step);
+        if let Some((first, epoch)) = lowest
+            && self.plan.precious
+            && step.step > first
+            && !self.oracle.is_withdrawn(life, epoch, first)
+        {
+            self.fail(format!(
+                "reader group {group} is shown step {} first, and not {first}",
+                step.step
+            ));
+        }
+        owed
+    }
+
     fn check_order(&mut self, group: usize, step: SealedStep) {
+        let precious = self.check_precious(group, &step);
         let state = &self.groups[group].reader;
         let (life, epoch, last) = (state.life, state.epoch, state.last);
-        if last >= Some(step.step) {
+        if last >= Some(step.step) && !precious {
             self.fail(format!(
                 "reader group {group} is shown step {} after {last:?}",
                 step.step
@@ -269,7 +298,9 @@ impl World {
             }
         }
         let state = &mut self.groups[group].reader;
-        (state.epoch, state.last) = (state.epoch.max(step.epoch), Some(step.step));
+        state.epoch = state.epoch.max(step.epoch);
+        state.last = state.last.max(Some(step.step));
+        state.precious = precious;
         state.holding.push_back((step.epoch, step.step));
         state.missing = Self::all_cells(step.step, self.plan.variables);
         (state.failed, state.claimed_at) = (false, self.now);
@@ -442,11 +473,20 @@ impl World {
                 // A claim can lapse while the network or the reader is down.
                 let undisturbed = Time(QUIET_AT.0 + 4_000_000_000);
                 let withdrawn = self.oracle.is_withdrawn(state.life, step.epoch, step.step);
-                if !withdrawn && (state.claimed_at > undisturbed || self.plan.faults.is_empty()) {
-                    self.fail(format!(
+                let text = if withdrawn {
+                    None
+                } else if state.precious {
+                    Some(format!("the precious step {} was trimmed", step.step))
+                } else if state.claimed_at > undisturbed || self.plan.faults.is_empty() {
+                    Some(format!(
                         "step {} was trimmed under reader group {group}: {error}",
                         step.step
-                    ));
+                    ))
+                } else {
+                    None
+                };
+                if let Some(text) = text {
+                    self.fail(text);
                 }
                 self.oracle.trimmed += 1;
             }

@@ -28,6 +28,7 @@ pub struct WriterState {
     again: Vec<PutJob>,
     layouts: BTreeMap<usize, u32>,
     oldest: u64,
+    kept: Vec<u64>,
     resume: Option<(ResumeFrom, u64)>,
     tries: u32,
     pub quiet_sealed: u64,
@@ -71,6 +72,7 @@ impl World {
             retain_steps: self.plan.retain_steps,
             retain_bytes: self.plan.retain_bytes,
             lease_ms: 2_000,
+            precious_first: self.plan.precious,
         };
         self.call(
             group,
@@ -150,9 +152,14 @@ impl World {
         }
         match (purpose, result) {
             (Purpose::Open, Ok(Answer::Opened(opened))) => self.writer_opened(group, opened),
-            (Purpose::Begin, Ok(Answer::Began { decision, oldest })) => {
-                self.began(group, decision, oldest)
-            }
+            (
+                Purpose::Begin,
+                Ok(Answer::Began {
+                    decision,
+                    oldest,
+                    kept,
+                }),
+            ) => self.began(group, decision, oldest, kept),
             (Purpose::Define(variable), Ok(Answer::Defined(layout))) => {
                 self.groups[group].writer.layouts.insert(variable, layout);
                 if self.groups[group].writer.layouts.len() == self.plan.variables {
@@ -222,13 +229,14 @@ impl World {
         );
     }
 
-    fn began(&mut self, group: usize, decision: Decision, oldest: u64) {
+    fn began(&mut self, group: usize, decision: Decision, oldest: u64, kept: Vec<u64>) {
         if decision == Decision::Discard {
             self.oracle.discarded += 1;
             self.next_step(group);
             return;
         }
-        self.groups[group].writer.oldest = oldest;
+        let state = &mut self.groups[group].writer;
+        (state.oldest, state.kept) = (oldest, kept);
         if self.groups[group].writer.tries > 0 {
             self.end(group);
             return;
@@ -324,6 +332,7 @@ impl World {
             return;
         };
         let (oldest, map_version) = (state.oldest, state.map_version);
+        let kept = state.kept.clone();
         let layout = state.layouts.get(&job.variable).copied().unwrap_or(0);
         let mut body = Payload::new();
         let mut pieces = Vec::new();
@@ -346,6 +355,7 @@ impl World {
             server: ServerId(server as u32),
             step,
             oldest,
+            kept,
             map_version,
             variable: format!("v{}", job.variable),
             layout,
@@ -472,6 +482,9 @@ impl World {
         let state = &mut self.groups[group].writer;
         if fate == StepFate::Sealed {
             state.last_sealed = Some(state.step);
+            if let Some(run) = state.opened.as_ref().and_then(|opened| opened.run.as_ref()) {
+                self.oracle.sealed(run.life, run.epoch, state.step);
+            }
             state.quiet_sealed += u64::from(self.now >= super::plan::QUIET_AT);
         } else if fate == StepFate::Open && self.plan.writers > 1 {
             // Sealed later, when the other writer has ended it.

@@ -17,12 +17,20 @@ const GROUPS: usize = 3;
 /// step goes to one of them.
 pub fn distribution(stage: &mut Stage) {
     for manner in ["all", "round-robin", "on-demand"] {
-        let query = format!("{}&rendezvous=3&distribution={manner}", stage.keep_all());
-        let url = stage.url_with(manner, &query);
-        stage.start("groups::plain_writer", 1, &url, &[("steps", STEPS)]);
+        let query = format!("{}&distribution={manner}", stage.keep_all());
+        let url = match stage.engine {
+            Engine::Stream(_) => stage.url_with(manner, &format!("{query}&rendezvous=3")),
+            _ => stage.url_with(manner, &query),
+        };
+        let writer = stage.start("death::told_writer", 1, &url, &[]);
         let groups: Vec<Side> = (0..GROUPS as u64)
             .map(|group| stage.start("sharing::sharing_reader", 1, &url, &[("pause", 5 * group)]))
             .collect();
+        for group in &groups {
+            stage.heard(*group, 0, "opened");
+        }
+        stage.tell(writer, 0, &format!("write {}", STEPS - 1));
+        stage.tell(writer, 0, "close");
         let seen: Vec<Vec<u64>> = groups
             .iter()
             .map(|group| numbers(&stage.heard(*group, 0, "saw")))
@@ -54,6 +62,7 @@ fn numbers(words: &str) -> Vec<u64> {
 /// Says which steps it saw, in order, until the end; takes a while with each.
 pub fn sharing_reader(part: &Part) {
     let mut inp = part.reader();
+    part.say("opened");
     let mut seen = Vec::new();
     while let Some(number) = get_slab(&mut inp, "u", part) {
         seen.push(number.to_string());
@@ -66,12 +75,11 @@ pub fn sharing_reader(part: &Part) {
 pub fn precious(stage: &mut Stage) {
     let is_file = stage.engine == Engine::File;
     for policy in ["block", "drop-oldest"] {
-        let query = match is_file {
-            true => "precious_first=true".into(),
-            false => format!(
-                "precious_first=true&retain_steps=2&policy={policy}&{}",
-                stage.alone()
-            ),
+        let bounds = format!("precious_first=true&retain_steps=2&policy={policy}");
+        let query = match stage.engine {
+            Engine::File => "precious_first=true".into(),
+            Engine::Staging(_) => bounds,
+            Engine::Stream(_) => format!("{bounds}&{}", stage.alone()),
         };
         let url = stage.url_with(policy, &query);
         let writer = stage.start("death::told_writer", 1, &url, &[]);

@@ -169,6 +169,8 @@ pub struct PutCall {
     pub step: u64,
     /// What [`Answer::Began`] said.
     pub oldest: u64,
+    /// The same.
+    pub kept: Vec<u64>,
     /// Version of the map the pieces were routed by.
     pub map_version: u64,
     /// The variable.
@@ -268,8 +270,10 @@ pub enum Answer {
     Began {
         /// What becomes of the step.
         decision: Decision,
-        /// Steps below are trimmed; puts carry it.
+        /// Steps below are trimmed, but for those `kept`; puts carry both.
         oldest: u64,
+        /// Steps below `oldest` that stay.
+        kept: Vec<u64>,
     },
     /// To `Put`.
     Stored,

@@ -36,6 +36,8 @@ pub struct ReaderMachine {
     ranks: u32,
     /// Calls for a next step so far.
     calls: u64,
+    /// See [`ReaderOpened::precious_owed`].
+    precious_owed: bool,
     is_root: bool,
     alive_at: Option<Time>,
 }
@@ -56,6 +58,7 @@ impl ReaderMachine {
             holds: BTreeSet::new(),
             ranks: 0,
             calls: 0,
+            precious_owed: false,
             is_root: false,
             alive_at: None,
         }
@@ -77,6 +80,7 @@ impl ReaderMachine {
         self.requests.learn_map(opened.map.clone());
         self.home = home_of(&opened.stream, &self.requests.config().names);
         self.position = opened.position.unwrap_or_default();
+        self.precious_owed = opened.precious_owed;
         self.opened = Some(opened);
         self.layouts.clear();
         self.known_layouts = 0;
@@ -286,6 +290,7 @@ impl ReaderMachine {
                 .collect(),
             // Zero stays zero; anything else is set when it is sent.
             wait_ms: u64::from(!poll),
+            precious_owed: self.precious_owed,
         }
     }
 
@@ -328,8 +333,9 @@ impl ReaderMachine {
             (Kind::Next(_), Kind::SealedStep(step)) => {
                 self.position = Position {
                     epoch: self.position.epoch.max(step.epoch),
-                    after: Some(step.step),
+                    after: self.position.after.max(Some(step.step)),
                 };
+                self.precious_owed = false;
                 if self.ranks == 0 {
                     self.holds.insert((step.epoch, step.step));
                 }

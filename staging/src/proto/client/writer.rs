@@ -51,6 +51,8 @@ pub struct WriterMachine {
     layouts: BTreeMap<String, NamedLayout>,
     steps: BTreeMap<u64, StepShares>,
     oldest: u64,
+    /// Steps below `oldest` that stay.
+    kept: Vec<u64>,
     is_root: bool,
     closed: bool,
     alive_at: Option<Time>,
@@ -69,6 +71,7 @@ impl WriterMachine {
             layouts: BTreeMap::new(),
             steps: BTreeMap::new(),
             oldest: 0,
+            kept: Vec::new(),
             is_root: false,
             closed: false,
             alive_at: None,
@@ -88,6 +91,7 @@ impl WriterMachine {
             .as_ref()
             .and_then(|run| home_of(&run.stream, &self.requests.config().names));
         self.oldest = opened.oldest;
+        self.kept.clone_from(&opened.kept);
         self.opened = Some(opened);
         self.layouts.clear();
         self.steps.clear();
@@ -261,6 +265,7 @@ impl WriterMachine {
             sequence,
             map_version: put.map_version,
             oldest: put.oldest,
+            kept: put.kept,
             variable: put.variable,
             layout: put.layout,
             element_bytes: put.element_bytes,
@@ -354,10 +359,11 @@ impl WriterMachine {
                 Ok(Answer::Defined(defined.layout))
             }
             (Kind::Begin(_), Kind::Began(began)) => {
-                self.trimmed_to(began.oldest, None, actions);
+                self.trimmed_to(began.oldest, &began.kept, None, actions);
                 Ok(Answer::Began {
                     decision: began.decision(),
                     oldest: began.oldest,
+                    kept: began.kept,
                 })
             }
             (Kind::Put(put), Kind::Stored(stored)) => {
@@ -366,7 +372,8 @@ impl WriterMachine {
             (Kind::Abort(abort), Kind::Fate(fate)) => {
                 // A repeated end may have sealed the step before the abort came.
                 if fate.fate() == StepFate::Aborted {
-                    self.trimmed_to(self.oldest, Some(abort.step), actions);
+                    let kept = self.kept.clone();
+                    self.trimmed_to(self.oldest, &kept, Some(abort.step), actions);
                 }
                 Ok(Answer::Fate(fate))
             }
@@ -410,11 +417,18 @@ impl WriterMachine {
     }
 
     /// Tells the owners this rank is connected to what they may forget.
-    fn trimmed_to(&mut self, oldest: u64, aborted: Option<u64>, actions: &mut Vec<ClientAction>) {
+    fn trimmed_to(
+        &mut self,
+        oldest: u64,
+        kept: &[u64],
+        aborted: Option<u64>,
+        actions: &mut Vec<ClientAction>,
+    ) {
+        let news = (oldest, kept) != (self.oldest, &self.kept[..]) || aborted.is_some();
         let Some(opened) = self
             .opened
             .as_ref()
-            .filter(|_| oldest > self.oldest || aborted.is_some())
+            .filter(|_| news && oldest >= self.oldest)
         else {
             return;
         };
@@ -422,24 +436,16 @@ impl WriterMachine {
             run: opened.run.clone(),
             base: opened.base,
             oldest,
+            kept: kept.to_vec(),
             aborted,
         };
-        self.oldest = self.oldest.max(oldest);
+        self.oldest = oldest;
+        self.kept.clear();
+        self.kept.extend_from_slice(kept);
         for server in self.requests.connected() {
             self.requests
                 .tell(server, Kind::Watermark(watermark.clone()), actions);
         }
-    }
-
-    /// Every rank may be told, by its root, what it need not hold any more;
-    /// it tells the owners it knows.
-    pub fn forget_steps(
-        &mut self,
-        oldest: u64,
-        aborted: Option<u64>,
-        actions: &mut Vec<ClientAction>,
-    ) {
-        self.trimmed_to(oldest, aborted, actions);
     }
 
     fn tell_alive(&mut self, actions: &mut Vec<ClientAction>) {

@@ -17,7 +17,7 @@ pub struct StreamSummary {
     /// Current epoch.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
-    /// Oldest step held.
+    /// Oldest step held, but for the precious one.
     #[prost(uint64, optional, tag = "3")]
     pub first: Option<u64>,
     /// Newest step sealed.
@@ -32,6 +32,9 @@ pub struct StreamSummary {
     /// Live, closed or lost.
     #[prost(enumeration = "StreamState", tag = "7")]
     pub state: i32,
+    /// The step that is kept for every group that opens.
+    #[prost(uint64, optional, tag = "8")]
+    pub precious: Option<u64>,
 }
 
 /// How a stream's writers stand.

@@ -1,4 +1,4 @@
-//! The messages of `staging:` version 1, as they stand on the wire.
+//! The messages of `staging:` version 2, as they stand on the wire.
 //!
 //! Each is a protobuf message, written by hand in Rust with prost's derive;
 //! `docs/wire.md` lists fields and tags. Unknown fields are skipped, so later
@@ -235,9 +235,12 @@ pub struct Watermark {
     /// [`WriterOpened::base`].
     #[prost(uint64, optional, tag = "2")]
     pub base: Option<u64>,
-    /// Every step below this one.
+    /// Every step below this one, but for those `kept`.
     #[prost(uint64, tag = "3")]
     pub oldest: u64,
+    /// Steps below `oldest` that stay.
+    #[prost(uint64, repeated, tag = "5")]
+    pub kept: Vec<u64>,
     /// This step too: it was aborted.
     #[prost(uint64, optional, tag = "4")]
     pub aborted: Option<u64>,

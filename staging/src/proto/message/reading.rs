@@ -89,6 +89,10 @@ pub struct ReaderOpened {
     /// The lease that was granted.
     #[prost(uint64, tag = "5")]
     pub lease_ms: u64,
+    /// The group gets the stream's precious step before any other, wherever it
+    /// starts.
+    #[prost(bool, tag = "6")]
+    pub precious_owed: bool,
 }
 
 /// Asks for the next step; a step answered is claimed until released.
@@ -129,6 +133,10 @@ pub struct Next {
     /// How long the home may keep the request waiting.
     #[prost(uint64, tag = "8")]
     pub wait_ms: u64,
+    /// [`ReaderOpened::precious_owed`], until the group was given a step. The
+    /// precious one does not move the group back.
+    #[prost(bool, tag = "12")]
+    pub precious_owed: bool,
 }
 
 /// Why there is no step.

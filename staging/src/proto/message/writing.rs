@@ -15,7 +15,7 @@ pub enum Policy {
     DropOldest = 1,
     /// The new step is not taken.
     DropNewest = 2,
-    /// Old steps go to disk; refused in version 1.
+    /// Old steps go to disk; refused in this version.
     Spill = 3,
 }
 
@@ -25,9 +25,9 @@ pub enum Policy {
 pub enum Ack {
     /// In the owner's memory, with its index.
     Memory = 0,
-    /// In the memory of every replica; refused in version 1.
+    /// In the memory of every replica; refused in this version.
     Replica = 1,
-    /// On disk; refused in version 1.
+    /// On disk; refused in this version.
     Disk = 2,
 }
 
@@ -80,6 +80,10 @@ pub struct OpenWriter {
     /// Silence after which the writer is held dead; 0 for the default.
     #[prost(uint64, tag = "10")]
     pub lease_ms: u64,
+    /// The first step is kept, and is the first that every reader group gets
+    /// that opens later.
+    #[prost(bool, tag = "12")]
+    pub precious_first: bool,
 }
 
 /// Everything every rank of the writer group needs to put; the root hands it
@@ -95,9 +99,12 @@ pub struct WriterOpened {
     /// The first step number to write.
     #[prost(uint64, tag = "3")]
     pub next_step: u64,
-    /// Steps below this are trimmed.
+    /// Steps below this are trimmed, but for those `kept`.
     #[prost(uint64, tag = "4")]
     pub oldest: u64,
+    /// Steps below `oldest` that stay.
+    #[prost(uint64, repeated, tag = "8")]
+    pub kept: Vec<u64>,
     /// The shard map to route by.
     #[prost(message, optional, tag = "5")]
     pub map: Option<Map>,
@@ -178,9 +185,13 @@ pub struct Began {
     /// What to do.
     #[prost(enumeration = "Decision", tag = "1")]
     pub decision: i32,
-    /// Steps below this are trimmed; puts carry it on to the owners.
+    /// Steps below this are trimmed, but for those `kept`; puts carry both on
+    /// to the owners.
     #[prost(uint64, tag = "2")]
     pub oldest: u64,
+    /// Steps below `oldest` that stay.
+    #[prost(uint64, repeated, tag = "4")]
+    pub kept: Vec<u64>,
     /// With `Wait`: whom the home waits for.
     #[prost(string, tag = "3")]
     pub waiting_for: String,
@@ -279,9 +290,13 @@ pub struct Put {
     /// The map the sender routed by.
     #[prost(uint64, tag = "7")]
     pub map_version: u64,
-    /// Steps below this are trimmed: the owner may forget them.
+    /// Steps below this are trimmed: the owner may forget them, but for those
+    /// `kept`.
     #[prost(uint64, tag = "8")]
     pub oldest: u64,
+    /// Steps below `oldest` that stay.
+    #[prost(uint64, repeated, tag = "13")]
+    pub kept: Vec<u64>,
     /// The variable's name.
     #[prost(string, tag = "9")]
     pub variable: String,

@@ -27,8 +27,10 @@ pub(super) enum Entry {
     Seal(SealedStep),
     /// A step will never be visible.
     Withdraw { step: u64, fate: StepFate },
-    /// Steps below are gone.
-    Trim { below: u64 },
+    /// A step is gone.
+    Trim { step: u64 },
+    /// The step that is kept for as long as this is not said anew.
+    Precious { step: Option<u64> },
     /// A cursor moves.
     Cursor { name: String, position: Position },
     /// No more steps in this epoch.
@@ -59,8 +61,10 @@ pub(super) struct Ledger {
     pub(super) held_bytes: u64,
     /// Of this epoch.
     fates: BTreeMap<u64, StepFate>,
-    /// Steps below are gone, or never were.
+    /// Steps below are gone, or never were, but for those that are held.
     pub(super) oldest: u64,
+    /// A step that is held however old it is.
+    pub(super) precious: Option<u64>,
     /// The newest sealed step that was trimmed.
     pub(super) trimmed_through: Option<u64>,
     pub(super) last_sealed: Option<u64>,
@@ -93,7 +97,8 @@ impl Ledger {
             }
             Entry::Seal(record) => self.seal(record),
             Entry::Withdraw { step, fate } => self.settle(step, fate),
-            Entry::Trim { below } => self.trim(below),
+            Entry::Trim { step } => self.trim(step),
+            Entry::Precious { step } => self.precious = step,
             Entry::Cursor { name, position } => {
                 self.cursors.insert(name, position);
             }
@@ -117,6 +122,7 @@ impl Ledger {
         self.last_sealed = self.last_sealed.min(base);
         self.trimmed_through = self.trimmed_through.min(base);
         self.oldest = self.oldest.min(self.first_of_epoch());
+        self.precious = self.precious.filter(|step| Some(*step) <= base);
         self.fences.retain(|(_, earlier)| *earlier < base);
         self.fences.push((self.epoch, base));
         if self.fences.len() > FENCES_REMEMBERED {
@@ -151,14 +157,47 @@ impl Ledger {
         }
     }
 
-    fn trim(&mut self, below: u64) {
-        let kept = self.held.split_off(&below);
-        let trimmed = std::mem::replace(&mut self.held, kept);
-        if let Some((last, _)) = trimmed.last_key_value() {
-            self.trimmed_through = self.trimmed_through.max(Some(*last));
+    fn trim(&mut self, step: u64) {
+        if let Some(trimmed) = self.held.remove(&step) {
+            self.trimmed_through = self.trimmed_through.max(Some(step));
+            self.held_bytes -= trimmed.bytes;
         }
-        self.held_bytes -= trimmed.values().map(|held| held.bytes).sum::<u64>();
-        self.oldest = self.oldest.max(below);
+        self.oldest = self.oldest.max(step.saturating_add(1));
+    }
+
+    /// The steps below `oldest` that stay, for the owners.
+    pub(super) fn kept(&self) -> Vec<u64> {
+        self.held
+            .range(..self.oldest)
+            .map(|(step, _)| *step)
+            .collect()
+    }
+
+    /// The steps that may be trimmed one day, ascending: all but the precious
+    /// one.
+    pub(super) fn passing(&self) -> impl DoubleEndedIterator<Item = (u64, &Held)> {
+        let precious = self.precious;
+        let steps = self.held.iter().map(|(step, held)| (*step, held));
+        steps.filter(move |(step, _)| Some(*step) != precious)
+    }
+
+    /// How many there are.
+    pub(super) fn passing_count(&self) -> usize {
+        let apart = self
+            .precious
+            .is_some_and(|step| self.held.contains_key(&step));
+        self.held.len() - usize::from(apart)
+    }
+
+    /// The oldest of them.
+    pub(super) fn first_passing(&self) -> Option<u64> {
+        self.passing().next().map(|(step, _)| step)
+    }
+
+    /// What the precious step takes of the stream's bytes.
+    pub(super) fn precious_bytes(&self) -> u64 {
+        let held = self.precious.and_then(|step| self.held.get(&step));
+        held.map_or(0, |held| held.bytes)
     }
 
     /// Forgets layouts that no held step uses; the newest of each variable

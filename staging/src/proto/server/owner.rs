@@ -57,6 +57,8 @@ struct OwnedStream {
     last_put: u64,
     epoch: u64,
     oldest: u64,
+    /// Steps below `oldest` that stay.
+    kept: Vec<u64>,
     /// By (epoch, step).
     steps: BTreeMap<(u64, u64), StepStore>,
 }
@@ -160,7 +162,7 @@ impl Owner {
                 )
             });
         }
-        self.advance(run, put.base, put.oldest, drop)?;
+        self.advance(run, put.base, (put.oldest, &put.kept), drop)?;
         let charge = charge_of(put);
         if self.is_short_of(charge) {
             self.forget_past_lives(run, drop);
@@ -207,7 +209,7 @@ impl Owner {
         &mut self,
         run: &Run,
         base: Option<u64>,
-        oldest: u64,
+        (oldest, kept): (u64, &[u64]),
         drop: &mut Vec<RegionId>,
     ) -> Result<(), Refused> {
         let key = key_of(run);
@@ -224,6 +226,7 @@ impl Owner {
             last_put: 0,
             epoch: run.epoch,
             oldest: 0,
+            kept: Vec::new(),
             steps: BTreeMap::new(),
         });
         let mut forgotten = Vec::new();
@@ -235,13 +238,21 @@ impl Owner {
         }
         if run.epoch > stream.epoch {
             (stream.epoch, stream.oldest) = (run.epoch, 0);
+            stream.kept.clear();
             forgotten.extend(take(&mut stream.steps, |epoch, step| {
                 epoch < run.epoch && base.is_none_or(|base| step > base)
             }));
         }
-        if oldest > stream.oldest {
+        // At one watermark what stays only becomes less; a message that is late
+        // forgets nothing.
+        if oldest > stream.oldest || (oldest == stream.oldest && kept != stream.kept) {
             stream.oldest = oldest;
-            forgotten.extend(take(&mut stream.steps, |_, step| step < oldest));
+            stream.kept.clear();
+            stream.kept.extend_from_slice(kept);
+            let stays = |step| kept.contains(&step) && !self.planted.has(Mutant::TrimKeptStep);
+            forgotten.extend(take(&mut stream.steps, |_, step| {
+                step < oldest && !stays(step)
+            }));
         }
         for step in forgotten {
             self.forget(step, drop);
@@ -358,7 +369,12 @@ impl Owner {
         };
         if !self.streams.contains_key(&key_of(run))
             || self
-                .advance(run, watermark.base, watermark.oldest, drop)
+                .advance(
+                    run,
+                    watermark.base,
+                    (watermark.oldest, &watermark.kept),
+                    drop,
+                )
                 .is_err()
         {
             return;

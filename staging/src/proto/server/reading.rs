@@ -51,6 +51,8 @@ impl Stream {
         )?;
         if let Some(group) = self.groups.get_mut(&open.group) {
             group.ranks = open.ranks.max(1);
+            group.precious_owed = self.ledger.precious.is_some();
+            group.opened_after = position.after;
         }
         Ok(self.reader_opened(&open.group))
     }
@@ -87,6 +89,8 @@ impl Stream {
             number: 0,
             handed: None,
             newest_only: false,
+            precious_owed: false,
+            opened_after: None,
         };
         if let Some(replaced) = self.groups.insert(name.to_owned(), group) {
             self.retire(replaced.presence.instance);
@@ -102,6 +106,7 @@ impl Stream {
             position: group.map(|group| group.position),
             map: None,
             lease_ms: group.map_or(0, |group| millis(group.presence.lease)),
+            precious_owed: group.is_some_and(|group| group.precious_owed),
         }
     }
 
@@ -122,8 +127,12 @@ impl Stream {
         match StartAt::try_from(open.start) {
             Ok(StartAt::Oldest) => Ok(here(ledger.trimmed_through)),
             Ok(StartAt::Latest) => {
-                let last = ledger.held.last_key_value().map(|(step, _)| *step);
+                let last = ledger.passing().next_back().map(|(step, _)| step);
                 Ok(here(last.map_or(ledger.last_sealed, before)))
+            }
+            // It is held, and given first.
+            Ok(StartAt::At) if ledger.precious == Some(open.step) => {
+                Ok(here(ledger.trimmed_through.max(before(open.step))))
             }
             Ok(StartAt::At) => held_from(before(open.step)),
             Ok(StartAt::After) => held_from(Some(open.step)),
@@ -134,11 +143,10 @@ impl Stream {
             },
             Ok(StartAt::Time) => {
                 let first = ledger
-                    .held
-                    .iter()
+                    .passing()
                     .find(|(_, held)| held.record.time >= open.time);
                 Ok(here(
-                    first.map_or(ledger.last_sealed, |(step, _)| before(*step)),
+                    first.map_or(ledger.last_sealed, |(step, _)| before(step)),
                 ))
             }
             Err(_) => Err(Refused::new(
@@ -149,7 +157,7 @@ impl Stream {
     }
 
     fn trimmed(&self) -> Refused {
-        let oldest = self.ledger.held.first_key_value().map(|(step, _)| *step);
+        let oldest = self.ledger.first_passing();
         Refused {
             step: oldest,
             ..Refused::new(
@@ -261,15 +269,14 @@ impl Stream {
                 self.no_step(NoStepReason::RolledBack, base),
             ));
         }
+        if let Some((step, record)) = self.owed_first(next) {
+            return self.hand_out(next, step, &record);
+        }
         if self.policy != super::super::message::Policy::DropOldest
             && !next.latest
             && self.ledger.trimmed_through > position.after
         {
-            let oldest = self
-                .ledger
-                .held
-                .first_key_value()
-                .map_or(self.ledger.oldest, |(step, _)| *step);
+            let oldest = self.ledger.first_passing().unwrap_or(self.ledger.oldest);
             self.move_group(&next.group, self.ledger.trimmed_through);
             return Ok(Outcome::Answer(
                 self.no_step(NoStepReason::Trimmed, Some(oldest)),
@@ -316,6 +323,16 @@ impl Stream {
         Some(Outcome::Answer(Kind::SealedStep(
             self.ledger.record_for(&record, next.known_layouts),
         )))
+    }
+
+    /// The precious step, for a group that has yet to get it.
+    fn owed_first(&self, next: &Next) -> Option<(u64, SealedStep)> {
+        if !next.precious_owed || self.planted.has(Mutant::PreciousLast) {
+            return None;
+        }
+        let step = self.ledger.precious?;
+        let held = self.ledger.held.get(&step)?;
+        Some((step, held.record.clone()))
     }
 
     fn find_next(&self, after: Option<u64>, latest: bool) -> Option<(u64, SealedStep)> {
@@ -366,7 +383,7 @@ impl Stream {
         group.claims.insert((step, record.epoch));
         group.position = Position {
             epoch,
-            after: Some(step),
+            after: group.position.after.max(Some(step)),
         };
         group.handed = Some(step);
         Ok(Outcome::Answer(Kind::SealedStep(
@@ -458,14 +475,20 @@ impl Stream {
             .as_ref()
             .ok_or_else(|| Refused::new(Reason::Malformed, "no run"))?;
         self.check_life(run.life)?;
+        let mut after = Some(commit.step);
+        let precious = self.ledger.precious;
         if self.groups.contains_key(&commit.group) {
-            self.hear_rank(&commit.group, commit.instance, connection, now)?;
+            let group = self.hear_rank(&commit.group, commit.instance, connection, now)?;
+            if precious == after {
+                // It came out of its turn: the group begins where it had opened.
+                after = after.max(group.opened_after);
+            }
         } else if self.is_retired(commit.instance) {
             return Err(fenced("this reader has closed"));
         }
         let position = Position {
             epoch: run.epoch,
-            after: Some(commit.step),
+            after,
         };
         let known = self.ledger.cursors.get(&commit.cursor).copied();
         if known.is_none() && self.ledger.cursors.len() >= limits::CURSORS_LIMIT {

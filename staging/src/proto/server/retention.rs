@@ -2,7 +2,8 @@
 //!
 //! Steps go oldest first, whole, and never while a reader group has claimed
 //! them or an older one: what is gone is always everything below a watermark,
-//! which writers carry on to the owners.
+//! which writers carry on to the owners, but for the precious step. That one
+//! stays, counts among the bytes, and not among the steps.
 
 use super::super::message::Policy;
 use super::super::mutant::Mutant;
@@ -14,15 +15,11 @@ impl Stream {
     /// allows. Whether there is room then.
     pub(super) fn make_room(&mut self, bytes: u64, steps: u64) -> bool {
         while !self.fits(bytes, steps) {
-            let Some(oldest) = self.ledger.held.first_key_value().map(|(step, _)| *step) else {
+            let oldest = self.ledger.first_passing();
+            let Some(step) = oldest.filter(|step| self.may_trim(*step)) else {
                 return false;
             };
-            if !self.may_trim(oldest) {
-                return false;
-            }
-            self.ledger.apply(Entry::Trim {
-                below: oldest.saturating_add(1),
-            });
+            self.ledger.apply(Entry::Trim { step });
         }
         true
     }
@@ -33,7 +30,7 @@ impl Stream {
             .values()
             .fold(0_u64, |sum, step| sum.saturating_add(step.reserved_bytes()));
         let held = self.ledger.held_bytes.saturating_add(reserved);
-        let held_steps = (self.ledger.held.len() + self.open.len()) as u64;
+        let held_steps = (self.ledger.passing_count() + self.open.len()) as u64;
         held.saturating_add(bytes) <= self.retain_bytes && held_steps + steps <= self.retain_steps
     }
 
@@ -51,7 +48,7 @@ impl Stream {
 
     /// Whom a blocked writer waits for.
     pub(super) fn room_waits_for(&self) -> String {
-        let Some(oldest) = self.ledger.held.first_key_value().map(|(step, _)| *step) else {
+        let Some(oldest) = self.ledger.first_passing() else {
             return format!("the open steps of {} to be ended", self.name);
         };
         let mut waiting = String::new();
@@ -79,15 +76,16 @@ impl Stream {
         let Some((bytes, steps)) = self.blocked else {
             return false;
         };
-        let claims = self
-            .groups
-            .get(group)
-            .and_then(|group| group.claims.first());
-        let Some((first, _)) = claims else {
+        let precious = self.ledger.precious;
+        let claims = self.groups.get(group).and_then(|group| {
+            let claimed = group.claims.iter().map(|(step, _)| *step);
+            claimed.filter(|step| Some(*step) != precious).min()
+        });
+        let Some(first) = claims else {
             return false;
         };
-        let kept = self.ledger.held.range(first..);
-        let (mut kept_bytes, mut kept_steps) = (0_u64, 0_u64);
+        let kept = self.ledger.passing().filter(|(step, _)| *step >= first);
+        let (mut kept_bytes, mut kept_steps) = (self.ledger.precious_bytes(), 0_u64);
         for (_, held) in kept {
             kept_bytes = kept_bytes.saturating_add(held.bytes);
             kept_steps += 1;

@@ -100,6 +100,10 @@ pub(super) struct Group {
     pub(super) handed: Option<u64>,
     /// It asked for the newest step only, whatever came before.
     pub(super) newest_only: bool,
+    /// As it was told when it opened.
+    pub(super) precious_owed: bool,
+    /// Where it stood then.
+    pub(super) opened_after: Option<u64>,
 }
 
 /// See the module.
@@ -112,6 +116,8 @@ pub(super) struct Stream {
     pub(super) policy: Policy,
     pub(super) retain_steps: u64,
     pub(super) retain_bytes: u64,
+    /// Whether the oldest step of this epoch is kept.
+    pub(super) precious_first: bool,
     pub(super) slots: BTreeMap<u32, Slot>,
     /// The writer group that was held dead in this epoch; none of the epoch
     /// can go on then.
@@ -137,6 +143,7 @@ impl Stream {
             policy: Policy::Block,
             retain_steps: limits::RETAIN_STEPS_DEFAULT,
             retain_bytes: limits::RETAIN_BYTES_DEFAULT,
+            precious_first: false,
             slots: BTreeMap::new(),
             lost: None,
             open: BTreeMap::new(),
@@ -234,6 +241,9 @@ impl Stream {
                 self.retain_steps, self.retain_bytes
             ));
         }
+        if open.precious_first != self.precious_first {
+            return other(&format!("precious_first={}", self.precious_first));
+        }
         let agrees = match open.resume() {
             ResumeFrom::Fresh => self.ledger.base.is_none(),
             ResumeFrom::Last => true,
@@ -270,12 +280,26 @@ impl Stream {
         self.retain_steps = or_default(open.retain_steps, limits::RETAIN_STEPS_DEFAULT);
         self.retain_bytes = or_default(open.retain_bytes, limits::RETAIN_BYTES_DEFAULT);
         self.ledger.apply(Entry::Fence { base });
+        self.precious_first = open.precious_first;
+        self.keep_first();
         // Claims on what was withdrawn hold nothing, and nobody has passed it.
         for group in self.groups.values_mut() {
             group
                 .claims
                 .retain(|(step, _)| base.is_some_and(|base| *step <= base));
             group.position.after = group.position.after.min(base);
+        }
+    }
+
+    /// Keeps the oldest step held, if the writers want it; else none.
+    pub(super) fn keep_first(&mut self) {
+        let first = self.ledger.held.first_key_value().map(|(step, _)| *step);
+        let step = match self.precious_first {
+            true => self.ledger.precious.or(first),
+            false => None,
+        };
+        if step != self.ledger.precious {
+            self.ledger.apply(Entry::Precious { step });
         }
     }
 
@@ -293,6 +317,7 @@ impl Stream {
             base: self.ledger.base,
             next_step: self.slots.get(&slot).map_or(0, |slot| slot.next_step),
             oldest: self.ledger.oldest,
+            kept: self.ledger.kept(),
             map: None,
             limit_bytes: self.retain_bytes,
             lease_ms: self
@@ -444,7 +469,8 @@ impl Stream {
         StreamSummary {
             stream: self.name.clone(),
             epoch: self.ledger.epoch,
-            first: self.ledger.held.first_key_value().map(|(step, _)| *step),
+            first: self.ledger.first_passing(),
+            precious: self.ledger.precious,
             last: self.ledger.last_sealed,
             steps: self.ledger.held.len() as u64,
             bytes: self.ledger.held_bytes,

@@ -118,6 +118,7 @@ impl Stream {
         Kind::Began(Began {
             decision: decision as i32,
             oldest: self.ledger.oldest,
+            kept: self.ledger.kept(),
             waiting_for,
         })
     }
@@ -183,13 +184,17 @@ impl Stream {
         let others = open
             .map_or(0, super::stream::OpenStep::reserved_bytes)
             .saturating_sub(reserved_bytes);
-        if others.saturating_add(begin.reserve_bytes) > self.retain_bytes {
+        // What is kept for ever leaves no room.
+        let kept_bytes = self.ledger.precious_bytes();
+        let room_bytes = self.retain_bytes.saturating_sub(kept_bytes);
+        if others.saturating_add(begin.reserve_bytes) > room_bytes {
             return Err(Refused {
-                bytes: self.retain_bytes,
+                bytes: room_bytes,
                 ..Refused::new(
                     Reason::StepTooLarge,
                     format!(
-                        "step {} would exceed the stream's {} bytes",
+                        "step {} would exceed the stream's {} bytes, of which the first step \
+                         that is kept has {kept_bytes}",
                         begin.step, self.retain_bytes
                     ),
                 )
@@ -404,6 +409,7 @@ impl Stream {
                     .collect();
                 let record = seal_record(self.ledger.epoch, number, ends);
                 self.ledger.apply(Entry::Seal(record));
+                self.keep_first();
             }
         }
     }
