@@ -14,19 +14,24 @@ use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PyType};
 
+use smallvec::SmallVec;
+
 use crate::dtype;
 use crate::failed::Failed;
 
 /// DLPack's numbers of the devices whose memory the host can use as its own.
 const HOST_DEVICES: [i32; 3] = [1, 3, 11];
 
+/// Cells per dimension; a read makes a few of them, which take no memory of their own.
+pub(crate) type Sides = SmallVec<[u64; 6]>;
+
 /// An array's memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     pub(crate) first: *mut u8,
     pub(crate) dtype: DType,
-    pub(crate) count: Vec<u64>,
-    pub(crate) strides_bytes: Vec<i64>,
+    pub(crate) count: Sides,
+    pub(crate) strides_bytes: SmallVec<[i64; 6]>,
 }
 
 // SAFETY: a description; whoever uses the memory keeps it in place, see the module.

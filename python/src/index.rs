@@ -13,6 +13,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyEllipsis, PyInt, PySlice, PyTuple};
 
+use smallvec::SmallVec;
+
+use crate::array::Sides;
 use crate::failed::Failed;
 
 /// A dimension of the result.
@@ -28,7 +31,7 @@ struct Side {
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     pub(crate) selection: Selection,
-    sides: Vec<Side>,
+    sides: SmallVec<[Side; 6]>,
     /// Only integers: numpy gives the element, not an array.
     pub(crate) is_element: bool,
 }
@@ -51,7 +54,7 @@ impl Index {
     /// Of an array of this shape.
     pub(crate) fn parse(given: &Bound<'_, PyAny>, shape: &[u64]) -> PyResult<Self> {
         match given.cast::<PyTuple>() {
-            Ok(tuple) => Self::of_items(&tuple.iter().collect::<Vec<_>>(), shape),
+            Ok(tuple) => Self::of_items(&tuple.iter().collect::<SmallVec<[_; 6]>>(), shape),
             Err(_) => Self::of_items(std::slice::from_ref(given), shape),
         }
     }
@@ -73,7 +76,7 @@ impl Index {
         }
         let mut index = Self {
             selection: Selection::all(),
-            sides: Vec::with_capacity(shape.len()),
+            sides: SmallVec::new(),
             is_element: named == items.len(),
         };
         let mut lengths = shape.iter().copied().enumerate();
@@ -155,15 +158,15 @@ impl Index {
     }
 
     /// The shape of the result.
-    pub(crate) fn shape(&self) -> Vec<u64> {
+    pub(crate) fn shape(&self) -> Sides {
         self.sides.iter().map(|side| side.count).collect()
     }
 
     /// Where the cells go in an array of the result's shape: the first byte's offset, and
     /// the strides of the dimensions that the array read from has.
-    pub(crate) fn placed(&self, strides_bytes: &[i64]) -> (isize, Vec<i64>) {
+    pub(crate) fn placed(&self, strides_bytes: &[i64]) -> (isize, SmallVec<[i64; 6]>) {
         let mut offset = 0;
-        let mut strides = Vec::with_capacity(self.sides.len());
+        let mut strides = SmallVec::new();
         for (side, stride) in self.sides.iter().zip(strides_bytes) {
             if side.is_new {
                 continue;

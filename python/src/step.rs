@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use panta_core::model::{Selection, StepHead};
+use panta_core::model::StepHead;
 use panta_core::session::{Batch, Step};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -267,13 +267,5 @@ impl PyStep {
         let names = self.keys().map(|names| names.join(", "));
         let names = names.unwrap_or_else(|_| "let go".to_owned());
         format!("<panta.Step {}{time}: {names}>", head.step)
-    }
-}
-
-/// Everything, where no index is given.
-pub(crate) fn block_selection(block: Option<u32>, selection: Selection) -> Selection {
-    match block {
-        Some(block) => selection.within(panta_core::model::BlockId(block)),
-        None => selection,
     }
 }

@@ -10,12 +10,12 @@ use panta_transports::copy::StridedMut;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::array::{self, Memory};
+use crate::array::{self, Memory, Sides};
 use crate::dtype;
 use crate::failed::Failed;
 use crate::index::Index;
 use crate::info::{Block, number};
-use crate::step::{StepShared, block_selection};
+use crate::step::StepShared;
 use crate::values;
 
 /// A variable as it is in one step. Brackets read, by numpy's rules:
@@ -30,7 +30,7 @@ use crate::values;
 pub(crate) struct PyVariable {
     step: Arc<StepShared>,
     definition: Arc<Definition>,
-    shape: Vec<u64>,
+    shape: Sides,
     block: Option<u32>,
 }
 
@@ -84,14 +84,21 @@ impl Part {
         let Some(memory) = &self.memory else {
             return Ok(None);
         };
-        let selection = block_selection(self.block, self.index.selection.clone());
-        let resolved = step.resolve(&self.definition.name, memory.dtype, &selection)?;
+        let name = &self.definition.name;
+        let selection = &self.index.selection;
+        let resolved = match self.block {
+            None => step.resolve(name, memory.dtype, selection),
+            Some(block) => {
+                let of_block = selection.clone().within(BlockId(block));
+                step.resolve(name, memory.dtype, &of_block)
+            }
+        }?;
         let (offset, strides) = self.index.placed(&memory.strides_bytes);
         let into = Memory {
             first: memory.first.wrapping_offset(offset),
             dtype: memory.dtype,
-            count: resolved.count().to_vec(),
-            strides_bytes: resolved.strides(strides).to_vec(),
+            count: resolved.count().into(),
+            strides_bytes: resolved.strides(strides),
         };
         // SAFETY: as the caller says; the cells are those of the array, in another order.
         let into = unsafe { into.destination() }?;
@@ -120,7 +127,7 @@ impl PyVariable {
     pub(crate) fn of(step: &Arc<StepShared>, name: &str) -> Result<Self, Failed> {
         let (definition, shape) = step.with(|held| {
             let entry = held.entry(name)?;
-            Ok((Arc::clone(&entry.definition), entry.shape()))
+            Ok((Arc::clone(&entry.definition), entry.shape_dims()))
         })?;
         Ok(Self {
             step: Arc::clone(step),
@@ -136,13 +143,13 @@ impl PyVariable {
     }
 
     /// The shape to index by: a local array of one block has that block's.
-    fn indexed_shape(&self) -> Result<Vec<u64>, Failed> {
+    fn indexed_shape(&self) -> Result<Sides, Failed> {
         if self.definition.kind != ShapeKind::LocalArray || self.block.is_some() {
             return Ok(self.shape.clone());
         }
         let name = &self.definition.name;
         self.with_entry(|entry| match &entry.blocks[..] {
-            [only] => Ok(only.block.count.clone()),
+            [only] => Ok(only.block.count[..].into()),
             blocks => Err(Failed::shape(format!(
                 "`{name}` is a local array of {} blocks, read one by one: .block(i)[…]",
                 blocks.len()
@@ -220,7 +227,7 @@ impl PyVariable {
         let memory = Memory::of(array, "out")?;
         let problem = if !array::is_writable(array) {
             "`out` is read-only".to_owned()
-        } else if memory.count != shape {
+        } else if memory.count[..] != *shape {
             format!(
                 "`out` has shape {:?}, the selection {shape:?}",
                 memory.count
@@ -311,7 +318,7 @@ impl PyVariable {
                 self.definition.dtype,
                 &panta_core::model::Selection::block(BlockId(block)),
             )?;
-            Ok(resolved.shape().to_vec())
+            Ok(resolved.shape())
         })?;
         Ok(Self {
             step: Arc::clone(&self.step),

@@ -10,7 +10,9 @@ use panta_core::model::{DType, MemorySpace, StepHead};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
-use crate::array::{self, Memory};
+use smallvec::smallvec;
+
+use crate::array::{self, Memory, Sides};
 use crate::failed::Failed;
 use crate::values;
 use crate::writer::{State, WriterShared};
@@ -37,18 +39,20 @@ fn start_of(
     state: &State,
     index: usize,
     given: Option<&Bound<'_, PyAny>>,
-) -> Result<Vec<u64>, Failed> {
+) -> Result<Sides, Failed> {
     let definition = state.session.definition(index);
     let Some(given) = given else {
-        return Ok(vec![0; definition.dimensions()]);
+        return Ok(smallvec![0; definition.dimensions()]);
     };
     // A number that is asked of a tuple makes an exception first, which costs more than a put.
-    if !given.is_instance_of::<PyTuple>()
-        && let Ok(only) = given.extract::<u64>()
-    {
-        return Ok(vec![only]);
-    }
-    given.extract().map_err(|_| {
+    let found = match given.cast::<PyTuple>() {
+        Ok(tuple) => tuple.iter().map(|first| first.extract()).collect(),
+        Err(_) => match given.extract::<u64>() {
+            Ok(only) => Ok(smallvec![only]),
+            Err(_) => given.extract::<Vec<u64>>().map(Sides::from_vec),
+        },
+    };
+    found.map_err(|_: PyErr| {
         let message = format!("`start` is {given}; it is one number from 0 for each dimension");
         Failed::shape(message)
             .at(&state.session.place())

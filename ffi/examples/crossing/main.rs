@@ -1,5 +1,5 @@
-//! What crossing from Rust into C and Fortran costs: put and get of 1 KiB, the same
-//! loop in the three, in one run.
+//! What crossing from Rust into C, Fortran and Python costs: put and get of 1 KiB, the
+//! same loop in all, in one run. Python takes part where `python3` has the package `panta`.
 //!
 //! `scripts/libpanta` lays out the library that the other two are built against:
 //! ```sh
@@ -123,6 +123,34 @@ fn counted(program: &Path, arguments: &[&str], function: &str) -> f64 {
     instructions / f64::from(CALLS) / ROUNDS as f64
 }
 
+const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/crossing/crossing.py");
+
+fn has_python() -> bool {
+    let found = Command::new("python3")
+        .args(["-c", "import panta"])
+        .output();
+    found.is_ok_and(|output| output.status.success())
+}
+
+/// Instructions of a call from Python, the interpreter's with them: what more calls cost more.
+fn counted_in_python(url: &str) -> [f64; 2] {
+    let whole = |puts: u32, gets: u32| {
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .args(["python3", PYTHON, url])
+            .args([puts.to_string(), gets.to_string()])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let line = text.lines().find(|line| line.contains("Collected :"));
+        let number = line.and_then(|line| line.split_whitespace().last());
+        number.expect("a count").parse::<f64>().unwrap()
+    };
+    let once = whole(CALLS, CALLS);
+    [(2 * CALLS, CALLS), (CALLS, 2 * CALLS)]
+        .map(|(puts, gets)| (whole(puts, gets) - once) / f64::from(CALLS))
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, _, url, alone] = &arguments[..]
@@ -136,21 +164,27 @@ fn main() {
     let count = arguments.get(2).is_some_and(|what| what == "count");
     let directory = tempfile::tempdir().unwrap();
     let [c, fortran] = build(&prefix, directory.path());
-    let programs = [
+    let mut programs = vec![
         ("Rust", std::env::current_exe().unwrap()),
         ("C", c),
         ("Fortran", fortran),
     ];
-    let mut best = [[f64::INFINITY; 2]; 3];
+    if has_python() {
+        programs.push(("Python", PathBuf::from("python3")));
+    }
+    let mut best = vec![[f64::INFINITY; 2]; programs.len()];
     for run in 0..if count { 1 } else { RUNS } {
         let path = directory.path().join(format!("{run}.panta"));
         let url = format!("file:{}", path.display());
         for (best, (name, program)) in best.iter_mut().zip(&programs) {
             let arguments: &[&str] = match *name {
                 "Rust" => &["", &url, "alone"],
+                "Python" => &[PYTHON, &url],
                 _ => &[&url],
             };
-            let costs = if count {
+            let costs = if count && *name == "Python" {
+                counted_in_python(&url)
+            } else if count {
                 ["crossing_puts", "crossing_gets"]
                     .map(|function| counted(program, arguments, function))
             } else {
