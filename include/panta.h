@@ -1854,6 +1854,13 @@ template <typename T> static inline T panta_sized_(void)
 #define PANTA_SIZED(type) {.size = sizeof(type)}
 #endif
 
+/* A cast that compilers of C++ have nothing to say about. */
+#ifdef __cplusplus
+#define PANTA_CAST_(type, value) (reinterpret_cast<type>(value))
+#else
+#define PANTA_CAST_(type, value) ((type)(value))
+#endif
+
 /* Fails, with both versions in its words, if the library that was loaded is older
  * than this header: then it lacks what the header promises. To be called first;
  * panta.hpp and the Fortran module do so when they open something. */
@@ -1974,7 +1981,7 @@ static inline panta_buffer panta_ghosted(void *memory, panta_dtype dtype,
         offset += first ? first[i] * stride : 0;
         stride *= memory_count[i];
     }
-    buffer.data = memory ? (char *)memory + offset : NULL;
+    buffer.data = memory ? PANTA_CAST_(char *, memory) + offset : NULL;
     return buffer;
 }
 
@@ -1994,7 +2001,7 @@ static inline panta_buffer panta_ghosted_const(const void *memory,
                                                const int64_t *first,
                                                const int64_t *count)
 {
-    return panta_ghosted((void *)(uintptr_t)memory, dtype, dimensions,
+    return panta_ghosted(PANTA_CAST_(void *, PANTA_CAST_(uintptr_t, memory)), dtype, dimensions,
                          memory_count, first, count);
 }
 

@@ -19,6 +19,35 @@ fn header_and_library_agree_about_the_version() {
     shop.runs("c++", &CPP17, "version.c", &version);
 }
 
+/// A user's own flags must find nothing in what is included.
+#[test]
+fn the_headers_are_quiet_whatever_warnings_are_asked_for() {
+    let shop = Workshop::new();
+    let both = [
+        "-Wconversion",
+        "-Wsign-conversion",
+        "-Wshadow",
+        "-Wundef",
+        "-Wcast-qual",
+    ];
+    let cpp = [
+        "-std=c++17",
+        "-Wold-style-cast",
+        "-Wuseless-cast",
+        "-Wdouble-promotion",
+    ];
+    let c = ["-std=c99", "-Wstrict-prototypes", "-Wmissing-prototypes"];
+    for (compiler, flags, name, header) in [
+        ("cc", &c[..], "alone.c", "panta.h"),
+        ("c++", &cpp[..], "alone.cpp", "panta.hpp"),
+    ] {
+        let source = shop.path(name);
+        let text = format!("#include <{header}>\nint main(void)\n{{\n    return 0;\n}}\n");
+        std::fs::write(&source, text).unwrap();
+        shop.compile(compiler, &[&both[..], flags].concat(), &source);
+    }
+}
+
 #[test]
 fn every_dtype_and_kind_comes_back_as_it_was_put_from_c() {
     let shop = Workshop::new();

@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::fortran::{FLANG, GFORTRAN};
+use support::fortran::{FLANG, GFORTRAN, GFORTRAN_WIDE};
 use support::{Workshop, check, here};
 
 #[test]
@@ -28,6 +28,14 @@ fn lent_arrays_spans_views_cursors_interrupts_and_batches_work_from_fortran() {
         let stream = format!("stream:live?transport=shm&contact={}", contact.display());
         compiler.runs(&shop, "parity.f90", &[&file, &stream]);
     }
+}
+
+#[test]
+fn programs_whose_integers_have_8_bytes_are_served_too() {
+    let shop = Workshop::new();
+    let stream = format!("stream:wide?contact={}", shop.path("contact").display());
+    GFORTRAN_WIDE.runs(&shop, "parity.f90", &[&shop.url("parity"), &stream]);
+    GFORTRAN_WIDE.runs(&shop, "waiting.f90", &[&shop.url("waiting")]);
 }
 
 #[test]

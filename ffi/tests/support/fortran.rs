@@ -34,6 +34,20 @@ pub(crate) const GFORTRAN: Compiler = Compiler {
     modules_to: "-J",
 };
 
+/// The same where `integer` has 8 bytes unless it says otherwise, as old programs want it.
+pub(crate) const GFORTRAN_WIDE: Compiler = Compiler {
+    strict: &[
+        "-std=f2018",
+        "-Wall",
+        "-Wextra",
+        "-pedantic",
+        "-Werror",
+        "-Wno-conversion",
+        "-fdefault-integer-8",
+    ],
+    ..GFORTRAN
+};
+
 /// LLVM's, from the version on that has arguments of assumed rank.
 pub(crate) const FLANG: Compiler = Compiler {
     name: "flang-22",
