@@ -222,6 +222,19 @@ fn refuse_device(given: &Bound<'_, PyAny>, what: &str) -> PyResult<bool> {
     Err(refuse(format!("DLPack device {}:{}", device.0, device.1)))
 }
 
+/// Refuses an array of `numpy.ma` some of whose elements are masked: what lies below the mask
+/// is not what was meant.
+fn refuse_mask(given: &Bound<'_, PyAny>, what: &str) -> PyResult<()> {
+    let masked = given.py().import("numpy")?.getattr("ma")?;
+    if masked.call_method1("is_masked", (given,))?.is_truthy()? {
+        let message = format!(
+            "`{what}` has masked elements; pass what readers are to get, as {what}.filled(value)"
+        );
+        return Err(Failed::dtype(message).into());
+    }
+    Ok(())
+}
+
 /// An argument as an array: what is one already, or lends its memory (DLPack, the buffer
 /// protocol, `__array__`), as it is; numbers and lists as an array of `wanted`.
 pub(crate) fn of_argument<'py>(
@@ -229,10 +242,14 @@ pub(crate) fn of_argument<'py>(
     wanted: DType,
     what: &str,
 ) -> PyResult<Bound<'py, PyUntypedArray>> {
+    let py = given.py();
     if let Ok(array) = given.cast::<PyUntypedArray>() {
+        // Only classes derived from it can have a mask, which would be lost.
+        if !array.is_exact_instance_of::<PyUntypedArray>() {
+            refuse_mask(given, what)?;
+        }
         return Ok(array.clone());
     }
-    let py = given.py();
     let numpy = py.import("numpy")?;
     let lends = refuse_device(given, what)?;
     let made = if lends {

@@ -46,6 +46,7 @@ class OnDevice:
     (OnDevice((2, 0)), NotImplementedError, "`array` is in memory of a device .DLPack device 2:0"),
     ("text", TypeError, "`array`.*str"),
     (np.full((4, 6), 1j).tolist(), TypeError, "complex128 would be cut to float64"),
+    (np.ma.masked_less(np.arange(24.0).reshape(4, 6), 3), TypeError, "`array` has masked.*array.filled"),
     (None, TypeError, "`array`.*NoneType"),
     (object(), TypeError, "`array`.*object"),
 ])
