@@ -10,6 +10,7 @@
 //! session   writers and readers: what is the same for every engine
 //! plan      which blocks cover a box
 //! notice    a descriptor to wait for steps on
+//! deal      which reader groups get a step
 //! file      the engine of Panta's own files
 //! stream    the engine of direct streams
 //! ```
@@ -19,6 +20,7 @@ pub mod announce;
 pub mod codec;
 pub mod comm;
 pub mod config;
+pub mod deal;
 pub mod engine;
 pub mod error;
 pub mod file;

@@ -26,8 +26,6 @@ fn play(name: &str, engine: Engine, scenario: impl FnOnce(&mut Stage)) {
     scenario(&mut Stage::new(engine, PROGRAM));
 }
 
-const ALL_TO_ALL: &str =
-    "every reader group gets every step; the stream's home does not assign steps to groups";
 const NO_RELAY: &str = "needs a server or a direct stream between the sides";
 const ON_DISK: &str = "is about files";
 
@@ -205,7 +203,7 @@ matrix! {
     newest_only: "a reader of `latest_only` skips steps it is too slow for, and never goes back", sharing::newest_only;
         (never "a file keeps every step") test test test test test
     distribution: "all, round robin and on demand over three reader groups", sharing::distribution;
-        (never "a file is read by all") (not_yet ALL_TO_ALL) (not_yet ALL_TO_ALL) test test test
+        (never "a file is read by all") test test test test test
     bad_names: "bad names, keys and values: errors that name them and the nearest good one", wrong::names;
         test (never "the parameters are common to all engines") (never "the parameters are common to all engines") (never "the parameters are common to all engines") (never "the parameters are common to all engines") (never "the parameters are common to all engines")
     wrong_order: "a put outside a step, a begin within one, a second definition: clear errors", wrong::order;

@@ -217,7 +217,7 @@ parameters! {
     /// How many reader groups the first `begin_step` waits for; with 0 the writer starts alone.
     rendezvous: Count = Count(1), for [Stream];
     /// Which reader groups get a step: every one, each in its turn, or the one that asks first.
-    distribution: Distribution = Distribution::All, for [Stream];
+    distribution: Distribution = Distribution::All, for [Stream Staging];
     /// Whether the first step is kept for as long as the stream lives, and given first to every reader group that joins; of `file:`, which keeps every step, a reader's parameter.
     precious_first: bool = false, for [Stream Staging File];
     /// Whether this reader group gets only the newest step whenever it asks, and skips those before.

@@ -38,7 +38,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use panta_core::codec::Coded;
-use panta_core::config::{Acknowledge, Compression, Engine, Options, Policy, Verify};
+use panta_core::config::{Acknowledge, Compression, Distribution, Engine, Options, Policy, Verify};
 use panta_core::engine::{
     EngineFactory, OpenArguments, PreparedWriter, ReaderEngine, Resume, Start, WriterEngine,
 };
@@ -65,7 +65,8 @@ use crate::proto::client::{
 };
 use crate::proto::limits;
 use crate::proto::message::{
-    Ack, Map, OpenReader, OpenWriter, Policy as WirePolicy, Reason, ResumeFrom, StartAt,
+    Ack, Distribution as WireDistribution, Map, OpenReader, OpenWriter, Policy as WirePolicy,
+    Reason, ResumeFrom, StartAt,
 };
 use crate::shard::ShardMap;
 
@@ -410,6 +411,11 @@ fn open_writer(
         retain_bytes: options.retain_bytes.map_or(u64::MAX, |bytes| bytes.0),
         lease_ms: lease_ms(options),
         precious_first: options.precious_first,
+        distribution: match options.distribution {
+            Distribution::All => WireDistribution::All,
+            Distribution::RoundRobin => WireDistribution::RoundRobin,
+            Distribution::OnDemand => WireDistribution::OnDemand,
+        } as i32,
     })
 }
 

@@ -34,11 +34,15 @@ pub enum Mutant {
     TrimKeptStep,
     /// A group that opens is not given the precious step first.
     PreciousLast,
+    /// A step that is for one group is given to two.
+    GiveTwice,
+    /// What a group that is gone was to get is given to nobody else.
+    LoseInherited,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::AcknowledgeBeforeIndex,
         Self::SealWithoutOneWriter,
         Self::AcceptStaleMap,
@@ -53,6 +57,8 @@ impl Mutant {
         Self::IgnoreLimit,
         Self::TrimKeptStep,
         Self::PreciousLast,
+        Self::GiveTwice,
+        Self::LoseInherited,
     ];
 }
 

@@ -7,7 +7,7 @@ use panta_staging::proto::client::{
     Answer, CallId, ClientAction, ClientConfig, ClientError, ClientEvent, ReaderCall,
     ReaderMachine, WriterCall, WriterMachine,
 };
-use panta_staging::proto::message::Reason;
+use panta_staging::proto::message::{Policy, Reason};
 use panta_staging::proto::{Machine, RegionId};
 use panta_transports::time::Time;
 use std::collections::BTreeMap;
@@ -405,6 +405,11 @@ impl World {
 
     /// Liveness: with the faults over, everybody has got on and ended.
     pub fn check_end(&mut self) {
+        let all = self.plan.heirs && self.plan.policy == Policy::Block;
+        let mut unread = self.oracle.to_read.difference(&self.oracle.read);
+        if let Some((_, epoch, step)) = unread.next().filter(|_| all) {
+            self.fail(format!("nobody was given step {step} of epoch {epoch}"));
+        }
         for number in 0..self.groups.len() {
             let group = &self.groups[number];
             let (done, replaced) = (group.done, group.replaced);

@@ -96,6 +96,7 @@ pub struct Summary {
     pub deadlines: u64,
     pub discarded: u64,
     pub precious: u64,
+    pub inherited: u64,
 }
 
 pub struct World {
@@ -212,6 +213,7 @@ impl World {
                 deadlines: self.oracle.deadlines,
                 discarded: self.oracle.discarded,
                 precious: self.oracle.precious,
+                inherited: self.oracle.inherited,
             }),
         }
     }

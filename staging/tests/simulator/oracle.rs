@@ -1,6 +1,7 @@
 //! What must hold, watched from outside with knowledge that no machine has.
 
 use panta_staging::proto::message::{Kind, Message};
+use panta_transports::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
@@ -11,6 +12,17 @@ pub struct Oracle {
     ended: BTreeMap<(u64, u64, u64), BTreeSet<usize>>,
     /// (life, step) → epoch, of the steps that are known to be sealed.
     sealed: BTreeMap<(u64, u64), u64>,
+    /// (life, epoch, step) → the reader group that was given a step last, where
+    /// one alone is, and when.
+    pub given: BTreeMap<(u64, u64, u64), (usize, Time)>,
+    /// When the first reader group had joined.
+    pub joined: Option<Time>,
+    /// Steps that were begun after that and sealed.
+    pub to_read: BTreeSet<(u64, u64, u64)>,
+    /// Steps that somebody has read whole.
+    pub read: BTreeSet<(u64, u64, u64)>,
+    /// Steps that a group got after another.
+    pub inherited: u64,
     /// Times that the precious step was shown out of its turn.
     pub precious: u64,
     pub steps_whole: u64,

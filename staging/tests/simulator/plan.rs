@@ -1,7 +1,7 @@
 //! What a seed stands for: how many of whom, how they behave, what goes wrong.
 
 use super::random::Random;
-use panta_staging::proto::message::Policy;
+use panta_staging::proto::message::{Distribution, Policy};
 use panta_transports::time::Time;
 
 pub const STREAM: &str = "run42";
@@ -61,6 +61,7 @@ pub struct Plan {
     pub retain_steps: u64,
     pub retain_bytes: u64,
     pub precious: bool,
+    pub distribution: Distribution,
     pub limit_bytes: u64,
     /// Whether the servers have less memory than the stream may retain, so
     /// that progress cannot be promised.
@@ -72,6 +73,9 @@ pub struct Plan {
     pub hold_steps: usize,
     /// Whether every rank of a reader group releases for itself.
     pub ranks_release: bool,
+    /// Whether nothing goes wrong but that one reader group dies, of several that
+    /// share the steps: the others inherit.
+    pub heirs: bool,
     pub faults: Vec<(Time, Fault)>,
 }
 
@@ -96,6 +100,12 @@ impl Plan {
             retain_steps: random.between(4, 10),
             retain_bytes: random.pick(&[4_000, 16_000, 1 << 20]),
             precious: random.chance(50),
+            distribution: random.pick(&[
+                Distribution::All,
+                Distribution::All,
+                Distribution::RoundRobin,
+                Distribution::OnDemand,
+            ]),
             limit_bytes: 0,
             tight: faulty && random.chance(15),
             jitter_ms: random.pick(&[0, 1, 20]),
@@ -103,6 +113,7 @@ impl Plan {
             encode: random.chance(20),
             hold_steps: random.between(0, 2) as usize,
             ranks_release: random.chance(30),
+            heirs: false,
             faults: Vec::new(),
         };
         let needed = (plan.retain_steps + 4 + u64::from(plan.precious)) * plan.step_charge();
@@ -112,8 +123,24 @@ impl Plan {
             plan.faults = (0..count).map(|_| plan.fault(random)).collect();
             plan.faults.push((Time(0), plan.storm(random, 8_000)));
             plan.faults.sort_by_key(|(at, _)| *at);
+        } else if plan.is_shared() && readers > 1 {
+            plan.heirs = true;
+            plan.faults = (1..4).map(|death| plan.death(random, death)).collect();
         }
         plan
+    }
+
+    /// Whether a step is for one reader group.
+    pub fn is_shared(&self) -> bool {
+        self.distribution != Distribution::All
+    }
+
+    /// The death of the second reader group.
+    fn death(&self, random: &mut Random, number: u64) -> (Time, Fault) {
+        let at = Time((number * 2_000 + random.between(0, 1_500)) * 1_000_000);
+        let group = self.writers + 1;
+        let down_ms = random.between(10, 1_500);
+        (at, Fault::CrashGroup { group, down_ms })
     }
 
     /// What a step costs a server that gets all of it: payload and index.

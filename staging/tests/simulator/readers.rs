@@ -25,6 +25,8 @@ pub struct ReaderState {
     failed: bool,
     claimed_at: Time,
     leaving: bool,
+    /// What it was shown, as (epoch, step).
+    seen: BTreeSet<(u64, u64)>,
     /// Of each life the lowest step that was known to be sealed when it opened.
     lowest: BTreeMap<u64, (u64, u64)>,
     /// Whether it was told that it gets the precious step, and has seen none.
@@ -43,6 +45,11 @@ impl World {
             StartAt::Latest,
             StartAt::Cursor,
         ]);
+        let start = match (start, self.plan.is_shared()) {
+            // Who begins there leaves steps that others did not get to nobody.
+            (StartAt::Latest, true) => StartAt::Oldest,
+            (start, _) => start,
+        };
         let open = OpenReader {
             stream: STREAM.to_owned(),
             group: format!("viz{number}"),
@@ -82,7 +89,7 @@ impl World {
             return;
         }
         let poll = self.random.chance(10);
-        let latest = self.random.chance(5);
+        let latest = self.random.chance(5) && !self.plan.is_shared();
         let length = self.random.between(300, 3_000);
         self.call(
             group,
@@ -117,6 +124,9 @@ impl World {
                     }
                 }
                 let position = opened.position.unwrap_or_default();
+                if number == 0 {
+                    self.oracle.joined.get_or_insert(self.now);
+                }
                 let state = &mut self.groups[group].reader;
                 state.owed = opened.precious_owed;
                 (state.life, state.epoch, state.last) =
@@ -258,11 +268,42 @@ impl World {
         owed
     }
 
+    /// A step goes to one group, and to another only if that one was held dead; to
+    /// none twice.
+    fn check_shared(&mut self, group: usize, step: &SealedStep, precious: bool) {
+        let state = &mut self.groups[group].reader;
+        let life = state.life;
+        if !state.seen.insert((step.epoch, step.step)) {
+            self.fail(format!(
+                "reader group {group} is shown step {} twice",
+                step.step
+            ));
+        }
+        let first = self.oracle.lowest().get(&life).map(|(step, _)| *step);
+        if precious || (self.plan.precious && first == Some(step.step)) {
+            return;
+        }
+        let key = (life, step.epoch, step.step);
+        let undisturbed = Time(QUIET_AT.0 + 4_000_000_000);
+        if let Some((other, at)) = self.oracle.given.insert(key, (group, self.now)) {
+            self.oracle.inherited += 1;
+            let lives = self.plan.heirs && other != self.plan.writers + 1;
+            if lives || self.plan.faults.is_empty() || at > undisturbed {
+                self.fail(format!(
+                    "step {} is given to reader group {group} and was to {other}",
+                    step.step
+                ));
+            }
+        }
+    }
+
     fn check_order(&mut self, group: usize, step: SealedStep) {
         let precious = self.check_precious(group, &step);
         let state = &self.groups[group].reader;
         let (life, epoch, last) = (state.life, state.epoch, state.last);
-        if last >= Some(step.step) && !precious {
+        if self.plan.is_shared() {
+            self.check_shared(group, &step, precious);
+        } else if last >= Some(step.step) && !precious {
             self.fail(format!(
                 "reader group {group} is shown step {} after {last:?}",
                 step.step
@@ -513,6 +554,8 @@ impl World {
                 self.fail(text);
                 return;
             }
+            let life = self.groups[group].reader.life;
+            self.oracle.read.insert((life, step.epoch, step.step));
             self.oracle.steps_whole += 1;
             self.groups[group].reader.quiet_whole += u64::from(self.now >= QUIET_AT);
         }

@@ -10,6 +10,7 @@ use panta_staging::proto::client::{
 use panta_staging::proto::message::{
     Decision, OpenWriter, Piece, Reason, ResumeFrom, StepFate, VariableLayout, WriterOpened,
 };
+use panta_transports::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct WriterState {
     layouts: BTreeMap<usize, u32>,
     oldest: u64,
     kept: Vec<u64>,
+    /// When its step was begun.
+    begun: Time,
     resume: Option<(ResumeFrom, u64)>,
     tries: u32,
     pub quiet_sealed: u64,
@@ -73,6 +76,7 @@ impl World {
             retain_bytes: self.plan.retain_bytes,
             lease_ms: 2_000,
             precious_first: self.plan.precious,
+            distribution: self.plan.distribution as i32,
         };
         self.call(
             group,
@@ -237,6 +241,7 @@ impl World {
         }
         let state = &mut self.groups[group].writer;
         (state.oldest, state.kept) = (oldest, kept);
+        state.begun = self.now;
         if self.groups[group].writer.tries > 0 {
             self.end(group);
             return;
@@ -483,7 +488,15 @@ impl World {
         if fate == StepFate::Sealed {
             state.last_sealed = Some(state.step);
             if let Some(run) = state.opened.as_ref().and_then(|opened| opened.run.as_ref()) {
-                self.oracle.sealed(run.life, run.epoch, state.step);
+                let key = (run.life, run.epoch, state.step);
+                self.oracle.sealed(key.0, key.1, key.2);
+                if self
+                    .oracle
+                    .joined
+                    .is_some_and(|joined| joined < state.begun)
+                {
+                    self.oracle.to_read.insert(key);
+                }
             }
             state.quiet_sealed += u64::from(self.now >= super::plan::QUIET_AT);
         } else if fate == StepFate::Open && self.plan.writers > 1 {

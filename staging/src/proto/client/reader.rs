@@ -36,6 +36,8 @@ pub struct ReaderMachine {
     ranks: u32,
     /// Calls for a next step so far.
     calls: u64,
+    /// See [`Next::heard`].
+    heard: u64,
     /// See [`ReaderOpened::precious_owed`].
     precious_owed: bool,
     is_root: bool,
@@ -58,6 +60,7 @@ impl ReaderMachine {
             holds: BTreeSet::new(),
             ranks: 0,
             calls: 0,
+            heard: 0,
             precious_owed: false,
             is_root: false,
             alive_at: None,
@@ -255,6 +258,7 @@ impl ReaderMachine {
                         life,
                         group,
                         instance,
+                        heard: self.heard,
                     }),
                 )
             }
@@ -291,6 +295,7 @@ impl ReaderMachine {
             // Zero stays zero; anything else is set when it is sent.
             wait_ms: u64::from(!poll),
             precious_owed: self.precious_owed,
+            heard: self.heard,
         }
     }
 
@@ -330,7 +335,8 @@ impl ReaderMachine {
                 self.schedule_alive(now);
                 Ok(Answer::ReaderOpened(opened))
             }
-            (Kind::Next(_), Kind::SealedStep(step)) => {
+            (Kind::Next(next), Kind::SealedStep(step)) => {
+                self.heard = next.number;
                 self.position = Position {
                     epoch: self.position.epoch.max(step.epoch),
                     after: self.position.after.max(Some(step.step)),

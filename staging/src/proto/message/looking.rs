@@ -2,7 +2,7 @@
 
 use prost::{Enumeration, Message as Wire};
 
-use super::SealedStep;
+use super::{Distribution, SealedStep};
 
 /// Asks for the streams a server is home to.
 #[derive(Clone, Copy, PartialEq, Eq, Wire)]
@@ -35,6 +35,9 @@ pub struct StreamSummary {
     /// The step that is kept for every group that opens.
     #[prost(uint64, optional, tag = "8")]
     pub precious: Option<u64>,
+    /// Which reader groups get a step.
+    #[prost(enumeration = "Distribution", tag = "9")]
+    pub distribution: i32,
 }
 
 /// How a stream's writers stand.

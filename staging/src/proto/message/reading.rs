@@ -137,6 +137,10 @@ pub struct Next {
     /// precious one does not move the group back.
     #[prost(bool, tag = "12")]
     pub precious_owed: bool,
+    /// The `number` of the newest call that was answered with a step, as far as
+    /// the group has heard; what was given since never arrived.
+    #[prost(uint64, tag = "13")]
+    pub heard: u64,
 }
 
 /// Why there is no step.
@@ -292,6 +296,9 @@ pub struct CloseReader {
     /// Its instance.
     #[prost(fixed64, tag = "4")]
     pub instance: u64,
+    /// [`Next::heard`].
+    #[prost(uint64, tag = "5")]
+    pub heard: u64,
 }
 
 /// A hyper-rectangle.

@@ -19,6 +19,18 @@ pub enum Policy {
     Spill = 3,
 }
 
+/// Which reader groups get a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash, Enumeration)]
+#[repr(i32)]
+pub enum Distribution {
+    /// All of them.
+    All = 0,
+    /// One after the other.
+    RoundRobin = 1,
+    /// The one that asks first.
+    OnDemand = 2,
+}
+
 /// When a put counts as stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash, Enumeration)]
 #[repr(i32)]
@@ -84,6 +96,9 @@ pub struct OpenWriter {
     /// that opens later.
     #[prost(bool, tag = "12")]
     pub precious_first: bool,
+    /// Which reader groups get a step.
+    #[prost(enumeration = "Distribution", tag = "13")]
+    pub distribution: i32,
 }
 
 /// Everything every rank of the writer group needs to put; the root hands it

@@ -27,6 +27,8 @@ pub(super) enum Entry {
     Seal(SealedStep),
     /// A step will never be visible.
     Withdraw { step: u64, fate: StepFate },
+    /// The one group that a step was for is done with it.
+    Done { step: u64 },
     /// A step is gone.
     Trim { step: u64 },
     /// The step that is kept for as long as this is not said anew.
@@ -43,6 +45,8 @@ pub(super) struct Held {
     pub(super) record: SealedStep,
     /// Payload at the owners and the record itself.
     pub(super) bytes: u64,
+    /// Nobody gets it any more.
+    pub(super) done: bool,
 }
 
 /// See the module.
@@ -97,6 +101,11 @@ impl Ledger {
             }
             Entry::Seal(record) => self.seal(record),
             Entry::Withdraw { step, fate } => self.settle(step, fate),
+            Entry::Done { step } => {
+                if let Some(held) = self.held.get_mut(&step) {
+                    held.done = true;
+                }
+            }
             Entry::Trim { step } => self.trim(step),
             Entry::Precious { step } => self.precious = step,
             Entry::Cursor { name, position } => {
@@ -147,7 +156,15 @@ impl Ledger {
         self.held_bytes += bytes;
         self.last_sealed = Some(step);
         self.settle(step, StepFate::Sealed);
-        self.held.insert(step, Held { record, bytes });
+        let done = false;
+        self.held.insert(
+            step,
+            Held {
+                record,
+                bytes,
+                done,
+            },
+        );
     }
 
     fn settle(&mut self, step: u64, fate: StepFate) {

@@ -20,6 +20,9 @@ mod machine;
 mod owner;
 mod reading;
 mod retention;
+mod sharing;
+#[cfg(test)]
+mod sharing_tests;
 mod stream;
 mod writing;
 

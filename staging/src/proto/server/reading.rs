@@ -19,6 +19,19 @@ use super::stream::{Group, Outcome, Presence, Stream, fenced, lease, millis};
 use panta_transports::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
+impl Group {
+    /// Ends the claim on a step that was given with an answer that never arrived:
+    /// none after the call numbered `heard` did.
+    fn unheard(&mut self, heard: u64) -> Option<(u64, u64)> {
+        let step = self.handed.filter(|_| heard < self.number)?;
+        let claim = self.claims.iter().find(|(claimed, _)| *claimed == step);
+        let claim = *claim?;
+        self.claims.remove(&claim);
+        self.released.remove(&claim);
+        Some(claim)
+    }
+}
+
 impl Stream {
     /// A reader group opens; the answer lacks the map, which the server adds.
     pub(super) fn open_reader(
@@ -79,8 +92,16 @@ impl Stream {
             lease,
             left: None,
         };
+        if let Some(replaced) = self.groups.remove(name) {
+            self.retire(replaced.presence.instance);
+            self.pass_on_all(&replaced);
+        }
+        self.seats += 1;
         let group = Group {
             presence,
+            seat: self.seats,
+            from: position.after,
+            waits: false,
             position,
             claims: BTreeSet::new(),
             ranks: 1,
@@ -92,9 +113,8 @@ impl Stream {
             precious_owed: false,
             opened_after: None,
         };
-        if let Some(replaced) = self.groups.insert(name.to_owned(), group) {
-            self.retire(replaced.presence.instance);
-        }
+        self.groups.insert(name.to_owned(), group);
+        self.deal_to_joiner(name);
         Ok(())
     }
 
@@ -117,27 +137,29 @@ impl Stream {
             epoch: ledger.epoch,
             after,
         };
+        // Who takes turns misses steps anyway.
+        let trimmed_through = ledger.trimmed_through.filter(|_| !self.is_shared());
         let held_from = |after: Option<u64>| {
-            if ledger.trimmed_through > after {
+            if trimmed_through > after {
                 Err(self.trimmed())
             } else {
                 Ok(here(after))
             }
         };
         match StartAt::try_from(open.start) {
-            Ok(StartAt::Oldest) => Ok(here(ledger.trimmed_through)),
+            Ok(StartAt::Oldest) => Ok(here(trimmed_through)),
             Ok(StartAt::Latest) => {
                 let last = ledger.passing().next_back().map(|(step, _)| step);
                 Ok(here(last.map_or(ledger.last_sealed, before)))
             }
             // It is held, and given first.
             Ok(StartAt::At) if ledger.precious == Some(open.step) => {
-                Ok(here(ledger.trimmed_through.max(before(open.step))))
+                Ok(here(trimmed_through.max(before(open.step))))
             }
             Ok(StartAt::At) => held_from(before(open.step)),
             Ok(StartAt::After) => held_from(Some(open.step)),
             Ok(StartAt::Cursor) => match ledger.cursors.get(&open.cursor) {
-                None => Ok(here(ledger.trimmed_through)),
+                None => Ok(here(trimmed_through)),
                 Some(position) if ledger.rolled_back(*position).is_some() => Ok(*position),
                 Some(position) => held_from(position.after).map(|_| *position),
             },
@@ -273,6 +295,7 @@ impl Stream {
             return self.hand_out(next, step, &record);
         }
         if self.policy != super::super::message::Policy::DropOldest
+            && !self.is_shared()
             && !next.latest
             && self.ledger.trimmed_through > position.after
         {
@@ -282,10 +305,17 @@ impl Stream {
                 self.no_step(NoStepReason::Trimmed, Some(oldest)),
             ));
         }
-        match self.find_next(position.after, next.latest) {
-            Some((step, record)) => self.hand_out(next, step, &record),
-            None => Ok(self.nothing_next()),
+        let found = match self.is_shared() {
+            true => self.next_dealt(&next.group, next.latest),
+            false => self.find_next(position.after, next.latest),
+        };
+        if let Some((step, record)) = found {
+            return self.hand_out(next, step, &record);
         }
+        if let Some(group) = self.groups.get_mut(&next.group) {
+            group.waits = true;
+        }
+        Ok(self.nothing_next(&next.group))
     }
 
     /// What a call that is not new comes to; a new one says where the group
@@ -299,15 +329,21 @@ impl Stream {
             return Some(Outcome::Ignore);
         }
         if next.number > group.number {
+            let unheard = group.unheard(next.heard);
             (group.number, group.position, group.handed) = (next.number, position, None);
-            // What lies ahead was handed out and the answer never arrived.
-            group.claims.retain(|(step, epoch)| {
-                let claim = Position {
-                    epoch: *epoch,
-                    after: Some(*step),
-                };
-                Some(*step) <= position.after && (!next.lists_holds || next.holds.contains(&claim))
-            });
+            let listed = |(step, epoch): &(u64, u64)| {
+                let (epoch, after) = (*epoch, Some(*step));
+                !next.lists_holds || next.holds.contains(&Position { epoch, after })
+            };
+            let released = |claim: &(u64, u64)| !listed(claim);
+            let released: Vec<_> = group.claims.extract_if(.., released).collect();
+            let seat = group.seat;
+            for (step, _) in released {
+                self.done_with(step);
+            }
+            if let Some((step, _)) = unheard.filter(|_| !next.precious_owed) {
+                self.give_back(step, seat);
+            }
             return None;
         }
         let step = group.handed?;
@@ -385,13 +421,22 @@ impl Stream {
             epoch,
             after: group.position.after.max(Some(step)),
         };
-        group.handed = Some(step);
+        (group.handed, group.waits) = (Some(step), false);
+        let seat = group.seat;
+        self.dealt_to(step, seat);
         Ok(Outcome::Answer(Kind::SealedStep(
             self.ledger.record_for(record, next.known_layouts),
         )))
     }
 
-    fn nothing_next(&self) -> Outcome {
+    fn nothing_next(&self, group: &str) -> Outcome {
+        let ended = self.ledger.closed || self.lost.is_some();
+        if let Some(other) = self.may_leave_some_to(group).filter(|_| ended) {
+            return Outcome::Wait(format!(
+                "reader group {other} to be done with its steps of {}",
+                self.name
+            ));
+        }
         if self.ledger.closed {
             return Outcome::Answer(self.no_step(NoStepReason::Closed, self.ledger.last_sealed));
         }
@@ -454,10 +499,13 @@ impl Stream {
         self.check_life(run.life)?;
         if self.groups.contains_key(&release.group) {
             let group = self.hear_rank(&release.group, release.instance, connection, now)?;
-            group.release((release.step, run.epoch), release.rank);
+            let ended = group.release((release.step, run.epoch), release.rank);
             if group.closing && group.claims.is_empty() {
                 self.groups.remove(&release.group);
                 self.retire(release.instance);
+            }
+            if ended {
+                self.done_with(release.step);
             }
         }
         Ok(Kind::Done(Done {}))
@@ -510,17 +558,23 @@ impl Stream {
     /// still read stays claimed until they have, or are gone.
     pub(super) fn close_reader(&mut self, close: &CloseReader) -> Result<Kind, Refused> {
         self.check_life(close.life)?;
-        let mine = self
-            .groups
-            .get(&close.group)
-            .is_some_and(|group| group.presence.instance == close.instance);
-        let others_read = |group: &&mut Group| mine && group.ranks > 1 && !group.claims.is_empty();
-        if let Some(group) = self.groups.get_mut(&close.group).filter(others_read) {
-            group.closing = true;
-            return Ok(Kind::Done(Done {}));
-        }
-        if mine {
-            self.groups.remove(&close.group);
+        let mine = |group: &&mut Group| group.presence.instance == close.instance;
+        if let Some(group) = self.groups.get_mut(&close.group).filter(mine) {
+            let unheard = group.unheard(close.heard);
+            (group.closing, group.waits) = (true, false);
+            let (seat, others_read) = (group.seat, group.ranks > 1 && !group.claims.is_empty());
+            let claims = group.claims.clone();
+            if !others_read {
+                self.groups.remove(&close.group);
+                // What its readers had in hand is done.
+                for (step, _) in claims {
+                    self.done_with(step);
+                }
+            }
+            self.pass_on(seat, unheard.map(|(step, _)| step).into_iter());
+            if others_read {
+                return Ok(Kind::Done(Done {}));
+            }
         }
         if !self.is_retired(close.instance) {
             self.retire(close.instance);

@@ -8,11 +8,14 @@
 use super::super::ConnectionId;
 use super::super::limits;
 use super::super::message::{
-    Ack, Kind, OpenWriter, Policy, Position, Reason, Refused, ResumeFrom, Run, StreamState,
-    StreamSummary, WriterOpened,
+    Ack, Distribution as Wire, Kind, OpenWriter, Policy, Position, Reason, Refused, ResumeFrom,
+    Run, StreamState, StreamSummary, WriterOpened,
 };
 use super::super::mutant::{Mutant, Planted};
 use super::ledger::{Entry, Ledger};
+use super::sharing::distribution;
+use panta_core::config::{Distribution, Value as _};
+use panta_core::deal::Dealer;
 use panta_transports::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -100,6 +103,12 @@ pub(super) struct Group {
     pub(super) handed: Option<u64>,
     /// It asked for the newest step only, whatever came before.
     pub(super) newest_only: bool,
+    /// Its place in the circle of groups, where they take turns.
+    pub(super) seat: u64,
+    /// Where it stood when it joined: what was before it is not for it.
+    pub(super) from: Option<u64>,
+    /// Its last call found no step, and it was given none since.
+    pub(super) waits: bool,
     /// As it was told when it opened.
     pub(super) precious_owed: bool,
     /// Where it stood then.
@@ -127,6 +136,12 @@ pub(super) struct Stream {
     /// epoch.
     pub(super) fixed_in_epoch: BTreeMap<String, Vec<u8>>,
     pub(super) groups: BTreeMap<String, Group>,
+    /// Seats given so far.
+    pub(super) seats: u64,
+    pub(super) dealer: Dealer<u64>,
+    /// Where steps are distributed: of those that no group was given the seats of
+    /// the groups that are to get it.
+    pub(super) dealt: BTreeMap<u64, BTreeSet<u64>>,
     retired: VecDeque<u64>,
     /// Bytes and step of a writer that waits for room.
     pub(super) blocked: Option<(u64, u64)>,
@@ -149,6 +164,9 @@ impl Stream {
             open: BTreeMap::new(),
             fixed_in_epoch: BTreeMap::new(),
             groups: BTreeMap::new(),
+            seats: 0,
+            dealer: Dealer::new(Distribution::All),
+            dealt: BTreeMap::new(),
             retired: VecDeque::new(),
             blocked: None,
             planted,
@@ -241,6 +259,12 @@ impl Stream {
                 self.retain_steps, self.retain_bytes
             ));
         }
+        if distribution(open.distribution()) != self.dealer.distribution() {
+            return other(&format!(
+                "distribution={}",
+                self.dealer.distribution().print()
+            ));
+        }
         if open.precious_first != self.precious_first {
             return other(&format!("precious_first={}", self.precious_first));
         }
@@ -289,6 +313,7 @@ impl Stream {
                 .retain(|(step, _)| base.is_some_and(|base| *step <= base));
             group.position.after = group.position.after.min(base);
         }
+        self.deal_anew(distribution(open.distribution()));
     }
 
     /// Keeps the oldest step held, if the writers want it; else none.
@@ -395,10 +420,12 @@ impl Stream {
             self.withdraw_open();
             changed = true;
         }
-        let before = self.groups.len();
-        self.groups
-            .retain(|_, group| group.presence.ends(grace) > now);
-        changed || self.groups.len() != before
+        let dead = |_: &String, group: &mut Group| group.presence.ends(grace) <= now;
+        let dead: Vec<_> = self.groups.extract_if(.., dead).collect();
+        for (_, group) in &dead {
+            self.pass_on_all(group);
+        }
+        changed || !dead.is_empty()
     }
 
     /// Withdraws every open step.
@@ -471,6 +498,11 @@ impl Stream {
             epoch: self.ledger.epoch,
             first: self.ledger.first_passing(),
             precious: self.ledger.precious,
+            distribution: match self.dealer.distribution() {
+                Distribution::All => Wire::All,
+                Distribution::RoundRobin => Wire::RoundRobin,
+                Distribution::OnDemand => Wire::OnDemand,
+            } as i32,
             last: self.ledger.last_sealed,
             steps: self.ledger.held.len() as u64,
             bytes: self.ledger.held_bytes,
@@ -497,6 +529,9 @@ pub(super) fn check_supported(open: &OpenWriter) -> Result<(), Refused> {
             "policy = spill: not in this version; use block, drop-oldest or drop-newest",
         ),
         Err(_) => unsupported("a policy that this version does not know"),
+        Ok(_) if Wire::try_from(open.distribution).is_err() => {
+            unsupported("a distribution that this version does not know")
+        }
         Ok(_) if ResumeFrom::try_from(open.resume).is_err() => {
             unsupported("a way to resume that is not known")
         }

@@ -410,6 +410,7 @@ impl Stream {
                 let record = seal_record(self.ledger.epoch, number, ends);
                 self.ledger.apply(Entry::Seal(record));
                 self.keep_first();
+                self.deal(number);
             }
         }
     }

@@ -132,19 +132,6 @@ impl Groups {
             .enumerate()
             .filter_map(|(slot, group)| Some((slot, group.as_ref()?)))
     }
-
-    /// The slot after `last`, in a circle, of a group that `fits`.
-    pub(super) fn next_after(
-        &self,
-        last: Option<usize>,
-        fits: impl Fn(&Group) -> bool,
-    ) -> Option<usize> {
-        let count = self.slots.len();
-        let first = last.map_or(0, |last| last + 1);
-        (first..first + count)
-            .map(|slot| slot % count)
-            .find(|slot| self.get(*slot).is_some_and(&fits))
-    }
 }
 
 #[cfg(test)]

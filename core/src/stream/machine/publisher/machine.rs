@@ -10,6 +10,7 @@ use super::membership::Cursors;
 use super::steps::{State, Step, Steps};
 use super::{Awaited, Gone, PublisherAction, PublisherEvent, PublisherOptions};
 use crate::config::{Distribution, Policy};
+use crate::deal::Dealer;
 use panta_transports::time::Time;
 
 /// See the module above.
@@ -42,8 +43,8 @@ pub struct Publisher {
     pub(super) filed_from: u64,
     /// Over the claimed steps in memory, each on its fullest rank.
     claimed_bytes: u64,
-    /// Which group had the last turn.
-    turn: Option<usize>,
+    /// By slot.
+    pub(super) dealer: Dealer<usize>,
     closing: bool,
     pub(super) drained: bool,
     pub(super) planted: Planted,
@@ -71,7 +72,7 @@ impl Publisher {
             precious: None,
             filed_from: 0,
             claimed_bytes: 0,
-            turn: None,
+            dealer: Dealer::new(options.distribution),
             closing: false,
             drained: false,
             planted: Planted::default(),
@@ -362,27 +363,17 @@ impl Publisher {
         let Some(step) = self.steps.at(index) else {
             return;
         };
-        let (number, time) = (step.number, step.time);
-        let shared = self.options.distribution == Distribution::RoundRobin && !step.precious;
         let mut pending = GroupSet::default();
-        if shared {
-            let turn = self
-                .groups
-                .next_after(self.turn, |group| group.wants(number, time));
-            if let Some(slot) = turn {
-                self.turn = turn;
+        let wanting = self.groups.iter();
+        let wanting = wanting.filter(|(_, group)| group.wants(step.number, step.time));
+        self.dealer
+            .deal(step.precious, wanting.map(|(slot, _)| slot), |slot| {
                 pending.insert(slot);
-                if self.planted.has(Mutant::GiveTwice)
-                    && let Some(slot) = self.groups.next_after(turn, |_| true)
-                {
-                    pending.insert(slot);
-                }
-            }
-        } else {
-            for (slot, group) in self.groups.iter() {
-                if group.wants(number, time) {
-                    pending.insert(slot);
-                }
+            });
+        if self.planted.has(Mutant::GiveTwice) {
+            let mut others = self.groups.iter().map(|(slot, _)| slot);
+            if let Some(slot) = others.find(|slot| !pending.has(*slot)) {
+                pending.insert(slot);
             }
         }
         self.make_pending(index, pending);
@@ -497,7 +488,6 @@ impl Publisher {
 
     /// Makes a pending step one that the group was told of.
     fn claim(&mut self, index: usize, slot: usize) {
-        let distributed = self.options.distribution != Distribution::All;
         let (Some(step), Some(group)) = (self.steps.at_mut(index), self.groups.get_mut(slot))
         else {
             return;
@@ -507,7 +497,7 @@ impl Publisher {
         }
         step.claimed.insert(slot);
         step.pending.remove(slot);
-        if distributed && !step.precious && !self.planted.has(Mutant::GiveTwice) {
+        if self.dealer.deals_once(step.precious) && !self.planted.has(Mutant::GiveTwice) {
             step.pending = GroupSet::default();
         }
         group.claims += 1;

@@ -10,6 +10,7 @@ use super::machine::Publisher;
 use super::steps::State;
 use super::{Gone, Life, PublisherAction, PublisherOptions};
 use crate::config::{Distribution, Policy};
+use crate::deal::Standing;
 use crate::engine::Start;
 use panta_transports::time::Time;
 use std::collections::BTreeMap;
@@ -241,7 +242,6 @@ impl Publisher {
 
     /// Makes held steps pending for a group that has joined.
     fn give_held(&mut self, slot: usize, first_time: bool, actions: &mut Vec<PublisherAction>) {
-        let distribution = self.options.distribution;
         for index in 0..self.steps.len() {
             let (Some(step), Some(group)) = (self.steps.at_mut(index), self.groups.get(slot))
             else {
@@ -250,14 +250,12 @@ impl Publisher {
             if !step.is_sealed() {
                 continue;
             }
-            let takes = step.precious
-                || match distribution {
-                    Distribution::All => true,
-                    Distribution::RoundRobin => {
-                        !step.done && step.claimed.is_empty() && step.pending.is_empty()
-                    }
-                    Distribution::OnDemand => !step.done && step.claimed.is_empty(),
-                };
+            let takes = self.dealer.joiner_gets(Standing {
+                precious: step.precious,
+                done: step.done,
+                claimed: !step.claimed.is_empty(),
+                pending: !step.pending.is_empty(),
+            });
             let comes_first =
                 step.precious && first_time && !self.planted.has(Mutant::PreciousLast);
             let wanted = comes_first || (takes && group.wants(step.number, step.time));
