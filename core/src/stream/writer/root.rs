@@ -618,3 +618,6 @@ impl Handler for Root {
         self.feed(&mut state, PublisherEvent::Lost { group, how });
     }
 }
+
+#[cfg(test)]
+mod tests;
