@@ -181,6 +181,88 @@ fn a_stopped_writer_keeps_its_port_and_its_successor_is_told_which_process_and_w
     stage.all_ended();
 }
 
+/// Its successor listens elsewhere, and has its contact file: by that it finds out. Readers
+/// find the successor by the contact file or at its address, and not one step of the other.
+#[test]
+fn a_stopped_writer_whose_successor_listens_elsewhere_finds_out_and_shows_nothing_late() {
+    let mut stage = stage();
+    let contact = stage.directory().join("moving.panta-contact");
+    let query = format!("retain_steps=9&lease=1s&contact={}", contact.display());
+    let url = stage.url_with("moving", &format!("{query}&rendezvous=2"));
+    let moved = stage.url_with("moved", &format!("{query}&rendezvous=0"));
+    let moved = moved.replace("stream:moved@", "stream:moving@");
+    let by_contact = format!("stream:moving?{query}&deadline=20s");
+    let first = stage.start("death::told_writer", 1, &url, &[]);
+    let there = stage.start("death::told_reader", 1, &url, &[]);
+    let follower = stage.start("death::told_reader", 2, &by_contact, &[]);
+    stage.tell_all(first, "write 2");
+    for reader in [there, follower] {
+        for step in 0..=2 {
+            stage.tell_all(reader, "next");
+            stage.all_heard(reader, &format!("saw {step}"));
+        }
+    }
+    stage.all_heard(first, "wrote 2");
+    stage.stop(first, 0, true);
+    wait_until_stopped(stage.pid(first, 0));
+    // What it is told now it does when it goes on.
+    stage.tell_all(first, "write 9");
+    stage.tell_all(there, "next");
+    stage.all_heard(there, "lost Some(2)");
+    let second = stage.start("death::told_writer", 2, &moved, &[("resume", 2)]);
+    stage.all_heard(second, "opened");
+    stage.tell_all(follower, "next");
+    stage.stop(first, 0, false);
+    let error = stage.heard(first, 0, "error");
+    assert!(error.contains("fenced"), "{error}");
+    stage.ended(first);
+    stage.tell_all(there, "next");
+    stage.all_heard(there, "lost Some(2)");
+    stage.tell_all(there, "quit");
+    let later = stage.start("replay::fenced_reader", 1, &moved, &[("first", 3)]);
+    stage.tell_all(second, "write 6");
+    for step in 3..=6 {
+        stage.all_heard(follower, &format!("saw {step}"));
+        stage.tell_all(follower, "next");
+    }
+    stage.all_heard(second, "wrote 6");
+    stage.tell_all(second, "close");
+    stage.all_heard(follower, "closed");
+    stage.ended(later);
+    stage.tell_all(follower, "quit");
+    stage.all_ended();
+}
+
+/// Nobody took its name: it goes on, for whoever opens the stream anew.
+#[test]
+fn a_writer_that_was_stopped_for_longer_than_the_lease_stays_lost_to_who_read_from_it() {
+    let mut stage = stage();
+    let url = stage.url_with("woken", "rendezvous=1&retain_steps=9&lease=1s");
+    let writer = stage.start("death::told_writer", 1, &url, &[]);
+    let reader = stage.start("death::told_reader", 2, &url, &[]);
+    stage.tell_all(writer, "write 1");
+    for step in 0..=1 {
+        stage.tell_all(reader, "next");
+        stage.all_heard(reader, &format!("saw {step}"));
+    }
+    stage.stop(writer, 0, true);
+    wait_until_stopped(stage.pid(writer, 0));
+    stage.tell_all(writer, "write 3");
+    stage.tell_all(reader, "next");
+    stage.all_heard(reader, "lost Some(1)");
+    stage.stop(writer, 0, false);
+    stage.all_heard(writer, "wrote 3");
+    stage.tell_all(reader, "next");
+    stage.all_heard(reader, "lost Some(1)");
+    stage.tell_all(reader, "quit");
+    let anew = stage.start("replay::fenced_reader", 1, &url, &[("first", 0)]);
+    stage.tell_all(writer, "write 6");
+    stage.all_heard(writer, "wrote 6");
+    stage.tell_all(writer, "close");
+    stage.ended(anew);
+    stage.all_ended();
+}
+
 #[test]
 fn a_stream_of_another_name_at_the_address_is_an_error_that_names_both() {
     let mut stage = stage();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rustix::event::epoll;
 
 use super::error::ShmError;
-use super::server::{Inner, Joined, ShmServer, State};
+use super::server::{Inner, Joined, ShmEvent, ShmServer, State};
 
 impl ShmServer {
     /// Takes an offer back, and ends the connection of whoever took it. What
@@ -38,6 +38,34 @@ impl ShmServer {
 }
 
 impl Inner {
+    /// Has `handle` forget one that was cut off.
+    pub(super) fn tell_if_cut_off(&self, joined: &Joined) {
+        if joined.is_cut_off {
+            // It fails only where the count is full, and then it is told.
+            let _ = rustix::io::write(&self.cut_off, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Those that were cut off: they count as lost, and are heard until nothing of what
+    /// they were sent is mapped.
+    pub(super) fn forget_cut_off(&self, state: &mut State) -> Vec<ShmEvent> {
+        let mut count = [0; 8];
+        // It fails only where nothing was told.
+        let _ = rustix::io::read(&self.cut_off, &mut count);
+        let is_cut_off = |_: &u64, joined: &mut Joined| joined.is_cut_off;
+        let cut_off: Vec<_> = state.joined.extract_if(.., is_cut_off).collect();
+        let mut events = Vec::with_capacity(cut_off.len());
+        for (key, joined) in cut_off {
+            let what = "it takes nothing of what it is sent";
+            events.push(ShmEvent::Lost {
+                number: joined.number,
+                why: ShmError::Misbehaved { what },
+            });
+            self.forget(state, key, joined);
+        }
+        events
+    }
+
     /// Says no more to one, and hears from now on only what it unmaps.
     pub(super) fn forget(&self, state: &mut State, key: u64, mut joined: Joined) {
         joined.connection.end_sending();

@@ -226,15 +226,9 @@ impl Connection {
         }))
     }
 
-    /// Ends the connection, for both sides, without closing it yet.
-    pub fn end(&self) {
-        // One that has ended already is at its end.
-        let _ = shutdown(&self.socket, Shutdown::Both);
-    }
-
     /// Ends it for the other side, which can still be heard.
     pub fn end_sending(&self) {
-        // As above.
+        // One that has ended already is at its end.
         let _ = shutdown(&self.socket, Shutdown::Write);
     }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use rustix::event::epoll;
+use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
 
 use super::error::ShmError;
@@ -34,6 +34,9 @@ const MAX_WAITING: usize = 2 * MAX_REGIONS;
 
 /// The epoll number of the listener; connections count from 1.
 const LISTENER: u64 = 0;
+
+/// The epoll number of what tells that connections were cut off.
+const CUT_OFF: u64 = u64::MAX;
 
 /// How rings are made.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +104,7 @@ pub(super) struct Inner {
     listener: Listener,
     page: SharedPage,
     pub(super) epoll: OwnedFd,
+    pub(super) cut_off: OwnedFd,
     state: Mutex<State>,
 }
 
@@ -128,6 +132,8 @@ pub(super) struct Joined {
     pub(super) outbox: VecDeque<Waiting>,
     /// Regions that it was passed and has not said to have unmapped.
     pub(super) passed: BTreeMap<u32, Passed>,
+    /// It takes nothing: no more is sent, and `handle` forgets it.
+    pub(super) is_cut_off: bool,
 }
 
 #[derive(Debug)]
@@ -155,12 +161,17 @@ impl ShmServer {
         let listener = Listener::bind()?;
         let data = epoll::EventData::new_u64(LISTENER);
         epoll::add(&epoll, &listener, data, epoll::EventFlags::IN).map_err(&system)?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let cut_off = eventfd(0, flags).map_err(&system)?;
+        let data = epoll::EventData::new_u64(CUT_OFF);
+        epoll::add(&epoll, &cut_off, data, epoll::EventFlags::IN).map_err(&system)?;
         let inner = Arc::new(Inner {
             arena: arena.clone(),
             options,
             listener,
             page: SharedPage::make()?,
             epoll,
+            cut_off,
             state: Mutex::default(),
         });
         let (made, gone) = (Arc::downgrade(&inner), Arc::downgrade(&inner));
@@ -215,6 +226,8 @@ impl ShmServer {
             let key = event.data.u64();
             if key == LISTENER {
                 self.0.accept(&mut state);
+            } else if key == CUT_OFF {
+                events.extend(self.0.forget_cut_off(&mut state));
             } else if state.unproven.contains_key(&key) {
                 events.extend(self.0.prove(&mut state, key));
             } else if let Some(forgotten) = state.forgotten.get_mut(&key) {
@@ -331,6 +344,7 @@ impl Inner {
             connection: Arc::new(connection),
             outbox: VecDeque::new(),
             passed: BTreeMap::new(),
+            is_cut_off: false,
         };
         // Under the lock, so that no region is made or given up between.
         for region in self.arena.regions() {
@@ -366,6 +380,7 @@ impl Inner {
             joined.queue_region(region);
             // An end of the connection is noticed by `handle`.
             let _ = self.flush(*key, joined);
+            self.tell_if_cut_off(joined);
         }
     }
 
@@ -376,6 +391,7 @@ impl Inner {
                 passed.gone = true;
                 joined.push(Waiting::Gone(region));
                 let _ = self.flush(*key, joined);
+                self.tell_if_cut_off(joined);
             }
         }
         for forgotten in state.forgotten.values_mut() {
@@ -413,6 +429,9 @@ impl Inner {
 
 impl Joined {
     fn queue_region(&mut self, region: &Arc<Region>) {
+        if self.is_cut_off {
+            return;
+        }
         let passed = Passed {
             bytes: region.bytes(),
             gone: false,
@@ -427,15 +446,14 @@ impl Joined {
     }
 
     /// Queues what is to be sent. One that takes nothing for so long that this
-    /// would grow without end is cut off; `handle` then notices that. What it has
-    /// mapped is not charged any more, since nothing tells of its end.
+    /// would grow without end is cut off. What it was sent is charged still: it
+    /// is heard until it has unmapped that, or its process has ended.
     fn push(&mut self, waiting: Waiting) {
-        if self.outbox.len() >= MAX_WAITING {
-            self.outbox.clear();
-            self.connection.end();
-            return;
+        self.is_cut_off |= self.outbox.len() >= MAX_WAITING;
+        match self.is_cut_off {
+            true => self.outbox.clear(),
+            false => self.outbox.push_back(waiting),
         }
-        self.outbox.push_back(waiting);
     }
 
     fn send_waiting(&mut self) -> Result<(), ShmError> {

@@ -300,21 +300,90 @@ fn those_who_say_nothing_or_nonsense_hold_nobody_up() {
     assert!(other.join().unwrap().is_err());
 }
 
+/// Regions of a page come and go, more than a socket and the queue behind it hold.
+fn come_and_go(arena: &Arena) {
+    for _ in 0..5000 {
+        let extent = arena.allocate(10).unwrap();
+        arena.retire(extent.region());
+    }
+}
+
+fn cut_off(server: &ShmServer, who: u64) {
+    let ShmEvent::Lost { number, why } = event(server) else {
+        panic!("it is there still");
+    };
+    assert_eq!(number, who);
+    assert!(matches!(why, ShmError::Misbehaved { .. }), "{why}");
+}
+
 #[test]
 fn one_that_hears_nothing_for_long_is_cut_off_and_costs_no_more_memory() {
     // Room for regions of one page, as many as lie in a socket, and not for all.
     let arena = arena(14 << 20);
     let _most = arena.allocate(12 << 20).unwrap();
     let server = server(&arena);
-    let (_remote, _, _) = joined(&server, 1, false);
-    for _ in 0..5000 {
-        let extent = arena.allocate(10).unwrap();
-        arena.retire(extent.region());
+    let (remote, _, _) = joined(&server, 1, false);
+    come_and_go(&arena);
+    cut_off(&server, 1);
+    // The memory that lies in its socket is memory still.
+    let in_flight = server.lingering_bytes();
+    assert!(in_flight > 0);
+    assert_eq!(arena.lingering_bytes(), in_flight);
+    come_and_go(&arena);
+    assert_eq!(arena.lingering_bytes(), in_flight, "it is sent more");
+    drop(remote);
+    wait_for(server.as_fd());
+    assert!(server.handle().is_empty());
+    assert_eq!((server.lingering_bytes(), arena.lingering_bytes()), (0, 0));
+}
+
+#[test]
+fn what_one_that_was_cut_off_looks_at_counts_against_the_limit_until_it_is_unmapped() {
+    let arena = arena(32 << 20);
+    let server = server(&arena);
+    let (remote, _, _) = joined(&server, 1, false);
+    let (other, _, _) = joined(&server, 2, false);
+    let extent = filled(&arena, 20 << 20, 1);
+    let mapped = map(&remote, &extent);
+    let mut is_cut_off = false;
+    for _ in 0..100 {
+        // Less than a socket takes.
+        for _ in 0..50 {
+            let extent = arena.allocate(10).unwrap();
+            arena.retire(extent.region());
+        }
+        // The other one listens, and is not cut off with it.
+        other.drain().unwrap();
+        for event in server.handle() {
+            assert!(matches!(event, ShmEvent::Lost { number: 1, .. }));
+            is_cut_off = true;
+        }
     }
-    let ShmEvent::Lost { number: 1, why } = event(&server) else {
-        panic!("it is there still");
+    assert!(is_cut_off);
+    let bytes = extent.region_arc().bytes();
+    arena.retire(extent.region());
+    drop(extent);
+    other.drain().unwrap();
+    assert!(server.handle().is_empty());
+    assert!(arena.lingering_bytes() >= bytes, "it is not charged");
+    let refused = || match arena.allocate(20 << 20) {
+        Err(RegionError::Limit {
+            lingering_bytes, ..
+        }) => assert!(lingering_bytes >= bytes),
+        other => panic!("{other:?}"),
     };
-    assert!(matches!(why, ShmError::Lost), "{why}");
+    refused();
+    // It wakes, and finds that it is lost; what it looks at stays.
+    while remote.drain().is_ok() {}
+    drop(remote);
+    server.handle();
+    refused();
+    assert!(mapped.iter().all(|byte| *byte == 1));
+    drop(mapped);
+    wait_for(server.as_fd());
+    assert!(server.handle().is_empty());
+    arena.allocate(20 << 20).unwrap();
+    other.drain().unwrap();
 }
 
 /// A server that does as the test says: an offer, and what answers it.
