@@ -9,6 +9,7 @@ use panta_transports::coupling::{
     Choice, CouplingError, Frame, Hello, Join, Lost, Peer, PeerOptions, Ticket, TransportName,
     TriedWhy, parse_frame,
 };
+use panta_transports::time::Time;
 
 use crate::support::*;
 
@@ -155,6 +156,55 @@ fn beyond_a_number_of_half_open_connections_the_oldest_goes() {
     still_serves(&side, &honest);
     // The first is closed at once, long before its time is over.
     assert_eq!(flood[0].read(&mut [0]).unwrap_or(0), 0);
+}
+
+/// Connections that wait for a listener to accept them, as the system counts them.
+fn waiting_at(address: std::net::SocketAddr) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let local = format!("0100007F:{:04X}", address.port());
+    let of_listener = |line: &&str| line.contains(&local) && line.contains(" 0A ");
+    let line = table.lines().find(of_listener).unwrap();
+    let queues = line.split_ascii_whitespace().nth(4).unwrap();
+    let (_, waiting) = queues.split_once(':').unwrap();
+    usize::from_str_radix(waiting, 16).unwrap()
+}
+
+#[test]
+fn of_many_peers_that_come_in_the_same_moment_none_is_turned_away() {
+    const CROWD: usize = 60;
+    let side = Side::open(|options| options.limits.half_open = 4);
+    let address = side.ticket().addresses[0];
+    let (go_on, held) = std::sync::mpsc::channel();
+    let (joining, is_joining) = std::sync::mpsc::channel();
+    let busy = std::sync::Mutex::new((joining, held));
+    side.recorder.answer(move |heard| {
+        if matches!(heard, Heard::Joined(_, hello, _) if hello == b"first") {
+            // The endpoint does nothing else meanwhile.
+            let busy = busy.lock().unwrap();
+            let _ = (busy.0.send(()), busy.1.recv());
+        }
+        Ok(())
+    });
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| connect_with(&side, TCP, |it| it.hello = b"first".to_vec()));
+        is_joining.recv().unwrap();
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|_| scope.spawn(|| connect(&side, TCP)))
+            .collect();
+        let until = Time::now().after(std::time::Duration::from_secs(60));
+        while waiting_at(address) < CROWD {
+            assert!(Time::now() < until, "{} wait", waiting_at(address));
+            std::thread::yield_now();
+        }
+        go_on.send(()).unwrap();
+        let mut peers: Vec<_> = crowd.into_iter().map(|one| one.join().unwrap()).collect();
+        peers.push(first.join().unwrap());
+        for peer in &peers {
+            still_serves(&side, peer);
+        }
+    });
+    // The limit was kept to.
+    assert!(side.endpoint.counters().joins_refused >= (CROWD - 4) as u64);
 }
 
 #[test]

@@ -240,7 +240,9 @@ impl Reactor {
         }
         if lock(&self.shared.peers).len() >= limits.peers as usize {
             let limit = limits.peers;
-            return Err(refused(format!("it has {limit} peers, which is its limit")));
+            return Err(refused(format!(
+                "it has {limit} peers, which is its limit; have fewer processes read from it, or spread what they read over more ranks"
+            )));
         }
         let wants = |transport| match hello.choice {
             Choice::Auto => true,

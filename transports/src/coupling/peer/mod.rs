@@ -12,6 +12,7 @@
 mod by_hand;
 mod connect;
 mod core;
+mod crowd;
 mod keeper;
 mod lane;
 mod plan;
