@@ -214,7 +214,7 @@ fn a_stopped_writer_whose_successor_listens_elsewhere_finds_out_and_shows_nothin
     stage.tell_all(follower, "next");
     stage.stop(first, 0, false);
     let error = stage.heard(first, 0, "error");
-    assert!(error.contains("fenced"), "{error}");
+    assert!(error.contains("taken the stream over"), "{error}");
     stage.ended(first);
     stage.tell_all(there, "next");
     stage.all_heard(there, "lost Some(2)");

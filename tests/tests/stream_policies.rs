@@ -6,7 +6,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use ndarray::{Array1, ArrayD, Axis, concatenate};
-use panta::{Reader, Shape, Snapshot, Solo, Start, StepTime, ThreadComm, Threads, Writer};
+use panta::{Reader, Resume, Shape, Snapshot, Solo, Start, StepTime, ThreadComm, Threads, Writer};
+use panta_core::stream::machine::limits::MAX_GROUPS;
 
 const RANKS: usize = 2;
 const STEPS: u64 = 40;
@@ -279,6 +280,115 @@ fn what_a_reader_did_not_have_when_close_waited_long_enough_stays_as_a_file() {
         drop(third);
     });
     read_left(directory, 2);
+}
+
+/// A writer of which a reader has two steps and leaves for good, under its cursor: the
+/// rest of `steps` stay as a file.
+fn leave_behind(url: &str, resume: Resume, steps: u64) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut out = Writer::options().resume(resume).open(url, Solo).unwrap();
+            write_all(&mut out, steps);
+            out.close().unwrap();
+        });
+        let mut inp = Reader::open(url, Solo, Start::Cursor("viz".into())).unwrap();
+        for _ in 0..2 {
+            inp.next_step().unwrap().unwrap().commit("viz").unwrap();
+        }
+    });
+}
+
+fn write_all(out: &mut Writer, steps: u64) {
+    let u = out
+        .define::<f64>("u", Shape::global([CELLS as u64]))
+        .unwrap();
+    for number in 0..steps {
+        let own = values(number, 0);
+        let step = out.begin_step(StepTime::sim(number as f64)).unwrap();
+        step.put(u, &[0], &own).unwrap();
+        step.end().unwrap();
+    }
+}
+
+/// How many steps a dataset that was left has.
+fn steps_of(dataset: &Path) -> u64 {
+    let url = format!("file:{}", dataset.display());
+    let mut inp = Reader::open(&url, Solo, Start::Oldest).unwrap();
+    let mut steps = 0;
+    while inp.next_step().unwrap().is_some() {
+        steps += 1;
+    }
+    steps
+}
+
+#[test]
+fn the_next_writer_of_a_name_replaces_what_the_last_one_left_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let url = url(directory, "");
+    let spilled = directory.join("spilled");
+    let of_life = |life: u64| spilled.join(format!("spilling.{life}.panta-spill"));
+    // One that closed: the next life is the first again, and the file is its own.
+    leave_behind(&url, Resume::Fresh, 20);
+    assert_eq!(left(directory), [of_life(1)]);
+    let before = steps_of(&of_life(1));
+    leave_behind(&url, Resume::Fresh, 10);
+    assert_eq!(left(directory), [of_life(1)]);
+    assert!((8..=10).contains(&steps_of(&of_life(1))) && before >= 18);
+    // Of a life that died the next is a later one.
+    std::fs::rename(of_life(1), of_life(7)).unwrap();
+    // Others: of another stream, no dataset, and one that is being written.
+    let other = spilled.join("spilling.more.1.panta-spill");
+    let strange = of_life(3);
+    for (path, file) in [(&other, "commits"), (&strange, "notes.txt")] {
+        std::fs::create_dir(path).unwrap();
+        std::fs::write(path.join(file), "").unwrap();
+    }
+    let written = of_life(5);
+    let alive = Writer::open(&format!("file:{}", written.display()), Solo).unwrap();
+    leave_behind(&url, Resume::Fresh, 10);
+    let mut stay = [of_life(1), strange, written, other];
+    let mut there = left(directory);
+    there.sort();
+    stay.sort();
+    assert_eq!(there, stay);
+    drop(alive);
+}
+
+#[test]
+fn a_writer_that_resumes_leaves_what_its_earlier_life_spilled() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let url = url(directory, "");
+    let earlier = directory.join("spilled/spilling.9.panta-spill");
+    leave_behind(&url, Resume::Fresh, 10);
+    let [first] = left(directory).try_into().unwrap();
+    std::fs::rename(first, &earlier).unwrap();
+    let steps = steps_of(&earlier);
+    leave_behind(&url, Resume::After(9), 10);
+    assert_eq!(left(directory).len(), 2);
+    assert_eq!(steps_of(&earlier), steps);
+}
+
+#[test]
+fn one_reader_group_too_many_is_told_how_many_there_may_be_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let contact = directory.path().join("contact");
+    // Sockets: of rings there would be some for each.
+    let url = format!(
+        "stream:crowded?contact={}&transport=tcp&rendezvous=0&deadline=60s",
+        contact.display()
+    );
+    let out = Writer::open(&url, Solo).unwrap();
+    let open = || Reader::open(&url, Solo, Start::Oldest).unwrap();
+    let groups: Vec<Reader> = (0..MAX_GROUPS).map(|_| open()).collect();
+    let error = open().next_step().map(drop).unwrap_err().to_string();
+    let most = MAX_GROUPS.to_string();
+    for wanted in [&most, "close one", "several ranks"] {
+        assert!(error.contains(wanted), "{error}");
+    }
+    drop(groups);
+    drop(out);
 }
 
 #[test]

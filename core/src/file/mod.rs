@@ -42,6 +42,7 @@ mod writer;
 
 pub use pages::{Commit, CommitKind, PartReference, SegmentReference, parse_page};
 pub use reader::{FileReader, ReadCounts};
+pub(crate) use resume::remove_unless_written;
 pub use sections::{Found, Frame, PartKind, Section, SectionEntry, parse_part, parse_section};
 
 use std::sync::Arc;

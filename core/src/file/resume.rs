@@ -105,6 +105,27 @@ fn is_ours(name: &str) -> bool {
     ) || segment_of(name).is_some()
 }
 
+/// Removes the dataset in `directory`, unless somebody writes it.
+pub(crate) fn remove_unless_written(directory: &Path) -> Result<(), Fault> {
+    let stays = |why: String| Fault::Refused {
+        peer: format!("the directory {}", directory.display()),
+        why,
+    };
+    let metadata = std::fs::symlink_metadata(directory);
+    let is_directory = metadata.is_ok_and(|it| it.is_dir());
+    if !is_directory || !names(directory)?.iter().all(|name| is_ours(name)) {
+        return Err(stays("it is no dataset".into()));
+    }
+    let dataset = Dataset::new(&directory.to_string_lossy());
+    let lock = AppendLock::acquire(&dataset).map_err(|error| match error {
+        LockError::Busy { holder } => stays(format!("{holder} writes it")),
+        LockError::Failed(fault) => fault,
+    })?;
+    let removed = std::fs::remove_dir_all(directory);
+    drop(lock);
+    removed.map_err(|error| io("removing the dataset", directory, &error))
+}
+
 /// Looks at what is there; changes nothing. The log too, if it is gone on with.
 pub(super) fn survey(dataset: &Dataset, resume: Resume) -> Result<(Ticket, Option<Log>), Fault> {
     let exists = dataset.commits().try_exists();

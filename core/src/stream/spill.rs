@@ -72,8 +72,39 @@ fn options(of: &Options) -> Options {
     }
 }
 
-/// What the root prepares, for all ranks.
-pub(super) fn prepare(arguments: &OpenArguments<'_>, dataset: &Path) -> Result<Vec<u8>, OpenError> {
+/// Removes what earlier lives of the stream left beside `dataset`, as far as nobody writes
+/// it: a stream that begins anew has taken all their steps back.
+fn replace_earlier(dataset: &Path, stream: &str) {
+    let life_of = |path: &Path| {
+        let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
+        let (stream, life) = name.strip_suffix('.')?.rsplit_once('.')?;
+        let is_number = !life.is_empty() && life.bytes().all(|it| it.is_ascii_digit());
+        is_number.then(|| stream.to_owned())
+    };
+    let directory = match dataset.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let (Some(own), Ok(there)) = (life_of(dataset), std::fs::read_dir(directory)) else {
+        return;
+    };
+    for path in there.flatten().map(|entry| entry.path()) {
+        let is_earlier =
+            life_of(&path).as_ref() == Some(&own) && path.file_name() != dataset.file_name();
+        if is_earlier && let Err(fault) = crate::file::remove_unless_written(&path) {
+            let path = path.display();
+            tracing::warn!(stream, %path, %fault, "what an earlier life spilled stays");
+        }
+    }
+}
+
+/// What the root prepares, for all ranks. A writer that begins anew replaces what earlier
+/// lives left; one that resumes leaves it, since steps of theirs stand.
+pub(super) fn prepare(
+    arguments: &OpenArguments<'_>,
+    resume: Resume,
+    dataset: &Path,
+) -> Result<Vec<u8>, OpenError> {
     if let Some(directory) = dataset.parent().filter(|it| !it.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory).map_err(|error| {
             let doing = format!("making {} to spill to", directory.display());
@@ -86,6 +117,9 @@ pub(super) fn prepare(arguments: &OpenArguments<'_>, dataset: &Path) -> Result<V
         ..arguments.clone()
     };
     let prepared = FileEngine.prepare_writer(&arguments, Resume::Fresh)?;
+    if resume == Resume::Fresh {
+        replace_earlier(dataset, arguments.stream);
+    }
     let mut encoder = Encoder::default();
     encoder
         .u64(prepared.epoch)

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use panta_transports::coupling::{CouplingError, Lost, Peer, TransportName, Urgency};
 use panta_transports::time::{Interrupt, Time, Wait, WaitError};
 
+use super::super::machine::limits::{MAX_CURSORS, MAX_GROUPS};
 use super::super::machine::{
     Position, ReaderMessage, RefusedWhy, Subscriber, SubscriberAction, SubscriberEvent,
     WriterMessage,
@@ -407,13 +408,16 @@ impl Link {
             }),
             SubscriberAction::Refused { why } => Err(refused(
                 match why {
-                    RefusedWhy::TooManyGroups => "it has as many reader groups as it takes",
-                    RefusedWhy::TooManyCursors => "it remembers as many cursors as it takes",
+                    RefusedWhy::TooManyGroups => format!(
+                        "it has {MAX_GROUPS} reader groups, as many as it takes; close one, or open the stream as one group of several ranks"
+                    ),
+                    RefusedWhy::TooManyCursors => format!(
+                        "it remembers {MAX_CURSORS} cursors, as many as it takes; use the name of one of them, or start without"
+                    ),
                     RefusedWhy::OldEpoch => {
-                        "this reader has seen a later life of it; open the stream again"
+                        "this reader has seen a later life of it; open the stream again".into()
                     }
-                }
-                .into(),
+                },
             )),
             SubscriberAction::Fenced => Err(refused(
                 "it has excluded this reader, which was silent beyond its `lease`; open the stream again"
@@ -477,7 +481,9 @@ impl Link {
                         }
                         let fault = Fault::Refused {
                             peer: "the writer".into(),
-                            why: "it remembers as many cursors as it takes, or is lost".into(),
+                            why: format!(
+                                "it remembers {MAX_CURSORS} cursors, as many as it takes, or is lost"
+                            ),
                         };
                         return Err(fault.at(place));
                     }

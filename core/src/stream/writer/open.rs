@@ -217,7 +217,11 @@ pub(in super::super) fn prepare(
     }
     let epoch = lives.last().map_or(1, |life| life.epoch);
     let spill = match options.policy {
-        Policy::Spill => spill::prepare(arguments, &spill::dataset_of(arguments.target, epoch))?,
+        Policy::Spill => spill::prepare(
+            arguments,
+            resume,
+            &spill::dataset_of(arguments.target, epoch),
+        )?,
         _ => Vec::new(),
     };
     let told = Told {
