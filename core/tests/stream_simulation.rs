@@ -31,6 +31,8 @@ const FAILED_ONCE: &[u64] = &[
     0x1879d,
     0x1e0e7,
     0x4c872,
+    0x5eed_0002_0659,
+    0xabcd_ef04_ce7d,
 ];
 /// Where the schedules start without `PANTA_SIM_SEED`.
 const DEFAULT_BASE: u64 = 0x70616e7461;

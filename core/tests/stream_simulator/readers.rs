@@ -38,6 +38,8 @@ pub struct Reader {
     waiting: bool,
     waits: u64,
     delivered: u64,
+    /// Of these, since it began, or was told that what it had is withdrawn.
+    in_a_row: u64,
     pub committed: Committed,
     /// Whether it must hear that what it has seen was withdrawn.
     owed_rollback: bool,
@@ -65,6 +67,7 @@ impl Reader {
             waiting: false,
             waits: 0,
             delivered: 0,
+            in_a_row: 0,
             committed: Committed::default(),
             owed_rollback: false,
             epoch: 0,
@@ -408,8 +411,9 @@ impl World {
         reader.held.push((at, group));
         reader.last = Some(at).max(reader.last);
         reader.delivered += 1;
+        reader.in_a_row += 1;
         // The precious step may come long before the others.
-        reader.strict = reader.delivered > 1 || !self.plan.precious_first;
+        reader.strict = reader.in_a_row > 1 || !self.plan.precious_first;
         if owed {
             self.fail(format!(
                 "reader {index} does not hear of the rollback before {at:?}"
@@ -446,10 +450,17 @@ impl World {
             ));
             return;
         }
-        reader.owed_rollback = false;
         reader.strict = false;
-        let epoch = reader.epoch;
-        reader.last = to.map(|step| Position { epoch, step });
+        reader.in_a_row = 0;
+        let seen_in = reader.last.map_or(0, |last| last.epoch);
+        reader.last = to.map(|step| Position {
+            epoch: seen_in,
+            step,
+        });
+        // Of what one life let stand, a later one may have withdrawn more.
+        reader.owed_rollback = reader
+            .last
+            .is_some_and(|last| self.oracle.is_withdrawn(last, reader.epoch));
         let life = reader.life;
         self.after_us(0, Event::Act(index, life));
     }
