@@ -219,17 +219,27 @@ fn a_stopped_writer_whose_successor_listens_elsewhere_finds_out_and_shows_nothin
     stage.tell_all(there, "next");
     stage.all_heard(there, "lost Some(2)");
     stage.tell_all(there, "quit");
-    let later = stage.start("replay::fenced_reader", 1, &moved, &[("first", 3)]);
+    let later = stage.start("death::told_reader", 1, &moved, &[]);
+    stage.all_heard(later, "opened");
     stage.tell_all(second, "write 6");
-    for step in 3..=6 {
-        stage.all_heard(follower, &format!("saw {step}"));
-        stage.tell_all(follower, "next");
+    // The follower asked before the first went on.
+    stage.all_heard(follower, "saw 3");
+    stage.tell_all(follower, "next");
+    stage.tell_all(later, "next");
+    stage.all_heard(later, "saw 3");
+    stage.tell_all(later, "next");
+    for step in 4..=6 {
+        for reader in [follower, later] {
+            stage.all_heard(reader, &format!("saw {step}"));
+            stage.tell_all(reader, "next");
+        }
     }
     stage.all_heard(second, "wrote 6");
     stage.tell_all(second, "close");
-    stage.all_heard(follower, "closed");
-    stage.ended(later);
-    stage.tell_all(follower, "quit");
+    for reader in [follower, later] {
+        stage.all_heard(reader, "closed");
+        stage.tell_all(reader, "quit");
+    }
     stage.all_ended();
 }
 
@@ -255,11 +265,18 @@ fn a_writer_that_was_stopped_for_longer_than_the_lease_stays_lost_to_who_read_fr
     stage.tell_all(reader, "next");
     stage.all_heard(reader, "lost Some(1)");
     stage.tell_all(reader, "quit");
-    let anew = stage.start("replay::fenced_reader", 1, &url, &[("first", 0)]);
+    let anew = stage.start("death::told_reader", 1, &url, &[]);
+    stage.all_heard(anew, "opened");
     stage.tell_all(writer, "write 6");
+    for step in 0..=6 {
+        stage.tell_all(anew, "next");
+        stage.all_heard(anew, &format!("saw {step}"));
+    }
     stage.all_heard(writer, "wrote 6");
     stage.tell_all(writer, "close");
-    stage.ended(anew);
+    stage.tell_all(anew, "next");
+    stage.all_heard(anew, "closed");
+    stage.tell_all(anew, "quit");
     stage.all_ended();
 }
 
