@@ -470,6 +470,43 @@ fn a_reader_stopped_at_any_point_holds_its_writer_nowhere() {
     }
 }
 
+#[test]
+fn what_a_stopped_reader_has_mapped_is_charged_though_it_was_cut_off_until_it_has_ended() {
+    let mut actor = Actor::start("reader", 3);
+    let arena = arena();
+    let server = ShmServer::open(&arena, ShmOptions::default()).unwrap();
+    let offer = server.offer(1, true).unwrap();
+    actor.tell(&to_hex(&offer.to_bytes()));
+    let mut rings = join(&server);
+    let mut extent = arena.allocate(STEP_BYTES).unwrap();
+    extent.as_mut_slice().fill(MARK);
+    let announced = announcement(&extent);
+    assert!(rings.writer.try_send(&[&announced], Rouse::Anyone).unwrap());
+    assert_eq!(actor.line(), "there");
+    actor.signal(Signal::STOP);
+    // More comes and goes than its socket and the queue behind it take.
+    for _ in 0..5000 {
+        let small = arena.allocate(10).unwrap();
+        arena.retire(small.region());
+    }
+    let ShmEvent::Lost { number: 1, why } = event(&server) else {
+        panic!("it is not cut off");
+    };
+    assert!(matches!(why, ShmError::Misbehaved { .. }), "{why}");
+    arena.retire(extent.region());
+    drop(extent);
+    assert!(server.lingering_bytes() >= STEP_BYTES as u64);
+    assert_eq!(arena.lingering_bytes(), server.lingering_bytes());
+    actor.kill();
+    let end = Time::now().after(LONG);
+    while server.lingering_bytes() > 0 {
+        assert!(Time::now() < end, "it is charged for good");
+        wait_for(server.as_fd());
+        assert!(server.handle().is_empty());
+    }
+    assert_eq!(arena.lingering_bytes(), 0);
+}
+
 /// The bytes of a frame, from its number: any length, now and then one that is
 /// larger than the ring.
 fn frame(number: u64) -> Vec<u8> {
