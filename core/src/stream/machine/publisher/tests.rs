@@ -1,7 +1,7 @@
 //! One publisher, told by hand what happens.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::super::message::{Join, Position, ReaderMessage, WriterMessage};
+use super::super::message::{Join, Position, ReaderMessage, RefusedWhy, WriterMessage};
 use super::*;
 use crate::engine::Start;
 use panta_transports::time::Time;
@@ -126,6 +126,23 @@ fn said(actions: &[Action], to: u64) -> Vec<WriterMessage> {
 
 fn at(step: u64) -> Position {
     Position { epoch: 1, step }
+}
+
+#[test]
+fn a_group_that_has_seen_a_later_life_is_refused_and_one_of_this_life_is_not() {
+    for (epoch, is_refused) in [(1, false), (2, true)] {
+        let mut bench = with(|_| {});
+        let join = Join {
+            seen: Some(Position { epoch, step: 0 }),
+            ..Join::default()
+        };
+        let (group, join) = (GroupId(1), &join);
+        let actions = bench.handle(Event::Joined { group, join });
+        let why = RefusedWhy::OldEpoch;
+        let refused = [WriterMessage::Refused { why }];
+        assert_eq!(said(&actions, 1) == refused, is_refused, "{actions:?}");
+        assert_eq!(actions.contains(&Action::Fence { group }), is_refused);
+    }
 }
 
 #[test]
