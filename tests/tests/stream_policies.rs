@@ -370,6 +370,44 @@ fn a_writer_that_resumes_leaves_what_its_earlier_life_spilled() {
     assert_eq!(steps_of(&earlier), steps);
 }
 
+/// Steps of a page, so that several lie in one region of memory.
+#[test]
+fn a_step_that_one_who_left_still_looks_at_is_there_for_those_who_come_to_it_later() {
+    for transport in ["shm", "tcp"] {
+        let directory = tempfile::tempdir().unwrap();
+        let contact = directory.path().join("contact");
+        let url = format!(
+            "stream:left?contact={}&transport={transport}&rendezvous=0&retain_steps=100&deadline=10s",
+            contact.display()
+        );
+        let mut out = Writer::open(&url, Solo).unwrap();
+        let u = out.define::<f64>("u", Shape::global([500])).unwrap();
+        let put = |number: u64| Array1::from_elem(500, number as f64);
+        let mut write = |number: u64| {
+            let own = put(number);
+            let step = out.begin_step(StepTime::sim(number as f64)).unwrap();
+            step.put(u, &[0], &own).unwrap();
+            step.end().unwrap();
+        };
+        (0..3).for_each(&mut write);
+        let mut early = Reader::open(&url, Solo, Start::Oldest).unwrap();
+        let seen: Vec<Snapshot> = (0..3)
+            .map(|_| early.next_step().unwrap().unwrap().detach())
+            .collect();
+        drop(early);
+        // The writer has heard of it long before the last.
+        (3..60).for_each(&mut write);
+        let mut late = Reader::open(&url, Solo, Start::Oldest).unwrap();
+        for number in 0..60 {
+            let step = late.next_step().unwrap().unwrap();
+            assert_eq!(step.number(), number);
+            let read: ArrayD<f64> = step.get("u", ..).unwrap();
+            assert_eq!(read, put(number).into_dyn(), "over {transport}");
+        }
+        drop(seen);
+    }
+}
+
 #[test]
 fn one_reader_group_too_many_is_told_how_many_there_may_be_and_what_to_do() {
     let directory = tempfile::tempdir().unwrap();

@@ -34,6 +34,8 @@ struct Slot {
     extents: Vec<Extent>,
     /// What there is to know of it, if it may have to be spilled.
     kept: Option<KeptStep>,
+    /// Somebody who is gone may look at it: it is neither written to nor used again.
+    retired: bool,
 }
 
 /// A step that may have to be spilled.
@@ -286,6 +288,7 @@ impl Memory {
                 schema: Arc::clone(schema),
                 blocks,
             }),
+            retired: false,
         };
         let lent = self.lent.drain(..).map(|lent| lent.extent);
         slot.extents.extend(main.into_iter().chain(lent));
@@ -360,6 +363,7 @@ impl Memory {
         let mut slot = Slot {
             extents: self.spare.pop().unwrap_or_default(),
             kept: None,
+            retired: false,
         };
         let bytes = packing.bytes();
         if !bytes.is_empty() {
@@ -406,7 +410,9 @@ impl Memory {
 
     /// Gives the memory of a slot back, wiped.
     fn take_back(&mut self, mut slot: Slot) {
-        wipe(&mut slot);
+        if !slot.retired {
+            wipe(&mut slot);
+        }
         slot.extents.clear();
         if self.spare.len() < MAX_SPARE {
             self.spare.push(slot.extents);
@@ -427,9 +433,11 @@ impl Memory {
         }
     }
 
-    /// A step is needed no more, but somebody may still look at it.
+    /// Somebody who is gone may still look at a step. It stays, for others who may want it,
+    /// until it is freed or spilled, and its memory is not used again then.
     pub(super) fn retire(&mut self, step: u64) {
-        if let Some(slot) = self.steps.remove(step) {
+        if let Some(slot) = self.steps.get_mut(step) {
+            slot.retired = true;
             for extent in &slot.extents {
                 self.arena.retire(extent.region());
             }

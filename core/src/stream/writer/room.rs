@@ -116,7 +116,7 @@ impl StreamWriter {
 
     /// What is to become of a step's memory on this rank.
     pub(super) fn let_go(&mut self, step: u64, fate: Fate) {
-        if fate != Fate::Write {
+        if !matches!(fate, Fate::Write | Fate::Retire) {
             self.subscribed.freed(step);
         }
         match fate {
