@@ -5,11 +5,13 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+
+use super::pages::LARGE_PAGE_BYTES;
 
 /// Mapped memory; unmapped when dropped.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(crate) struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
     writable: bool,
+    /// What to unmap: more than that, where it begins within a larger place.
+    place: (NonNull<u8>, usize),
 }
 
 // SAFETY: the memory belongs to the process, not to a thread, and stays mapped
@@ -26,58 +30,61 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// All `bytes` of a file, shared and writable, every page present that the
-    /// file has.
+    /// All `bytes` of a file, shared and writable; to be touched only where the
+    /// file has pages.
     pub(crate) fn shared(fd: impl AsFd, bytes: usize) -> io::Result<Self> {
-        let flags = MapFlags::SHARED;
-        // SAFETY: the system picks a free place; nothing mapped is replaced.
-        let start = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                bytes,
-                ProtFlags::READ | ProtFlags::WRITE,
-                flags,
-                fd,
-                0,
-            )
-        }?;
-        let mapping = Self::from_start(start, bytes, true)?;
-        // Pages that the file has already are mapped many at a time, and for
-        // writing too, if one asks for reading; a quarter of what they take
-        // one by one. Where the system cannot, they come as they are touched.
-        mapping.make_present(Advice::LinuxPopulateRead)?;
-        Ok(mapping)
+        Self::of_file(fd, bytes, true)
     }
 
     /// All `bytes` of a file, shared, to be read only.
     pub(crate) fn read_only(fd: impl AsFd, bytes: usize) -> io::Result<Self> {
-        // SAFETY: as in `shared`.
-        let start = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                bytes,
-                ProtFlags::READ,
-                MapFlags::SHARED,
-                fd,
-                0,
-            )
-        }?;
-        Self::from_start(start, bytes, false)
+        Self::of_file(fd, bytes, false)
+    }
+
+    fn of_file(fd: impl AsFd, bytes: usize, writable: bool) -> io::Result<Self> {
+        let protection = match writable {
+            true => ProtFlags::READ | ProtFlags::WRITE,
+            false => ProtFlags::READ,
+        };
+        if bytes < LARGE_PAGE_BYTES {
+            // SAFETY: the system picks a free place; nothing mapped is replaced.
+            let start = unsafe { mmap(null_mut(), bytes, protection, MapFlags::SHARED, fd, 0) }?;
+            return Self::from_start(start, bytes, writable);
+        }
+        // Large pages are mapped as such only where they begin at a multiple of
+        // their size, so that a place is taken which has one.
+        let room = bytes
+            .checked_add(LARGE_PAGE_BYTES)
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: as above.
+        let place = unsafe { mmap_anonymous(null_mut(), room, ProtFlags::empty(), flags) }?;
+        let mut mapping = Self::from_start(place, room, writable)?;
+        let before = place.cast::<u8>().align_offset(LARGE_PAGE_BYTES);
+        let start = mapping.range(before as u64, bytes);
+        let start = start.ok_or(io::ErrorKind::OutOfMemory)?;
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: what is replaced lies in the place, which nobody else knows.
+        unsafe { mmap(start.as_ptr().cast(), bytes, protection, flags, fd, 0) }?;
+        (mapping.start, mapping.bytes) = (start, bytes);
+        Ok(mapping)
     }
 
     /// Memory of this process alone, every page present where the system can
-    /// say so.
+    /// say so, and large ones where it has them.
     pub(crate) fn private(bytes: usize) -> io::Result<Self> {
-        // SAFETY: as in `shared`.
+        // SAFETY: as in `of_file`.
         let start = unsafe {
             mmap_anonymous(
-                std::ptr::null_mut(),
+                null_mut(),
                 bytes,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE,
             )
         }?;
         let mapping = Self::from_start(start, bytes, true)?;
+        // SAFETY: the range is this mapping, and the system may refuse.
+        let _ = unsafe { madvise(start, bytes, Advice::LinuxHugepage) };
         mapping.make_present(Advice::LinuxPopulateWrite)?;
         Ok(mapping)
     }
@@ -88,13 +95,16 @@ impl Mapping {
             start,
             bytes,
             writable,
+            place: (start, bytes),
         })
     }
 
-    /// Makes every page present for reading, so that the first look at it
-    /// costs nothing. Where the system is too old for that, they come one by
-    /// one.
-    pub(crate) fn make_readable(&self) -> io::Result<()> {
+    /// Maps every page that the file has, so that the first look at it costs
+    /// nothing; where it is mapped for writing, the first write neither. Pages
+    /// are mapped many at a time, and for writing too, if one asks for reading:
+    /// a quarter of what they take one by one. Where the system is too old for
+    /// that, they come as they are touched.
+    pub(crate) fn map_pages(&self) -> io::Result<()> {
         self.make_present(Advice::LinuxPopulateRead)
     }
 
@@ -214,11 +224,13 @@ impl Mapping {
     /// Unmaps it: it has no bytes from now on. The caller is at the end of its
     /// own life, and nobody has pointers into it any more.
     pub(crate) fn unmap(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
+        self.bytes = 0;
+        let (start, bytes) = self.place;
+        self.place.1 = 0;
         if bytes > 0 {
             // SAFETY: mapped by this value alone, and no pointer to it is used
             // any more. It can only fail for a range that is not one.
-            let _ = unsafe { munmap(self.start.as_ptr().cast(), bytes) };
+            let _ = unsafe { munmap(start.as_ptr().cast(), bytes) };
         }
     }
 }

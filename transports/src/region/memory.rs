@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::process::{Resource, getrlimit};
 
 use super::available::available_bytes;
 use super::charge::Charge;
 use super::error::RegionError;
 use super::mapping::Mapping;
+use super::pages;
 
 /// What a region's memory is sealed against: its pages can neither go away
 /// under a reader, nor be written through descriptors that are passed on, nor
@@ -29,6 +30,7 @@ pub struct Region {
     id: u32,
     mapping: Mapping,
     fd: Option<OwnedFd>,
+    large_bytes: usize,
     // Last, so that it is given back after the memory is.
     charge: Arc<Charge>,
 }
@@ -45,18 +47,19 @@ impl Region {
         };
         let length = usize::try_from(bytes)
             .map_err(|_| system("mapping", io::ErrorKind::OutOfMemory.into()))?;
-        let (mapping, fd) = if shared {
+        let (mapping, fd, large_bytes) = if shared {
             check_file_size(bytes)?;
-            let (mapping, fd) = sealed_memory(length, system)?;
-            (mapping, Some(fd))
+            let memory = sealed_memory(length, system)?;
+            (memory.mapping, Some(memory.fd), memory.large_bytes)
         } else {
             let mapping = Mapping::private(length).map_err(|source| system("mapping", source))?;
-            (mapping, None)
+            (mapping, None, 0)
         };
         Ok(Self {
             id,
             mapping,
             fd,
+            large_bytes,
             charge: Arc::new(charge),
         })
     }
@@ -71,6 +74,13 @@ impl Region {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.mapping.bytes() as u64
+    }
+
+    /// How much of a shared one lies in large pages, which cost less to make,
+    /// to map and to go through; nothing where the system has none to give.
+    #[must_use]
+    pub fn large_page_bytes(&self) -> u64 {
+        self.large_bytes as u64
     }
 
     /// Where it is mapped in this process.
@@ -115,21 +125,35 @@ impl Region {
     }
 }
 
+/// A memory file, mapped here for writing.
+pub(crate) struct SealedMemory {
+    pub(crate) mapping: Mapping,
+    pub(crate) fd: OwnedFd,
+    /// How much of it lies in large pages.
+    pub(crate) large_bytes: usize,
+}
+
 /// A memory file of `bytes`, every page present, mapped for writing here and
 /// sealed for everybody else.
 pub(crate) fn sealed_memory<E>(
     bytes: usize,
     fail: impl Fn(&'static str, io::Error) -> E,
-) -> Result<(Mapping, OwnedFd), E> {
+) -> Result<SealedMemory, E> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = memfd_create("panta", flags).map_err(|error| fail("memfd_create", error.into()))?;
-    // Sets the size as well. Once it has succeeded no access can find that
-    // there is no memory for a page.
-    fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64)
-        .map_err(|error| fail("fallocate", error.into()))?;
+    ftruncate(&fd, bytes as u64).map_err(|error| fail("ftruncate", error.into()))?;
     let mapping = Mapping::shared(&fd, bytes).map_err(|error| fail("mmap", error))?;
+    let large_bytes =
+        pages::make_present(&fd, &mapping).map_err(|error| fail("fallocate", error))?;
+    mapping
+        .map_pages()
+        .map_err(|error| fail("madvise", error))?;
     fcntl_add_seals(&fd, SEALS).map_err(|error| fail("sealing", error.into()))?;
-    Ok((mapping, fd))
+    Ok(SealedMemory {
+        mapping,
+        fd,
+        large_bytes,
+    })
 }
 
 /// Refuses what would make the system end a process for want of memory.

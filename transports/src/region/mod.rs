@@ -13,8 +13,8 @@
 //!   were given up and are still mapped by others. Regions of which nothing is
 //!   used are given back before it refuses.
 //! - A page that cannot be had is an error of [`Arena::allocate`], never a
-//!   signal at an access: memory is present before it is mapped, and sealed
-//!   against shrinking.
+//!   signal at an access: memory is present before anybody is given it, and
+//!   sealed against shrinking.
 //! - The same sizes step after step make no region and no system call.
 //! - No two extents overlap; each begins at a multiple of 64 bytes.
 //!
@@ -29,6 +29,7 @@ mod error;
 mod extent;
 pub(crate) mod mapping;
 mod memory;
+mod pages;
 mod pool;
 #[cfg(test)]
 mod properties;

@@ -1,6 +1,8 @@
 //! The arena: what it gives, what it takes back, and what it refuses.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 const MIB: usize = 1 << 20;
@@ -143,6 +145,63 @@ fn what_is_foreseen_is_made_by_another_thread_once_and_within_the_limit() {
     let own = std::thread::current().id();
     assert!(makers.iter().all(|(_, maker)| *maker != own));
     drop(extents);
+}
+
+#[test]
+fn signals_do_not_interrupt_the_making_of_memory() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: the handler does nothing; no other test uses this signal. Without
+    // SA_RESTART, as a profiler or a job system may have it.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        assert_eq!(
+            libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()),
+            0
+        );
+    }
+    // SAFETY: always succeeds.
+    let here = unsafe { libc::pthread_self() } as usize;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // SAFETY: the thread waits for this one before it ends.
+                unsafe { libc::pthread_kill(here as libc::pthread_t, libc::SIGUSR2) };
+                std::thread::park_timeout(std::time::Duration::from_micros(500));
+            }
+        });
+        let made: Vec<_> = (0..8).map(|_| arena(1 << 30).allocate(16 * MIB)).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    });
+}
+
+#[test]
+fn memory_is_zero_aligned_and_all_there_whatever_its_size() {
+    for shared in [true, false] {
+        for bytes in [1, 4095, 2 * MIB - 4096, 2 * MIB, 5 * MIB + 17, 70 * MIB] {
+            let arena = Arena::new(ArenaOptions {
+                limit_bytes: 1 << 30,
+                shared,
+            });
+            let mut extent = arena.allocate(bytes).unwrap();
+            let region = extent.region_arc().clone();
+            let large = region.large_page_bytes();
+            assert!(large <= region.bytes() && large.is_multiple_of(2 << 20));
+            if shared && bytes >= 2 * MIB {
+                assert!((region.as_ptr().as_ptr() as usize).is_multiple_of(2 * MIB));
+            }
+            if let Some(fd) = region.fd() {
+                let status = rustix::fs::fstat(fd).unwrap();
+                assert_eq!(status.st_size as u64, region.bytes());
+                assert_eq!(status.st_blocks as u64 * 512, region.bytes());
+            }
+            let whole = extent.as_mut_slice();
+            assert!(whole.iter().all(|byte| *byte == 0));
+            whole.fill(3);
+        }
+    }
 }
 
 #[test]

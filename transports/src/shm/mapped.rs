@@ -96,7 +96,7 @@ impl MappedRegion {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if !self.is_present.load(Ordering::Acquire) {
-            let made = self.mapping.make_readable();
+            let made = self.mapping.map_pages();
             made.map_err(ShmError::system("making a mapped region present"))?;
             self.is_present.store(true, Ordering::Release);
         }

@@ -27,9 +27,12 @@ impl SharedPage {
         let mut nonce = [0; SECRET_BYTES];
         random::fill(&mut nonce)?;
         let system = |during, source| ShmError::System { during, source };
-        let (mapping, fd) = sealed_memory(PAGE_BYTES, system)?;
-        mapping.write(0, &nonce);
-        Ok(Self { nonce, fd })
+        let memory = sealed_memory(PAGE_BYTES, system)?;
+        memory.mapping.write(0, &nonce);
+        Ok(Self {
+            nonce,
+            fd: memory.fd,
+        })
     }
 
     /// What is written in it.

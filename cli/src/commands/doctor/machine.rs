@@ -73,11 +73,19 @@ fn kernel() -> Line {
 /// The memory that streams lie in: made, filled and sealed as they do it.
 fn memfd() -> Line {
     let arena = Arena::new(ArenaOptions {
-        limit_bytes: 1 << 20,
+        limit_bytes: 8 << 20,
         shared: true,
     });
-    match arena.allocate(4096) {
-        Ok(_) => Line::ok("shared memory", "memfd, sealed against changes by others"),
+    match arena.allocate(8 << 20) {
+        Ok(extent) => {
+            let large = extent.region_arc().large_page_bytes() > 0;
+            let pages = match large {
+                true => "in pages of 2 MiB",
+                false => "in small pages only: first steps take longer",
+            };
+            let found = format!("memfd, sealed against changes by others, {pages}");
+            Line::ok("shared memory", found)
+        }
         Err(error) => Line::failed(
             "shared memory",
             error,

@@ -92,10 +92,10 @@ impl Side {
             .clamp(MIN_RING_BYTES, MAX_RING_BYTES)
             .next_power_of_two();
         let system = |during, source| RingError::System { during, source };
-        let (mapping, fd) = sealed_memory(DATA + capacity, system)?;
+        let memory = sealed_memory(DATA + capacity, system)?;
         Ok(Self {
-            mapping,
-            fd,
+            mapping: memory.mapping,
+            fd: memory.fd,
             something: Bell::make()?,
             room: Bell::make()?,
         })

@@ -298,8 +298,8 @@ fn what_is_no_side_of_a_ring_is_refused() {
     };
     let system = |during, source| RingError::System { during, source };
     for bytes in [4096, DATA + 4096 + 8, DATA + 1024, DATA + 3 * 4096] {
-        let (_kept, memory) = sealed_memory(bytes, system).unwrap();
-        let error = with(memory).unwrap_err();
+        let memory = sealed_memory(bytes, system).unwrap();
+        let error = with(memory.fd).unwrap_err();
         assert!(
             matches!(error, ShmError::Misbehaved { .. }),
             "{bytes}: {error}"
