@@ -3,7 +3,8 @@
 //! ```text
 //! writer  opens, listens on the side channel, says it is ready
 //! reader  opens, connects; for each paced step: asks for it, gets it, checks it;
-//!         then asks for all the others at once, and times them as a whole
+//!         then asks for all the others at once, and times them as a whole, but
+//!         for the first of them, in which memory is still made
 //! both    say what they measured while both still hold everything, then end
 //! ```
 //! A step's latency runs from the stamp its writer gave it before making its
@@ -72,7 +73,9 @@ pub(crate) struct Side {
     pub(crate) bytes: u64,
     /// Steps that are asked for one by one.
     pub(crate) paced: u64,
-    /// Steps that follow as fast as they can.
+    /// Steps that follow as fast as they can and are not timed.
+    pub(crate) warm: u64,
+    /// Steps that follow those, and are.
     pub(crate) streamed: u64,
     /// Whether the reader verifies checksums.
     pub(crate) verify: bool,
@@ -146,7 +149,7 @@ fn write(side: &Side) -> Result<(), BenchError> {
             .doing("hear from the reader")?;
         let until = match word[0] {
             ONE => step + 1,
-            ALL => side.paced + side.streamed,
+            ALL => side.paced + side.warm + side.streamed,
             _ => break,
         };
         while step < until {
@@ -175,9 +178,13 @@ fn read(side: &Side) -> Result<(), BenchError> {
         let latency = wall_clock_ns().saturating_sub(stamp_ns);
         measured.latencies_us.push(latency as f64 / 1e3);
     }
-    let begin = Time::now();
+    let mut begin = Time::now();
     channel.write_all(&[ALL]).doing("ask for steps")?;
-    for step in side.paced..side.paced + side.streamed {
+    let timed = side.paced + side.warm;
+    for step in side.paced..timed + side.streamed {
+        if step == timed {
+            begin = Time::now();
+        }
         receiver.receive(step, &mut channel)?;
     }
     measured.streamed_seconds = Time::now().since(begin).as_secs_f64();
