@@ -11,6 +11,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Duration;
 
 use panta_transports::copy::{
     CopyCounter, CopyError, StridedRef, TileVisit, change_tiles, copy_bytes, gather_tiles,
@@ -144,6 +145,12 @@ impl Memory {
     /// Steps that are held.
     pub(super) fn steps(&self) -> impl Iterator<Item = u64> + '_ {
         self.steps.keys()
+    }
+
+    /// How long the memory of a step of `bytes` takes to be made; none where it is
+    /// there.
+    pub(super) fn making_takes(&self, bytes: u64) -> Option<Duration> {
+        self.arena.making_takes(HEADER_BYTES.saturating_add(bytes))
     }
 
     fn allocate(&self, bytes: u64) -> Result<Extent, RegionError> {

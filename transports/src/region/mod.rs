@@ -40,6 +40,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 pub(crate) use charge::Charge;
 pub use error::RegionError;
@@ -49,6 +50,8 @@ pub(crate) use memory::sealed_memory;
 
 use charge::Held;
 use pool::Pool;
+
+use crate::time::Time;
 
 /// The most regions of an arena.
 pub const MAX_REGIONS: usize = 4096;
@@ -114,6 +117,9 @@ struct State {
     making: Vec<u64>,
     next_region: u32,
     used_bytes: u64,
+    /// How long the last region took to be made, and its size.
+    made_in: Duration,
+    made_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +157,8 @@ impl Arena {
                 making: Vec::new(),
                 next_region: 0,
                 used_bytes: 0,
+                made_in: Duration::ZERO,
+                made_bytes: 1,
             }),
             made: Condvar::new(),
             new_hooks: RwLock::default(),
@@ -369,7 +377,11 @@ impl Arena {
             })?;
             id
         };
+        let begin = Time::now();
         let region = Region::make(id, charge, self.0.options.shared)?;
+        let mut state = self.0.lock();
+        state.made_in = Time::now().since(begin);
+        state.made_bytes = region.bytes().max(1);
         Ok(Arc::new(region))
     }
 

@@ -35,6 +35,24 @@ impl Arena {
         }
     }
 
+    /// How long an extent of `bytes` would take to be had, judged by the region
+    /// that was made last; none where one is free, or is being made, or it
+    /// would share a region.
+    #[must_use]
+    pub fn making_takes(&self, bytes: u64) -> Option<Duration> {
+        let [wish, _] = plans(bytes, self.held_bytes());
+        let state = self.0.lock();
+        let mut free = state.own_free.range((bytes, 0)..);
+        let is_there = free.next().is_some_and(|(size, _)| fits(*size, bytes));
+        if !wish.own || is_there || state.is_being_made(bytes) {
+            return None;
+        }
+        let took_ns = u128::from(bytes) * state.made_in.as_nanos() / u128::from(state.made_bytes);
+        Some(Duration::from_nanos(
+            u64::try_from(took_ns).unwrap_or(u64::MAX),
+        ))
+    }
+
     /// What is missing, charged. Nothing while others are being made.
     fn charge_spares(&self, sizes: impl Iterator<Item = usize>) -> Vec<Charge> {
         let mut state = self.0.lock();

@@ -29,6 +29,7 @@ use panta_transports::time::{Interrupt, Time, Wait};
 use self::described::{Described, Forms};
 use self::fates::Fate;
 use self::open::Told;
+use self::room::await_memory;
 use self::root::{Outcome, Root};
 use self::subscribed::Subscribed;
 use super::contact::ContactFile;
@@ -56,6 +57,8 @@ pub(super) struct StreamWriter {
     place: Place,
     info: EngineInfo,
     limit_bytes: u64,
+    /// Whether readers may hold a step up.
+    is_patient: bool,
     deadline: Duration,
     interrupt: Interrupt,
     copies: CopyCounter,
@@ -282,6 +285,11 @@ impl WriterEngine for StreamWriter {
                 });
             }
             Outcome::Admitted => side.open = Some(head.step),
+        }
+        if self.is_patient {
+            let bytes = reserve_bytes.first().copied().unwrap_or(0);
+            let root = &side.root;
+            await_memory(root, &self.endpoint, &self.memory, bytes, wait);
         }
         let mut admission = Encoder::with_capacity(ADMISSION_BYTES);
         match std::mem::replace(&mut side.ticket_told, true) {

@@ -443,6 +443,7 @@ impl StreamWriter {
             schema: Arc::default(),
             info: info(options, &path_of(arguments.target)),
             limit_bytes: options.limit.0,
+            is_patient: options.policy == Policy::Block,
             deadline: options.deadline,
             interrupt: arguments.interrupt.clone(),
             copies: arguments.copies.clone(),

@@ -8,6 +8,7 @@ use panta_transports::coupling::{CouplingError, Endpoint, Peer, Progress, Urgenc
 use panta_transports::region::RegionError;
 use panta_transports::time::Wait;
 
+use super::super::memory::Memory;
 use super::StreamWriter;
 use super::fates::{Fate, Growth, Room, TooLarge};
 use super::root::Root;
@@ -16,6 +17,31 @@ use crate::error::{Fault, PutError};
 
 /// How long readers may take to unmap memory before other room is looked for.
 const UNMAPPED_WITHIN: Duration = Duration::from_secs(1);
+
+/// A writer that is so many steps ahead of a reader may wait for it a little.
+const AHEAD_STEPS: u64 = 2;
+
+/// Where the memory of a step of `bytes` had to be made, although readers are some
+/// steps behind, waits for them to let go of one, for as long as making it would
+/// take: at worst that takes twice as long, as a rule nothing, and a writer that is a
+/// little faster than its readers does not end up with all that its limit allows.
+pub(super) fn await_memory(
+    root: &Root,
+    endpoint: &Endpoint,
+    memory: &Memory,
+    bytes: u64,
+    wait: &Wait,
+) {
+    let Some(patience) = memory.making_takes(bytes) else {
+        return;
+    };
+    if root.ahead_steps() < AHEAD_STEPS {
+        return;
+    }
+    let held: Vec<u64> = memory.steps().collect();
+    let short = wait.at_most(patience);
+    while root.freed_of(&held).is_empty() && endpoint.drive(&short).is_ok() {}
+}
 
 impl StreamWriter {
     fn too_large(&self, bytes: u64) -> PutError {

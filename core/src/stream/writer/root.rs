@@ -279,6 +279,13 @@ impl Root {
         }
     }
 
+    /// How many steps the slowest reader group has not let go of.
+    pub(super) fn ahead_steps(&self) -> u64 {
+        let awaiting = self.lock().publisher.awaiting();
+        let behind = awaiting.iter().map(|group| group.holds + group.to_come);
+        behind.max().unwrap_or(0)
+    }
+
     /// Which of these steps are to be in memory no more, and what becomes of them.
     pub(super) fn freed_of(&self, steps: &[u64]) -> Vec<(u64, Fate)> {
         self.lock().freed_of(steps)
