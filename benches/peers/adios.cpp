@@ -117,7 +117,8 @@ void expect_step(adios2::Engine &engine) {
 int write(char **a) {
     const size_t elements = std::strtoull(a[5], nullptr, 10) / 8;
     const uint64_t paced = std::strtoull(a[6], nullptr, 10);
-    const uint64_t all = paced + std::strtoull(a[7], nullptr, 10);
+    const uint64_t warm = std::strtoull(a[8], nullptr, 10);
+    const uint64_t all = paced + warm + std::strtoull(a[7], nullptr, 10);
     auto meeting = Meeting::listen_at(a[4]);
     std::puts("ready");
     std::fflush(stdout);
@@ -151,6 +152,7 @@ int read(char **a) {
     const size_t elements = std::strtoull(a[5], nullptr, 10) / 8;
     const uint64_t paced = std::strtoull(a[6], nullptr, 10);
     const uint64_t streamed = std::strtoull(a[7], nullptr, 10);
+    const uint64_t timed = paced + std::strtoull(a[8], nullptr, 10);
     auto meeting = Meeting::connect_to(a[4]);
     adios2::ADIOS adios;
     auto io = io_of(adios, a[2], 1, elements * 8);
@@ -176,8 +178,10 @@ int read(char **a) {
         latencies.push_back(double(nanoseconds(CLOCK_REALTIME) - stamp) / 1e3);
     }
     meeting.say('*');
+    for (uint64_t step = paced; step < timed; ++step)
+        receive(step);
     const uint64_t begin = nanoseconds(CLOCK_MONOTONIC);
-    for (uint64_t step = paced; step < paced + streamed; ++step)
+    for (uint64_t step = timed; step < timed + streamed; ++step)
         receive(step);
     const double seconds = double(nanoseconds(CLOCK_MONOTONIC) - begin) / 1e9;
     std::sort(latencies.begin(), latencies.end());

@@ -170,7 +170,7 @@ class H5py:
 PEERS = {"iceoryx2": Iceoryx2, "zenoh": Zenoh, "h5py": H5py}
 
 
-def write(peer, place, elements, paced, streamed):
+def write(peer, place, elements, paced, streamed, warm):
     made = fields(elements)
     link = peer(place, elements, True)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -178,7 +178,7 @@ def write(peer, place, elements, paced, streamed):
         listener.listen()
         print("ready", flush=True)
         stream, _ = listener.accept()
-    step, total = 0, paced + streamed
+    step, total = 0, paced + warm + streamed
     while True:
         word = stream.recv(1)
         until = {b"1": step + 1, b"*": total}.get(word, step)
@@ -190,7 +190,7 @@ def write(peer, place, elements, paced, streamed):
     link.close()
 
 
-def read(peer, place, elements, paced, streamed):
+def read(peer, place, elements, paced, streamed, warm):
     sums = [int(field.view(np.uint64).sum()) for field in fields(elements)]
     opening = time.monotonic()
     link = peer(place, elements, False)
@@ -211,8 +211,11 @@ def read(peer, place, elements, paced, streamed):
         stamp = receive(step)
         latencies.append((time.time_ns() - stamp) / 1e3)
     stream.sendall(b"*")
+    timed = paced + warm
+    for step in range(paced, timed):
+        receive(step)
     begin = time.monotonic()
-    for step in range(paced, paced + streamed):
+    for step in range(timed, timed + streamed):
         receive(step)
     seconds = time.monotonic() - begin
     p50 = float(np.median(latencies)) if latencies else 0.0
@@ -222,6 +225,6 @@ def read(peer, place, elements, paced, streamed):
 
 
 if __name__ == "__main__":
-    role, name, where, size, one_by_one, together = sys.argv[1:7]
-    arguments = (PEERS[name], where, int(size) // 8, int(one_by_one), int(together))
+    role, name, where, size, *steps = sys.argv[1:]
+    arguments = (PEERS[name], where, int(size) // 8, *map(int, steps))
     write(*arguments) if role == "writer" else read(*arguments)

@@ -168,7 +168,7 @@ fn signals_do_not_interrupt_the_making_of_memory() {
             while !done.load(Ordering::Relaxed) {
                 // SAFETY: the thread waits for this one before it ends.
                 unsafe { libc::pthread_kill(here as libc::pthread_t, libc::SIGUSR2) };
-                std::thread::park_timeout(std::time::Duration::from_micros(500));
+                std::thread::park_timeout(Duration::from_micros(500));
             }
         });
         let made: Vec<_> = (0..8).map(|_| arena(1 << 30).allocate(16 * MIB)).collect();
@@ -202,6 +202,25 @@ fn memory_is_zero_aligned_and_all_there_whatever_its_size() {
             whole.fill(3);
         }
     }
+}
+
+#[test]
+fn what_making_takes_is_said_only_where_memory_has_to_be_made() {
+    let arena = arena(1 << 30);
+    let bytes = 8 * MIB as u64;
+    // Nothing was made yet to judge by.
+    assert_eq!(arena.making_takes(bytes), Some(Duration::ZERO));
+    let first = arena.allocate(8 * MIB).unwrap();
+    let takes = arena.making_takes(bytes).unwrap();
+    assert!(takes > Duration::ZERO);
+    assert_eq!(arena.making_takes(2 * bytes), Some(2 * takes));
+    // Small ones share a region.
+    assert_eq!(arena.making_takes(1000), None);
+    drop(first);
+    assert_eq!(arena.making_takes(bytes), None);
+    let _first = arena.allocate(8 * MIB).unwrap();
+    arena.foresee([8 * MIB].into_iter());
+    assert_eq!(arena.making_takes(bytes), None);
 }
 
 #[test]
