@@ -70,9 +70,10 @@ template <typename T> class View {
 public:
     View(T *data, Extents extents) : data_(data), extents_(std::move(extents)), strides_(extents_.size())
     {
-        std::int64_t stride = 1;
-        for (std::size_t i = extents_.size(); i-- > 0; stride *= extents_[i])
-            strides_[i] = stride;
+        // Of extents that no memory has, the strides are none; the library refuses those.
+        std::uint64_t stride = 1;
+        for (std::size_t i = extents_.size(); i-- > 0; stride *= static_cast<std::uint64_t>(extents_[i]))
+            strides_[i] = static_cast<std::int64_t>(stride);
     }
     View(T *data, Extents extents, Extents strides)
         : data_(data), extents_(std::move(extents)), strides_(std::move(strides))
@@ -157,7 +158,7 @@ public:
         buffer.dimensions = static_cast<std::int32_t>(extents_.size());
         for (std::size_t i = 0; i < extents_.size() && i < strides_.size() && i < PANTA_MAX_DIMS; i++) {
             buffer.count[i] = extents_[i];
-            buffer.strides_bytes[i] = strides_[i] * static_cast<std::int64_t>(sizeof(T));
+            buffer.strides_bytes[i] = static_cast<std::int64_t>(static_cast<std::uint64_t>(strides_[i]) * sizeof(T));
         }
         return buffer;
     }

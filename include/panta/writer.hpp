@@ -183,10 +183,13 @@ public:
     {
         static_assert(!std::is_same_v<T, bool>, "a std::vector<bool> holds no bools");
         auto kept = std::make_unique<std::vector<T>>(std::move(data));
-        std::int64_t cells = 1;
-        for (std::int64_t side : count)
-            cells *= side;
-        if (cells != static_cast<std::int64_t>(kept->size()))
+        std::size_t cells = 1;
+        bool fits = true;
+        for (std::int64_t side : count) {
+            fits = fits && side >= 0 && (side == 0 || cells <= kept->size() / static_cast<std::size_t>(side));
+            cells *= static_cast<std::size_t>(side);
+        }
+        if (!fits || cells != kept->size())
             return detail::done(refuse(PANTA_ERROR_SHAPE, "the vector has another size than its counts"));
         const View<const T> array(kept->data(), std::move(count));
         panta_status status = with(variable, start, array, [&](const panta_buffer &buffer) {
@@ -381,11 +384,17 @@ public:
 private:
     explicit Writer(panta_writer *writer) : handle_(writer) {}
 
+    panta_status set_text(panta_variable variable, const char *name, const std::string &text)
+    {
+        return text.find('\0') == std::string::npos
+                   ? panta_set_attribute_text(get(), variable, name, text.c_str())
+                   : panta_fail(PANTA_ERROR_ARGUMENT, "the text holds a zero byte, which would end it");
+    }
+
     template <typename A> Nothing set(panta_variable variable, const char *name, const A &value)
     {
         if constexpr (std::is_convertible_v<const A &, std::string_view>)
-            return detail::done(panta_set_attribute_text(get(), variable, name,
-                                                         std::string(std::string_view(value)).c_str()));
+            return detail::done(set_text(variable, name, std::string(std::string_view(value))));
         else if constexpr (std::is_floating_point_v<A>)
             return detail::done(panta_set_attribute_f64(get(), variable, name, value));
         else if constexpr (std::is_signed_v<A>)

@@ -141,6 +141,16 @@ static void putting(panta_writer *out)
     EXPECT(PANTA_ERROR_UNSUPPORTED,
            panta_span(out, flag, PANTA_BOOL, NULL, shape, &memory));
     CHECK(panta_abort_step(out));
+    /* An array without dimensions is no value, and a value no array. */
+    panta_variable number;
+    panta_buffer point = panta_dense(data, PANTA_F64, 0, NULL);
+    d = panta_global_value("number", PANTA_F64);
+    CHECK(panta_define(out, &d, &number));
+    CHECK(panta_begin_step(out, 0.0, NULL));
+    REFUSED(PANTA_ERROR_SHAPE, "is put as a value", panta_put(out, number, NULL, &point));
+    REFUSED(PANTA_ERROR_SHAPE, "is put as a value",
+            panta_span(out, number, PANTA_F64, NULL, shape, &memory));
+    THAT(panta_end_step(out, NULL) != PANTA_OK);
     CHECK(panta_begin_step(out, 0.5, NULL));
     CHECK(panta_put(out, v, NULL, &good));
     CHECK(panta_end_step(out, NULL));

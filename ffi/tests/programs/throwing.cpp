@@ -95,6 +95,11 @@ static void misuse(const std::string &url)
             [&] { out.begin_step().put_copied(u, {0, 0, 0}, field); });
     refused(PANTA_ERROR_SHAPE, "`start` has not one position",
             [&] { out.begin_step().put_owned(u, one, std::vector<double>(24), {4, 6}); });
+    refused(PANTA_ERROR_SHAPE, "another size than its counts", [&] {
+        const std::int64_t huge = std::int64_t{1} << 40;
+        out.begin_step().put_owned(u, {0, 0}, std::vector<double>(24), {huge, huge});
+    });
+    refused(PANTA_ERROR_ARGUMENT, "zero byte", [&] { out.set_attribute("a", std::string("a\0b", 3)); });
     refused(PANTA_ERROR_SHAPE, "not one stride for each of its extents",
             [&] { out.begin_step().put(u, {0, 0}, panta::View<double>(data, {4, 6}, {6})); });
     refused(PANTA_ERROR_SHAPE, "begins at other than one position for each dimension",

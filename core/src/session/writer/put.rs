@@ -22,6 +22,13 @@ pub struct Put<'d> {
     pub(super) source: Source<'d>,
 }
 
+/// How something is put: as an array's block, or as a value.
+#[derive(Clone, Copy)]
+enum Form {
+    Array,
+    Value,
+}
+
 impl Writer {
     fn put_place(&self, variable: usize) -> Place {
         let place = self
@@ -50,6 +57,7 @@ impl Writer {
         &self,
         variable: usize,
         dtype: DType,
+        form: Form,
         start: &[u64],
         count: &[u64],
     ) -> Result<u32, PutError> {
@@ -67,7 +75,19 @@ impl Writer {
                 given: dtype.name(),
             });
         }
-        if let Some(problem) = shape_problem(definition, start, count) {
+        // An array without dimensions is no value: readers look for them in different places.
+        let problem = match (definition.kind.is_value(), form) {
+            (true, Form::Array) => Some(format!(
+                "the variable is a {}, which is put as a value and not as an array",
+                definition.kind.name()
+            )),
+            (false, Form::Value) if definition.dimensions() == 0 => Some(format!(
+                "the variable is a {}, which is put as an array and not as a value",
+                definition.kind.name()
+            )),
+            _ => shape_problem(definition, start, count),
+        };
+        if let Some(problem) = problem {
             return Err(PutError::Shape {
                 place: place(),
                 problem,
@@ -155,7 +175,7 @@ impl Writer {
         }
         let start = self.full_start(variable, start);
         let order = self
-            .admit_put(variable, dtype, &start, source.count())
+            .admit_put(variable, dtype, Form::Array, &start, source.count())
             .map_err(|error| self.stick(error))?;
         Ok((order, start))
     }
@@ -175,7 +195,7 @@ impl Writer {
     /// [`PutError`]; the step then fails on every rank.
     pub fn put_value(&self, variable: usize, dtype: DType, bytes: &[u8]) -> Result<(), PutError> {
         let order = self
-            .admit_put(variable, dtype, &[], &[])
+            .admit_put(variable, dtype, Form::Value, &[], &[])
             .map_err(|error| self.stick(error))?;
         let open = self.open.as_ref().ok_or_else(|| PutError::NoStep {
             stream: self.group.stream.clone(),
@@ -207,7 +227,7 @@ impl Writer {
     ) -> Result<(Put<'static>, NonNull<u8>, usize), PutError> {
         let start = self.full_start(variable, start);
         let order = self
-            .admit_put(variable, dtype, &start, count)
+            .admit_put(variable, dtype, Form::Array, &start, count)
             .map_err(|error| self.stick(error))?;
         let bytes = self.definitions[variable]
             .byte_size(count)
