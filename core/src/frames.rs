@@ -5,8 +5,9 @@
 //!                                            no smaller for it ──> as it was
 //! ```
 //! A box costs the frames that it touches, and both sides work in bounded memory.
-//! Checksums are those of the block's own bytes: what comes out of a frame is checked,
-//! whatever was in it. A frame that does not give exactly its bytes is an error.
+//! Checksums are those of the block's own bytes, and travel with its frames over every
+//! engine: what comes out of a frame is checked, whatever was in it. A frame that does not
+//! give exactly its bytes is an error.
 //!
 //! It does not choose: who asks for compression gets it, in the caller's thread.
 

@@ -2,19 +2,24 @@
 //! store them as they come, and give them out whole.
 //!
 //! ```text
-//!   body of a piece    length of each frame, u32 | frame | frame | …
+//!   body of a piece    length of each frame, u32 | CRC32C of each tile, u32 | frame | frame | …
 //! ```
+//! The tiles are those of the piece's cells before they are packed: made with the pass that
+//! packs them, and compared with what comes out, by the reader. What servers and channels
+//! compare are the body's own.
+//!
 //! A piece is of at most [`PIECE_BYTES`] before it is packed, so that a box costs little
 //! more than the cells it has; whoever takes it apart believes no larger one.
 
 use panta_core::error::Fault;
 use panta_core::frames::{FRAME_BYTES, Packer, Unpacker, frame_count, number_bytes};
 use panta_core::model::{BlockPass, DType};
-use panta_transports::copy::{CopyCounter, CopyError, StridedRef, copy_bytes};
+use panta_transports::copy::{CopyCounter, CopyError, StridedRef, TILE_BYTES, copy_bytes};
 
 /// Bytes of a piece before it is packed.
 pub(super) const PIECE_BYTES: u64 = 1 << 20;
-const LENGTH_BYTES: usize = 4;
+/// Bytes of a frame's length, and of a checksum.
+const WORD_BYTES: usize = 4;
 
 /// Packs pieces, one after the other.
 pub(super) struct Packing {
@@ -42,8 +47,7 @@ impl Packing {
         pass: &mut BlockPass,
         copies: &CopyCounter,
     ) -> Result<&[u8], CopyError> {
-        let frames = usize::try_from(frame_count(source.bytes())).unwrap_or(usize::MAX);
-        let front = frames * LENGTH_BYTES;
+        let front = words_before(source.bytes()) * WORD_BYTES;
         self.bytes.clear();
         self.bytes.resize(front, 0);
         self.lengths.clear();
@@ -57,44 +61,71 @@ impl Packing {
         let summed = (&mut self.crcs, pass);
         self.packer
             .pack_block(source, dtype, summed, copies, each)?;
-        let lengths = self.lengths.iter().flat_map(|length| length.to_le_bytes());
-        for (to, byte) in self.bytes[..front].iter_mut().zip(lengths) {
+        let words = self.lengths.iter().chain(&self.crcs);
+        let words = words.flat_map(|word| word.to_le_bytes());
+        for (to, byte) in self.bytes[..front].iter_mut().zip(words) {
             *to = byte;
         }
         Ok(&self.bytes)
     }
 }
 
-/// Takes a piece apart that has `bytes` when it is not packed; says what is wrong with it.
-pub(super) fn unpack(
-    body: &[u8],
-    bytes: u64,
-    dtype: DType,
-    copies: &CopyCounter,
-) -> Result<Vec<u8>, String> {
-    if bytes > PIECE_BYTES {
-        return Err(format!("a packed piece of {bytes} bytes"));
+/// Lengths and checksums in front of the frames of a piece of so many bytes, which is in
+/// memory or was compared with [`PIECE_BYTES`].
+fn words_before(bytes: u64) -> usize {
+    frame_count(bytes) as usize + bytes.div_ceil(TILE_BYTES as u64) as usize
+}
+
+/// Takes pieces apart, one after the other, and holds the last.
+pub(super) struct Unpacking {
+    unpacker: Unpacker,
+    /// Its cells.
+    pub(super) cells: Vec<u8>,
+    /// Of each tile of them, as the writer made them; not compared yet.
+    pub(super) checksums: Vec<u32>,
+}
+
+impl Unpacking {
+    pub(super) fn new() -> Result<Self, Fault> {
+        Ok(Self {
+            unpacker: Unpacker::new()?,
+            cells: Vec::new(),
+            checksums: Vec::new(),
+        })
     }
-    let frames = frame_count(bytes) as usize;
-    let front = body.split_at_checked(frames * LENGTH_BYTES);
-    let (lengths, mut rest) = front.ok_or("it is cut off")?;
-    let mut unpacker = Unpacker::new().map_err(|fault| fault.to_string())?;
-    let mut unpacked = vec![0; bytes as usize];
-    for (length, into) in lengths
-        .as_chunks::<LENGTH_BYTES>()
-        .0
-        .iter()
-        .zip(unpacked.chunks_mut(FRAME_BYTES))
-    {
-        let length = u32::from_le_bytes(*length) as usize;
-        let (frame, after) = rest.split_at_checked(length).ok_or("a frame is cut off")?;
-        rest = after;
-        let cells = unpacker.cells_of(frame, into.len(), number_bytes(dtype))?;
-        copy_bytes(into, cells, copies);
-    }
-    match rest.len() {
-        0 => Ok(unpacked),
-        more => Err(format!("{more} bytes follow its frames")),
+
+    /// Takes a piece apart that has `bytes` when it is not packed; says what is wrong with it.
+    pub(super) fn unpack(
+        &mut self,
+        body: &[u8],
+        bytes: u64,
+        dtype: DType,
+        copies: &CopyCounter,
+    ) -> Result<(), String> {
+        if bytes > PIECE_BYTES {
+            return Err(format!("a packed piece of {bytes} bytes"));
+        }
+        let front = body.split_at_checked(words_before(bytes) * WORD_BYTES);
+        let (words, mut rest) = front.ok_or("it is cut off")?;
+        let words = words.as_chunks::<WORD_BYTES>().0.iter();
+        let mut words = words.map(|word| u32::from_le_bytes(*word));
+        let frames = frame_count(bytes) as usize;
+        let lengths: Vec<u32> = words.by_ref().take(frames).collect();
+        self.checksums.clear();
+        self.checksums.extend(words);
+        self.cells.resize(bytes as usize, 0);
+        for (length, into) in lengths.into_iter().zip(self.cells.chunks_mut(FRAME_BYTES)) {
+            let frame = rest.split_at_checked(length as usize);
+            let (frame, after) = frame.ok_or("a frame is cut off")?;
+            rest = after;
+            let number_bytes = number_bytes(dtype);
+            let cells = self.unpacker.cells_of(frame, into.len(), number_bytes)?;
+            copy_bytes(into, cells, copies);
+        }
+        match rest.len() {
+            0 => Ok(()),
+            more => Err(format!("{more} bytes follow its frames")),
+        }
     }
 }
 
@@ -102,6 +133,7 @@ pub(super) fn unpack(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use panta_transports::copy::verify_tiles;
 
     #[test]
     fn a_piece_comes_back_and_nothing_else_is_believed() {
@@ -127,8 +159,25 @@ mod tests {
         assert!(body.len() < cells.len() / 2);
         assert!(pass.finish().is_some());
         let bytes = cells.len() as u64;
-        let unpacked = |body: &[u8], bytes| unpack(body, bytes, DType::F64, &copies);
-        assert!(unpacked(&body, bytes).unwrap() == cells);
+        let mut unpacking = Unpacking::new().unwrap();
+        unpacking.unpack(&body, bytes, DType::F64, &copies).unwrap();
+        assert!(unpacking.cells == cells);
+        verify_tiles(&unpacking.cells, &unpacking.checksums).unwrap();
+        // A frame that gives other bytes is one all the same: the checksums tell.
+        let mut other = cells.clone();
+        other[300_000] ^= 1;
+        let source = StridedRef::contiguous(&other, 8, &[100_000]).unwrap();
+        let mut pass = BlockPass::new(&definition);
+        let forged = packing.pack(&source, DType::F64, &mut pass, &copies);
+        let mut forged = forged.unwrap().to_vec();
+        let sums = frame_count(bytes) as usize * WORD_BYTES..words_before(bytes) * WORD_BYTES;
+        copy_bytes(&mut forged[sums.clone()], &body[sums], &copies);
+        unpacking
+            .unpack(&forged, bytes, DType::F64, &copies)
+            .unwrap();
+        assert!(verify_tiles(&unpacking.cells, &unpacking.checksums).is_err());
+
+        let mut unpacked = |body: &[u8], bytes| unpacking.unpack(body, bytes, DType::F64, &copies);
         assert!(unpacked(&body, bytes - 8).is_err());
         assert!(unpacked(&body, PIECE_BYTES + 8).is_err());
         assert!(unpacked(&[], u64::MAX).is_err());

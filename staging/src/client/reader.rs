@@ -363,6 +363,7 @@ impl ReaderEngine for StagingReader {
             verify: self.verify,
             copies: &self.copies,
             fetched: &self.fetched,
+            unpacking: None,
             wait,
             reads,
         };

@@ -5,31 +5,29 @@
 //!                                                   │
 //!   user's array <──scatter, tiles verified──── Got ┘
 //! ```
-//! Pieces of one box go into the array in the order of (writer, rank, put), so
-//! that the highest wins; boxes never overlap each other.
+//! Boxes never overlap each other. What comes back is [`scatter`]'s.
+
+mod scatter;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use panta_core::engine::{Read, Wanted};
 use panta_core::error::{Fault, GetError, Place};
-use panta_core::model::{Definition, Entry, ShapeKind, StepMeta, cells, intersect};
+use panta_core::model::{Definition, Entry, ShapeKind, StepMeta, cells};
 use panta_core::plan::{Piece, Wish, first_uncovered, pieces};
-use panta_transports::copy::{
-    CopyCounter, CopyError, StoredBlock, StridedMut, StridedRef, copy, copy_box_verified,
-    verify_tiles,
-};
+use panta_transports::copy::{CopyCounter, CopyError, StridedRef, copy};
 use panta_transports::time::Wait;
 
 use super::driver::{Driver, NoBodies};
 use super::fault::CallError;
 use super::grid::{Grid, local_number};
-use super::packing::unpack;
+use super::packing::Unpacking;
 use super::reader::StepParts;
 use crate::proto::ServerId;
 use crate::proto::client::{Answer, CallId, ReaderCall, ReaderMachine};
 use crate::proto::limits;
-use crate::proto::message::{Got, GotPiece, Query, Reason, Region};
+use crate::proto::message::{Query, Reason, Region};
 use crate::routing::Router;
 use crate::shard::ShardMap;
 
@@ -79,6 +77,8 @@ pub(super) struct Fetch<'a, 'r, 'd> {
     pub(super) copies: &'a CopyCounter,
     /// Bytes that servers sent.
     pub(super) fetched: &'a AtomicU64,
+    /// Made when the first packed piece comes.
+    pub(super) unpacking: Option<Unpacking>,
     pub(super) wait: &'a Wait,
     pub(super) reads: &'r mut [Read<'d>],
 }
@@ -432,172 +432,6 @@ impl Fetch<'_, '_, '_> {
     fn refused(&self, read: usize, error: CallError) -> GetError {
         self.failed(read, error.fault())
     }
-
-    fn scatter(
-        &mut self,
-        got: &Got,
-        bytes: &[u8],
-        batch: &Batch,
-        lumps: &[Lump],
-        received: &mut [u64],
-    ) -> Result<(), GetError> {
-        let numbers = ask_numbers(batch, lumps, |read| self.definition(read).name.clone());
-        let mut offset = 0;
-        let mut sent: Vec<(&GotPiece, usize)> = Vec::with_capacity(got.pieces.len());
-        for piece in &got.pieces {
-            sent.push((piece, offset));
-            // The channel and the decoder have compared the sum with the body.
-            offset += piece.length_bytes as usize;
-        }
-        sent.sort_by_key(|(piece, _)| {
-            (
-                piece.query,
-                piece.region,
-                piece.slot,
-                piece.rank,
-                piece.order,
-            )
-        });
-        for (piece, offset) in sent {
-            let ask = numbers
-                .get(piece.query as usize)
-                .and_then(|asks| asks.get(piece.region as usize));
-            let Some(ask) = ask.map(|ask| &batch.asks[*ask]) else {
-                return Err(self.failed(0, unasked()));
-            };
-            let lump = &lumps[ask.lump];
-            let body = &bytes[offset..offset + piece.length_bytes as usize];
-            let (fetched, summed) = (body.len(), size_of_val(&piece.checksums[..]));
-            let fetched = (fetched + summed) as u64;
-            self.fetched.fetch_add(fetched, Ordering::Relaxed);
-            received[lump.read] += match piece.packed {
-                true => self.scatter_packed(piece, body, ask, lump)?,
-                false => self.scatter_piece(piece, body, lump)?,
-            };
-        }
-        Ok(())
-    }
-
-    /// Copies what a piece has of a lump; how many cells.
-    fn scatter_piece(
-        &mut self,
-        piece: &GotPiece,
-        body: &[u8],
-        lump: &Lump,
-    ) -> Result<u64, GetError> {
-        if lump
-            .only
-            .is_some_and(|only| only != (piece.slot, piece.rank, piece.order))
-        {
-            return Ok(0);
-        }
-        let lead = usize::from(lump.number.is_some());
-        let (Some(start), Some(count)) = (piece.start.get(lead..), piece.count.get(lead..)) else {
-            return Err(self.failed(lump.read, unasked()));
-        };
-        let Some(part) = lump.wish().piece(0, start, count) else {
-            // Between the steps of a strided read.
-            return Ok(0);
-        };
-        let element = self.definition(lump.read).dtype.size_bytes();
-        let into: Vec<u64> = part
-            .into
-            .iter()
-            .zip(&lump.into)
-            .map(|(a, b)| a + b)
-            .collect();
-        let (verify, copies) = (self.verify, self.copies);
-        let read = &mut self.reads[lump.read];
-        let copied = (|| {
-            let block = StoredBlock::new(body, element, count, &piece.checksums)?;
-            let mut into: StridedMut<'_> = read.into.sub_box(&into, &part.count)?;
-            copy_box_verified(&mut into, &block, &part.from, &lump.step, verify, copies)
-        })();
-        match copied {
-            Ok(()) => Ok(cells(&part.count)),
-            Err(error) => Err(self.damaged(lump.read, piece, &error)),
-        }
-    }
-
-    /// The same of a packed piece, which comes whole: what of it lies in the box that was
-    /// asked for.
-    fn scatter_packed(
-        &mut self,
-        piece: &GotPiece,
-        body: &[u8],
-        ask: &Ask,
-        lump: &Lump,
-    ) -> Result<u64, GetError> {
-        if lump
-            .only
-            .is_some_and(|only| only != (piece.slot, piece.rank, piece.order))
-        {
-            return Ok(0);
-        }
-        let lead = usize::from(lump.number.is_some());
-        let (Some(start), Some(count)) = (piece.start.get(lead..), piece.count.get(lead..)) else {
-            return Err(self.failed(lump.read, unasked()));
-        };
-        if start.len() != ask.start.len() || count.len() != ask.start.len() {
-            return Err(self.failed(lump.read, unasked()));
-        }
-        let Some((first, within)) = intersect((start, count), (&ask.start, &ask.count)) else {
-            return Err(self.failed(lump.read, unasked()));
-        };
-        let Some(part) = lump.wish().piece(0, &first, &within) else {
-            // Between the steps of a strided read.
-            return Ok(0);
-        };
-        if self.verify
-            && let Err(mismatch) = verify_tiles(body, &piece.checksums)
-        {
-            return Err(self.damaged(lump.read, piece, &mismatch.into()));
-        }
-        let definition = self.definition(lump.read);
-        let bytes = definition.byte_size(count).unwrap_or(u64::MAX);
-        let element = definition.dtype.size_bytes();
-        let cells_of_piece = unpack(body, bytes, definition.dtype, self.copies);
-        let cells_of_piece = cells_of_piece.map_err(|problem| {
-            let what = "a compressed piece".into();
-            self.failed(lump.read, Fault::Corrupt { what, problem })
-        })?;
-        let from: Vec<u64> = (0..first.len())
-            .map(|at| first[at] - start[at] + part.from[at])
-            .collect();
-        let into: Vec<u64> = part
-            .into
-            .iter()
-            .zip(&lump.into)
-            .map(|(a, b)| a + b)
-            .collect();
-        let read = &mut self.reads[lump.read];
-        let copied = (|| {
-            let block = StridedRef::contiguous(&cells_of_piece, element, count)?;
-            let cells = block.sub_strided(&from, &part.count, &lump.step)?;
-            let mut into: StridedMut<'_> = read.into.sub_box(&into, &part.count)?;
-            copy(&mut into, &cells, self.copies)
-        })();
-        match copied {
-            Ok(()) => Ok(cells(&part.count)),
-            Err(error) => Err(self.damaged(lump.read, piece, &error)),
-        }
-    }
-
-    fn damaged(&self, read: usize, piece: &GotPiece, error: &CopyError) -> GetError {
-        let rank = self.parts.holding.rank_of(piece.slot, piece.rank);
-        let blocks = &self.entry(read).blocks;
-        let block = blocks.iter().position(|known| {
-            known.block.rank == rank && u64::from(known.block.order) == piece.order
-        });
-        GetError::Checksum {
-            place: self.place(read),
-            block: block
-                .and_then(|block| u32::try_from(block).ok())
-                .unwrap_or(u32::MAX),
-            writer_rank: rank,
-            problem: error.to_string(),
-        }
-    }
 }
 
 impl Lump {
@@ -608,26 +442,6 @@ impl Lump {
             step: &self.step,
         }
     }
-}
-
-fn unasked() -> Fault {
-    Fault::Corrupt {
-        what: "what a server sent".into(),
-        problem: "it was not asked for".into(),
-    }
-}
-
-/// For each query of a batch, in order, the places of its asks.
-fn ask_numbers(batch: &Batch, lumps: &[Lump], name: impl Fn(usize) -> String) -> Vec<Vec<usize>> {
-    let mut numbers: Vec<(String, Vec<usize>)> = Vec::new();
-    for (place, ask) in batch.asks.iter().enumerate() {
-        let name = name(lumps[ask.lump].read);
-        match numbers.last_mut().filter(|(last, _)| *last == name) {
-            Some((_, places)) => places.push(place),
-            None => numbers.push((name, vec![place])),
-        }
-    }
-    numbers.into_iter().map(|(_, places)| places).collect()
 }
 
 /// Asks in messages, servers in turn.
