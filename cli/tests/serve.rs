@@ -128,6 +128,26 @@ fn a_stream_that_is_written_on_a_server_is_live() {
         "{streams}"
     );
     other.close().unwrap();
+
+    // To look at steps that are dealt out is to take none.
+    let dealt = url.replace("staging:run@", "staging:dealt@");
+    let mut out = Writer::open(
+        &format!("{dealt}&distribution=on-demand&precious_first=true"),
+        Solo,
+    )
+    .unwrap();
+    write_steps(&mut out);
+    for _ in 0..2 {
+        let glance = said(directory.path(), &["ls", &dealt]);
+        let words: Vec<_> = glance.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(
+            words[..6],
+            ["dealt", "live", "1", "3", "1", "2"],
+            "{glance}"
+        );
+        assert_eq!(words[7..], ["0", "on-demand"], "{glance}");
+    }
+    out.close().unwrap();
     let (_, key) = url.split_once('?').unwrap();
     let nobody = format!("staging:@127.0.0.1:1?{key}&deadline=100ms");
     let nobody = refused(directory.path(), 1, &["ls", &nobody]);

@@ -26,6 +26,9 @@ pub(crate) fn run(arguments: &LsArguments) -> Result<(), CommandError> {
         return contact::run(path, arguments.json);
     }
     let source = Source::find(&arguments.stream)?;
+    if let Some(stream) = super::streams::dealt_out(&arguments.stream)? {
+        return super::streams::write(&[stream], arguments.json);
+    }
     let listing = Listing::gather(&source, arguments)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     match arguments.json {

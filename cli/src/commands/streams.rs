@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write};
 use std::time::Duration;
 
-use panta_core::config::{process_environment, resolve};
+use panta_core::config::{Distribution, Engine, Target, Value as _, process_environment, resolve};
 use panta_staging::client::{State, StreamListing, list_streams};
 use panta_transports::time::Wait;
 use serde_json::json;
@@ -22,12 +22,33 @@ pub(crate) fn run(servers: &str, as_json: bool) -> Result<(), CommandError> {
         .map_err(|error| CommandError::failed(format!("working directory: {error}")))?;
     let target = resolve(&url, &process_environment, &directory)
         .map_err(|error| CommandError::failed(error.to_string()))?;
+    write(&list(&target)?, as_json)
+}
+
+/// The stream that `stream` names at a glance, where servers deal its steps out: who read it
+/// to look at it would take them from its readers.
+pub(crate) fn dealt_out(stream: &str) -> Result<Option<StreamListing>, CommandError> {
+    let target = crate::source::resolve(stream)?;
+    if target.engine != Engine::Staging {
+        return Ok(None);
+    }
+    let dealt = |listed: &StreamListing| {
+        listed.stream == target.name && listed.distribution != Distribution::All
+    };
+    Ok(list(&target)?.into_iter().find(dealt))
+}
+
+fn list(target: &Target) -> Result<Vec<StreamListing>, CommandError> {
     let deadline = if target.given.contains("deadline") {
         target.options.deadline
     } else {
         DEADLINE
     };
-    let streams = list_streams(&target.options, &Wait::for_at_most(deadline))?;
+    Ok(list_streams(&target.options, &Wait::for_at_most(deadline))?)
+}
+
+/// Writes them to the standard output.
+pub(crate) fn write(streams: &[StreamListing], as_json: bool) -> Result<(), CommandError> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     if as_json {
         let streams: Vec<_> = streams.iter().map(describe).collect();
@@ -35,7 +56,7 @@ pub(crate) fn run(servers: &str, as_json: bool) -> Result<(), CommandError> {
     } else if streams.is_empty() {
         writeln!(out, "no streams")?;
     } else {
-        write_table(&mut out, &streams)?;
+        write_table(&mut out, streams)?;
     }
     Ok(out.flush()?)
 }
@@ -52,12 +73,13 @@ fn describe(stream: &StreamListing) -> serde_json::Value {
     json!({
         "stream": stream.stream, "state": state(stream), "epoch": stream.epoch, "steps": stream.steps,
         "first": stream.range.map(|range| range.0), "last": stream.range.map(|range| range.1), "bytes": stream.bytes,
+        "precious": stream.precious, "distribution": stream.distribution.print(),
     })
 }
 
 fn write_table(out: &mut dyn Write, streams: &[StreamListing]) -> std::io::Result<()> {
     let heads = [
-        "stream", "state", "epoch", "steps", "first", "last", "bytes",
+        "stream", "state", "epoch", "steps", "first", "last", "bytes", "precious", "dealt to",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -71,13 +93,15 @@ fn write_table(out: &mut dyn Write, streams: &[StreamListing]) -> std::io::Resul
             step(stream.range.map(|range| range.0)),
             step(stream.range.map(|range| range.1)),
             stream.bytes.to_string(),
+            step(stream.precious),
+            stream.distribution.print(),
         ]
     });
     let rows: Vec<_> = std::iter::once(heads).chain(rows).collect();
-    let numbers = [Side::Right; 5];
+    let numbers = [Side::Right; 6];
     table::write(
         out,
-        &[&[Side::Left, Side::Left], &numbers[..]].concat(),
+        &[&[Side::Left; 2], &numbers[..], &[Side::Left]].concat(),
         &rows,
     )
 }

@@ -1,13 +1,13 @@
 //! Which streams the servers of a space hold.
 
-use panta_core::config::Options;
+use panta_core::config::{Distribution, Options};
 use panta_core::error::{Fault, OpenError, Place};
 use panta_transports::channel::Role;
 use panta_transports::time::Wait;
 
 use super::connect::{Dialer, ask, find_servers};
 use super::fault::peer;
-use crate::proto::message::{Kind, ListStreams, StreamState};
+use crate::proto::message::{Distribution as WireDistribution, Kind, ListStreams, StreamState};
 
 /// How errors name what is asked for.
 const ALL: &str = "*";
@@ -32,8 +32,12 @@ pub struct StreamListing {
     pub state: State,
     /// The present life of the writer, from 1.
     pub epoch: u64,
-    /// Oldest and newest step held.
+    /// Oldest and newest step held, the precious one aside.
     pub range: Option<(u64, u64)>,
+    /// The step that is kept for every reader group that opens.
+    pub precious: Option<u64>,
+    /// Which reader groups get a step.
+    pub distribution: Distribution,
     /// Steps held.
     pub steps: u64,
     /// Bytes held.
@@ -64,9 +68,15 @@ pub fn list_streams(options: &Options, wait: &Wait) -> Result<Vec<StreamListing>
                         StreamState::Closed => State::Closed,
                         StreamState::Lost => State::WriterLost,
                     },
+                    distribution: match summary.distribution() {
+                        WireDistribution::All => Distribution::All,
+                        WireDistribution::RoundRobin => Distribution::RoundRobin,
+                        WireDistribution::OnDemand => Distribution::OnDemand,
+                    },
                     stream: summary.stream,
                     epoch: summary.epoch,
                     range: summary.first.zip(summary.last),
+                    precious: summary.precious,
                     steps: summary.steps,
                     bytes: summary.bytes,
                 }));
