@@ -139,7 +139,7 @@ def python_pair(python, peer):
 
 def adios_grid(program, engine, stream):
     def run(size):
-        warm, timed = 2, 6
+        warm, timed = 24, 8
         with tempfile.TemporaryDirectory(dir=MEMORY) as place:
             common = [engine, f"{place}/{stream}", f"{place}/meeting", str(size), str(warm), str(timed)]
             readers = [[program, "grid-reader", *common, str(rank)] for rank in range(2)]

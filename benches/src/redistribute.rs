@@ -30,8 +30,9 @@ const READERS: usize = 2;
 const ROW_BYTES: usize = 64 << 10;
 /// Bytes of a step, unless the request says.
 const STEP_BYTES: u64 = 256 << 20;
-/// Steps before the clock starts: memory is made in them.
-const WARM_STEPS: u64 = 3;
+/// Steps before the clock starts: memory is made in them, at most all that the
+/// limit of a rank allows.
+const WARM_STEPS: u64 = 24;
 /// Steps that are timed, unless the request says.
 const TIMED_STEPS: u64 = 8;
 const VARIABLE: &str = "u";
