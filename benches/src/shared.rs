@@ -167,7 +167,8 @@ impl BareShared {
         let mut looks = 0_u32;
         while counter.load(Ordering::Acquire) < least {
             looks += 1;
-            if !looks.is_multiple_of(64) {
+            let sleeps_at_once = self.spin.is_zero() && offset != TAIL;
+            if !sleeps_at_once && !looks.is_multiple_of(64) {
                 std::hint::spin_loop();
                 continue;
             }
