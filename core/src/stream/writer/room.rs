@@ -23,8 +23,8 @@ const AHEAD_STEPS: u64 = 2;
 
 /// Where the memory of a step of `bytes` had to be made, although readers are some
 /// steps behind, waits for them to let go of one, for as long as making it would
-/// take: at worst that takes twice as long, as a rule nothing, and a writer that is a
-/// little faster than its readers does not end up with all that its limit allows.
+/// take: at worst that takes twice as long. A writer that is about as fast as its readers
+/// stays with a few regions; a faster one comes to all that its limit allows later.
 pub(super) fn await_memory(
     root: &Root,
     endpoint: &Endpoint,
