@@ -38,10 +38,6 @@ pub const MAX_SERVERS: usize = 4096;
 /// Shards per server: an even map has at least this many and fewer than twice
 /// as many.
 pub const MIN_SHARDS_PER_SERVER: usize = 64;
-/// The fewest shards, as a power of two.
-pub const MIN_SHARD_BITS: u32 = 6;
-/// The most shards, as a power of two: those of [`MAX_SERVERS`].
-pub const MAX_SHARD_BITS: u32 = 18;
 /// The most servers that hold one shard.
 pub const MAX_REPLICAS: usize = 8;
 /// The longest address of a server.
@@ -175,8 +171,8 @@ impl ShardMap {
     /// [`ShardMapError`] for no servers, too many, or two alike.
     pub fn even(version: u64, servers: Vec<Server>) -> Result<Self, ShardMapError> {
         check_servers(&servers)?;
-        let shards = (servers.len() * MIN_SHARDS_PER_SERVER).next_power_of_two();
-        let shard_bits = shards.trailing_zeros();
+        let shard_bits = shard_bits(servers.len());
+        let shards = 1_usize << shard_bits;
         let rotation_bits = if servers.len().is_power_of_two() {
             servers.len().trailing_zeros()
         } else {
@@ -375,6 +371,12 @@ impl ShardMap {
             run_of,
         }
     }
+}
+
+/// The number of shards of a map over so many servers, as a power of two.
+fn shard_bits(servers: usize) -> u32 {
+    let shards = (servers * MIN_SHARDS_PER_SERVER).next_power_of_two();
+    shards.trailing_zeros()
 }
 
 fn check_servers(servers: &[Server]) -> Result<(), ShardMapError> {

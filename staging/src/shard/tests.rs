@@ -181,12 +181,14 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn bytes_that_break_the_format_are_refused_by_field() {
+    // 3 servers have 2⁸ shards.
     let good = even(3).with_replicas(2).unwrap().encode();
     let runs_at = 24 + 3 * (8 + 1 + 10);
-    let cases: [(usize, u8, &str); 12] = [
+    let cases: [(usize, u8, &str); 13] = [
         (0, b'X', "not a shard map"),
         (4, 2, "not a shard map"),
-        (6, 5, "number of shard bits"),
+        (6, 5, "number of rotation bits"), // which are 8
+        (6, 9, "number of shard bits"),
         (6, 19, "number of shard bits"),
         (7, 9, "number of rotation bits"),
         (16, 0, "number of servers"),

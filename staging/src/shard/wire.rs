@@ -4,8 +4,8 @@
 //! what encoding writes: every map has one encoding, so bytes can be compared.
 
 use super::{
-    ADDRESS_LIMIT_BYTES, MAX_REPLICAS, MAX_SERVERS, MAX_SHARD_BITS, MIN_SHARD_BITS, Run, Server,
-    ServerIndex, ShardMap, ShardMapError, check_servers,
+    ADDRESS_LIMIT_BYTES, MAX_REPLICAS, MAX_SERVERS, Run, Server, ServerIndex, ShardMap,
+    ShardMapError, check_servers,
 };
 
 /// The first bytes of an encoded map.
@@ -113,9 +113,6 @@ impl ShardMap {
         }
         let [shard_bits, rotation_bits] = reader.array("the header")?;
         let (shard_bits, rotation_bits) = (u32::from(shard_bits), u32::from(rotation_bits));
-        if !(MIN_SHARD_BITS..=MAX_SHARD_BITS).contains(&shard_bits) {
-            return Err(reader.field("the number of shard bits", shard_bits));
-        }
         if rotation_bits > shard_bits {
             return Err(reader.field("the number of rotation bits", rotation_bits));
         }
@@ -123,6 +120,10 @@ impl ShardMap {
         let servers = reader.u32("the number of servers")?;
         if servers == 0 || servers as usize > MAX_SERVERS {
             return Err(reader.field("the number of servers", servers));
+        }
+        // What is listed for each shard is bounded by the servers that were sent.
+        if shard_bits != super::shard_bits(servers as usize) {
+            return Err(reader.field("the number of shard bits for so many servers", shard_bits));
         }
         let runs = reader.u32("the number of runs")?;
         if runs == 0 || runs > 1 << shard_bits {

@@ -41,8 +41,6 @@ pub struct Target {
 
 /// For errors and small things.
 const SOME_BYTES: usize = 64 << 10;
-/// A map of 2¹⁶ shards, the most there may be, lists the server of each.
-const SHARD_TABLE_BYTES: usize = 1 << 20;
 
 const fn target(
     name: &'static str,
@@ -75,7 +73,7 @@ pub const TARGETS: &[Target] = &[
         staging_message,
         SOME_BYTES,
     ),
-    target("shard_map", seeds::shard_maps, shard_map, SHARD_TABLE_BYTES),
+    target("shard_map", seeds::shard_maps, shard_map, SOME_BYTES),
     target("file_commit", seeds::commits, file_commit, SOME_BYTES),
     target("file_index", seeds::sections, file_index, SOME_BYTES),
     target("file_meta", seeds::parts, file_meta, SOME_BYTES),
