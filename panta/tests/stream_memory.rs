@@ -3,32 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeMap;
+#[path = "support/mapped.rs"]
+mod mapped;
 
 use ndarray::Array1;
 use panta::{BlockId, PinnedView, Reader, Shape, Solo, Start, StepTime, Var, Writer};
+
+use mapped::shared_bytes;
 
 const MIB: usize = 1 << 20;
 const STEP_VALUES: usize = 6 * MIB / size_of::<f64>();
 /// What steps may take, and what an engine may beside it.
 const LIMIT_BYTES: usize = 24 * MIB;
 const BESIDE_BYTES: usize = LIMIT_BYTES / 8 + 4 * MIB;
-
-/// Bytes of large memory files that this process has mapped, each counted once.
-fn shared_bytes() -> usize {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let mut files = BTreeMap::new();
-    for line in maps.lines().filter(|line| line.contains("/memfd:panta")) {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let (from, to) = fields[0].split_once('-').unwrap();
-        let number = |text| usize::from_str_radix(text, 16).unwrap();
-        let bytes = number(to) - number(from);
-        if bytes >= MIB {
-            files.insert(fields[4].to_owned(), bytes);
-        }
-    }
-    files.values().sum()
-}
 
 fn write(writer: &mut Writer, u: Var<f64>, step: usize) -> Result<(), String> {
     let values = Array1::from_elem(STEP_VALUES, step as f64);

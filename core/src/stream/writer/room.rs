@@ -41,6 +41,8 @@ pub(super) fn await_memory(
     let held: Vec<u64> = memory.steps().collect();
     let short = wait.at_most(patience);
     while root.freed_of(&held).is_empty() && endpoint.drive(&short).is_ok() {}
+    // What they let go of in the last moment counts too.
+    endpoint.poll();
 }
 
 impl StreamWriter {
