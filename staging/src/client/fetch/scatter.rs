@@ -11,11 +11,15 @@ use std::sync::atomic::Ordering;
 
 use panta_core::error::{Fault, GetError};
 use panta_core::model::{cells, intersect};
+use panta_core::plan::Piece as PlannedPiece;
 use panta_transports::copy::{CopyError, StoredBlock, StridedMut, copy_box_verified, verify_tiles};
 
 use super::super::packing::Unpacking;
 use super::{Ask, Batch, Fetch, Lump};
 use crate::proto::message::{Got, GotPiece};
+
+/// The first cell of a box, and its cells per dimension.
+type BoxRef<'p> = (&'p [u64], &'p [u64]);
 
 impl Fetch<'_, '_, '_> {
     pub(super) fn scatter(
@@ -70,38 +74,18 @@ impl Fetch<'_, '_, '_> {
         body: &[u8],
         lump: &Lump,
     ) -> Result<u64, GetError> {
-        if lump
-            .only
-            .is_some_and(|only| only != (piece.slot, piece.rank, piece.order))
-        {
+        let Some((start, count)) = self.box_of(piece, lump)? else {
             return Ok(0);
-        }
-        let lead = usize::from(lump.number.is_some());
-        let (Some(start), Some(count)) = (piece.start.get(lead..), piece.count.get(lead..)) else {
-            return Err(self.failed(lump.read, unasked()));
         };
         let Some(part) = lump.wish().piece(0, start, count) else {
             // Between the steps of a strided read.
             return Ok(0);
         };
         let element = self.definition(lump.read).dtype.size_bytes();
-        let into: Vec<u64> = part
-            .into
-            .iter()
-            .zip(&lump.into)
-            .map(|(a, b)| a + b)
-            .collect();
-        let (verify, copies) = (self.verify, self.copies);
-        let read = &mut self.reads[lump.read];
-        let copied = (|| {
-            let block = StoredBlock::new(body, element, count, &piece.checksums)?;
-            let mut into: StridedMut<'_> = read.into.sub_box(&into, &part.count)?;
-            copy_box_verified(&mut into, &block, &part.from, &lump.step, verify, copies)
-        })();
-        match copied {
-            Ok(()) => Ok(cells(&part.count)),
-            Err(error) => Err(self.damaged(lump.read, piece, &error)),
-        }
+        let block =
+            StoredBlock::new(body, element, count, &piece.checksums).map_err(CopyError::from);
+        let copied = block.and_then(|block| self.copy(&block, &part.from, &part, lump));
+        copied.map_err(|error| self.damaged(lump.read, piece, &error))
     }
 
     /// The same of a packed piece, which comes whole: what of it lies in the box that was
@@ -114,15 +98,8 @@ impl Fetch<'_, '_, '_> {
         ask: &Ask,
         lump: &Lump,
     ) -> Result<u64, GetError> {
-        if lump
-            .only
-            .is_some_and(|only| only != (piece.slot, piece.rank, piece.order))
-        {
+        let Some((start, count)) = self.box_of(piece, lump)? else {
             return Ok(0);
-        }
-        let lead = usize::from(lump.number.is_some());
-        let (Some(start), Some(count)) = (piece.start.get(lead..), piece.count.get(lead..)) else {
-            return Err(self.failed(lump.read, unasked()));
         };
         if start.len() != ask.start.len() || count.len() != ask.start.len() {
             return Err(self.failed(lump.read, unasked()));
@@ -154,24 +131,42 @@ impl Fetch<'_, '_, '_> {
         let from: Vec<u64> = (0..first.len())
             .map(|at| first[at] - start[at] + part.from[at])
             .collect();
-        let into: Vec<u64> = part
-            .into
-            .iter()
-            .zip(&lump.into)
-            .map(|(a, b)| a + b)
-            .collect();
-        let (verify, copies) = (self.verify, self.copies);
-        let read = &mut self.reads[lump.read];
-        let copied = (|| {
-            let block = StoredBlock::new(&unpacking.cells, element, count, &unpacking.checksums)?;
-            let mut into: StridedMut<'_> = read.into.sub_box(&into, &part.count)?;
-            copy_box_verified(&mut into, &block, &from, &lump.step, verify, copies)
-        })();
+        let block = StoredBlock::new(&unpacking.cells, element, count, &unpacking.checksums)
+            .map_err(CopyError::from);
+        let copied = block.and_then(|block| self.copy(&block, &from, &part, lump));
         self.unpacking = Some(unpacking);
-        match copied {
-            Ok(()) => Ok(cells(&part.count)),
-            Err(error) => Err(self.damaged(lump.read, piece, &error)),
+        copied.map_err(|error| self.damaged(lump.read, piece, &error))
+    }
+
+    /// The box of a piece, without the number of a local block; none where the lump is not
+    /// to have that piece.
+    fn box_of<'p>(&self, piece: &'p GotPiece, lump: &Lump) -> Result<Option<BoxRef<'p>>, GetError> {
+        let is_other = |only| only != (piece.slot, piece.rank, piece.order);
+        if lump.only.is_some_and(is_other) {
+            return Ok(None);
         }
+        let lead = usize::from(lump.number.is_some());
+        match (piece.start.get(lead..), piece.count.get(lead..)) {
+            (Some(start), Some(count)) => Ok(Some((start, count))),
+            _ => Err(self.failed(lump.read, unasked())),
+        }
+    }
+
+    /// Copies `part` of a lump from where it begins in a block into the user's array; how
+    /// many cells.
+    fn copy(
+        &mut self,
+        block: &StoredBlock<'_>,
+        from: &[u64],
+        part: &PlannedPiece,
+        lump: &Lump,
+    ) -> Result<u64, CopyError> {
+        let places = part.into.iter().zip(&lump.into);
+        let into: Vec<u64> = places.map(|(a, b)| a + b).collect();
+        let read = &mut self.reads[lump.read];
+        let mut into: StridedMut<'_> = read.into.sub_box(&into, &part.count)?;
+        copy_box_verified(&mut into, block, from, &lump.step, self.verify, self.copies)?;
+        Ok(cells(&part.count))
     }
 
     fn damaged(&self, read: usize, piece: &GotPiece, error: &CopyError) -> GetError {
