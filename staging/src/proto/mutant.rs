@@ -38,11 +38,13 @@ pub enum Mutant {
     GiveTwice,
     /// What a group that is gone was to get is given to nobody else.
     LoseInherited,
+    /// Where the oldest are dropped, none goes before one that is claimed.
+    StayBehindClaimed,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AcknowledgeBeforeIndex,
         Self::SealWithoutOneWriter,
         Self::AcceptStaleMap,
@@ -59,6 +61,7 @@ impl Mutant {
         Self::PreciousLast,
         Self::GiveTwice,
         Self::LoseInherited,
+        Self::StayBehindClaimed,
     ];
 }
 

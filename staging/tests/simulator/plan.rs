@@ -135,6 +135,18 @@ impl Plan {
         self.distribution != Distribution::All
     }
 
+    /// Whether no step need ever be dropped for want of room but the oldest: what readers
+    /// may hold, or have let go of a moment ago, is less than what is retained.
+    pub fn only_oldest_go(&self) -> bool {
+        let held = (self.readers * (self.hold_steps + 3)) as u64;
+        self.faults.is_empty()
+            && self.policy == Policy::DropOldest
+            && !self.is_shared()
+            && self.writers == 1
+            && held + 1 < self.retain_steps
+            && self.retain_bytes >= 1 << 20
+    }
+
     /// The death of the second reader group.
     fn death(&self, random: &mut Random, number: u64) -> (Time, Fault) {
         let at = Time((number * 2_000 + random.between(0, 1_500)) * 1_000_000);

@@ -236,6 +236,10 @@ impl World {
     fn began(&mut self, group: usize, decision: Decision, oldest: u64, kept: Vec<u64>) {
         if decision == Decision::Discard {
             self.oracle.discarded += 1;
+            if self.plan.only_oldest_go() {
+                let step = self.groups[group].writer.step;
+                self.fail(format!("step {step} is dropped, and older ones might go"));
+            }
             self.next_step(group);
             return;
         }

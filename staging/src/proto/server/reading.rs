@@ -139,6 +139,11 @@ impl Stream {
         };
         // Who takes turns misses steps anyway.
         let trimmed_through = ledger.trimmed_through.filter(|_| !self.is_shared());
+        // Where later ones went before it, the oldest that is held comes first too.
+        let oldest = match (ledger.first_passing(), trimmed_through) {
+            (Some(first), Some(trimmed)) if first < trimmed => before(first),
+            _ => trimmed_through,
+        };
         let held_from = |after: Option<u64>| {
             if trimmed_through > after {
                 Err(self.trimmed())
@@ -147,7 +152,7 @@ impl Stream {
             }
         };
         match StartAt::try_from(open.start) {
-            Ok(StartAt::Oldest) => Ok(here(trimmed_through)),
+            Ok(StartAt::Oldest) => Ok(here(oldest)),
             Ok(StartAt::Latest) => {
                 let last = ledger.passing().next_back().map(|(step, _)| step);
                 Ok(here(last.map_or(ledger.last_sealed, before)))
@@ -156,10 +161,11 @@ impl Stream {
             Ok(StartAt::At) if ledger.precious == Some(open.step) => {
                 Ok(here(trimmed_through.max(before(open.step))))
             }
+            Ok(StartAt::At) if ledger.held.contains_key(&open.step) => Ok(here(before(open.step))),
             Ok(StartAt::At) => held_from(before(open.step)),
             Ok(StartAt::After) => held_from(Some(open.step)),
             Ok(StartAt::Cursor) => match ledger.cursors.get(&open.cursor) {
-                None => Ok(here(trimmed_through)),
+                None => Ok(here(oldest)),
                 Some(position) if ledger.rolled_back(*position).is_some() => Ok(*position),
                 Some(position) => held_from(position.after).map(|_| *position),
             },

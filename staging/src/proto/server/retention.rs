@@ -3,9 +3,10 @@
 //! Steps go oldest first, whole, and never while a reader group has claimed
 //! them or an older one: what is gone is always everything below a watermark,
 //! which writers carry on to the owners, but for the precious step. That one
-//! stays, counts among the bytes, and not among the steps. Where steps are
-//! distributed, they go in any order: each when the group is done with it that it was
-//! for, and before that only if no group has it or is to get it.
+//! stays, counts among the bytes, and not among the steps. Where the oldest are
+//! dropped, those that are claimed are passed over, and steps after them go.
+//! Where steps are distributed, they go in any order: each when the group is done with
+//! it that it was for, and before that only if no group has it or is to get it.
 
 use super::super::limits;
 use super::super::message::Policy;
@@ -20,7 +21,7 @@ impl Stream {
     pub(super) fn make_room(&mut self, bytes: u64, steps: u64) -> bool {
         while !self.fits(bytes, steps) {
             // Elsewhere nothing goes before the oldest.
-            let among = match self.is_shared() {
+            let among = match self.goes_out_of_turn() {
                 true => limits::KEPT_LIMIT,
                 false => 1,
             };
@@ -31,6 +32,12 @@ impl Stream {
             self.trim(step);
         }
         true
+    }
+
+    /// Whether steps may go before an older one that stays.
+    fn goes_out_of_turn(&self) -> bool {
+        let drops = self.policy == Policy::DropOldest;
+        self.is_shared() || (drops && !self.planted.has(Mutant::StayBehindClaimed))
     }
 
     pub(super) fn trim(&mut self, step: u64) {
@@ -93,8 +100,8 @@ impl Stream {
     }
 
     /// Whether a blocked writer could not go on even if every reader group had
-    /// read everything, because of what this one has claimed; where steps are
-    /// distributed, this one and those that wait as it does.
+    /// read everything, because of what this one has claimed; where steps go out of
+    /// turn, this one and those that wait as it does.
     pub(super) fn would_deadlock(&self, group: &str) -> bool {
         let Some((bytes, steps)) = self.blocked else {
             return false;
@@ -110,7 +117,7 @@ impl Stream {
         };
         let waiting = self.groups.values().filter(|group| group.waits);
         let theirs: BTreeSet<u64> = waiting.flat_map(claims).collect();
-        let stays = |step: u64| match self.is_shared() {
+        let stays = |step: u64| match self.goes_out_of_turn() {
             true => theirs.contains(&step),
             false => step >= *first,
         };

@@ -1,9 +1,10 @@
-//! Distribution, one rule at a time, at the stream itself.
+//! Distribution, and steps that go out of turn, one rule at a time, at the stream itself.
 #![allow(clippy::unwrap_used)]
 
 use super::super::message::{
-    Begin, CloseReader, CloseWriter, Distribution, End, Kind, Next, NoStepReason, OpenReader,
-    OpenWriter, OwnerShare, Position, Release, StepFate,
+    Begin, CloseReader, CloseWriter, Decision, Distribution, End, Kind, Next, NoStepReason,
+    OpenReader, OpenWriter, OwnerShare, Policy, Position, Reason, Refused, Release, StartAt,
+    StepFate,
 };
 use super::super::mutant::Planted;
 use super::super::{ConnectionId, limits};
@@ -31,15 +32,21 @@ enum Got {
 
 impl Bench {
     fn new(distribution: Distribution, retain_steps: u64) -> Self {
+        Self::with(OpenWriter {
+            distribution: distribution as i32,
+            retain_steps,
+            ..OpenWriter::default()
+        })
+    }
+
+    fn with(open: OpenWriter) -> Self {
         let mut stream = Stream::new("run42", 1, Planted::default());
         let open = OpenWriter {
             stream: "run42".into(),
             declared: 1,
             instance: 1,
-            retain_steps,
             lease_ms: 3_600_000,
-            distribution: distribution as i32,
-            ..OpenWriter::default()
+            ..open
         };
         stream.open_writer(&open, NOBODY, Time(0)).unwrap();
         Self {
@@ -51,16 +58,23 @@ impl Bench {
     }
 
     fn join(&mut self, group: &'static str) {
+        self.join_at(group, StartAt::Oldest, 0).unwrap();
+    }
+
+    fn join_at(&mut self, group: &'static str, start: StartAt, step: u64) -> Result<(), Refused> {
         self.instance += 1;
         let open = OpenReader {
             stream: "run42".into(),
             group: group.into(),
             instance: self.instance,
+            start: start as i32,
+            step,
             ..OpenReader::default()
         };
-        let opened = self.stream.open_reader(&open, NOBODY, self.now).unwrap();
+        let opened = self.stream.open_reader(&open, NOBODY, self.now)?;
         let known = (0, 0, opened.position.unwrap());
         self.groups.insert(group, known);
+        Ok(())
     }
 
     /// Whether there is room for a step, which is sealed then.
@@ -92,6 +106,18 @@ impl Bench {
         let ended = self.stream.end(end, NOBODY, self.now).unwrap();
         assert!(matches!(ended, Kind::Fate(fate) if fate.fate() == StepFate::Sealed));
         true
+    }
+
+    /// Whether there is no room for a step, and its writer drops it.
+    fn begin_is_discarded(&mut self, step: u64) -> bool {
+        let begin = Begin {
+            run: Some(self.stream.run()),
+            step,
+            reserve_bytes: 8,
+            ..Begin::default()
+        };
+        let begun = self.stream.begin(&begin, NOBODY, self.now);
+        matches!(begun, Outcome::Answer(Kind::Began(began)) if began.decision() == Decision::Discard)
     }
 
     /// Asks for a step; the answer arrives, or does not.
@@ -278,4 +304,42 @@ fn groups_that_hold_everything_together_and_wait_find_out() {
     assert!(!bench.stream.would_deadlock("a"));
     assert_eq!(bench.next("b"), Got::Waits);
     assert!(bench.stream.would_deadlock("a") && bench.stream.would_deadlock("b"));
+}
+
+#[test]
+fn where_the_oldest_are_dropped_a_group_that_holds_one_keeps_none_after_it() {
+    let mut bench = Bench::with(OpenWriter {
+        policy: Policy::DropOldest as i32,
+        retain_steps: 4,
+        ..OpenWriter::default()
+    });
+    bench.join("slow");
+    bench.join("fast");
+    assert!(bench.write(0));
+    assert_eq!(bench.next("slow"), Got::Step(0));
+    for step in 1..20 {
+        assert!(bench.write(step), "step {step}");
+    }
+    assert_eq!(bench.oldest_and_kept(), (17, vec![0]));
+    bench.join("late");
+    bench.join_at("exact", StartAt::At, 0).unwrap();
+    let refused = bench.join_at("gone", StartAt::At, 1).unwrap_err();
+    assert_eq!((refused.reason(), refused.step), (Reason::Trimmed, Some(0)));
+    for group in ["fast", "late", "exact"] {
+        assert_eq!(bench.next(group), Got::Step(0), "{group}");
+        bench.release(group, 0);
+        assert_eq!(bench.next(group), Got::Step(17), "{group}");
+        bench.release(group, 17);
+    }
+    // When it lets go, that one is the oldest.
+    bench.release("slow", 0);
+    assert!(bench.write(20));
+    assert_eq!(bench.oldest_and_kept(), (17, vec![]));
+    // Who holds all there may be, and waits, finds out.
+    for step in 17..21 {
+        assert_eq!(bench.next("slow"), Got::Step(step));
+    }
+    assert_eq!(bench.next("slow"), Got::Waits);
+    assert!(bench.begin_is_discarded(21));
+    assert!(bench.stream.would_deadlock("slow"));
 }
