@@ -23,8 +23,9 @@ use super::error::{BindError, ChannelError};
 use super::{SOCKET_BUFFER_BYTES, wire};
 use crate::time::{Time, Wait, WaitError};
 
-/// Connections that the system keeps for a listener until they are accepted.
-const BACKLOG: i32 = 128;
+/// Connections that the system keeps for a listener until they are accepted: all ranks of
+/// a group may come in the same moment.
+const BACKLOG: i32 = 1024;
 
 /// Slices handed to the system in one call; it takes 1024 at most.
 pub(super) const SLICES_PER_CALL: usize = 64;

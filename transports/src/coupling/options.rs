@@ -159,8 +159,9 @@ pub struct CouplingLimits {
     pub connections: u8,
     /// Peers of one endpoint; 4096 by default.
     pub peers: u32,
-    /// Connections that have proven no key yet; beyond these the oldest is
-    /// closed. 64 by default.
+    /// Connections that have proven no key yet, 64 by default. Who comes beyond these
+    /// waits until one has, or has said nothing for a quarter of a second, and is
+    /// closed for it.
     pub half_open: u32,
     /// Bytes of a hello; 64 KiB by default.
     pub hello_bytes: u32,

@@ -9,6 +9,7 @@
 //! is made by hand there is no thread, and callers take turns in its place (`manual`).
 
 mod connection;
+mod entrance;
 mod fabric;
 mod line;
 mod manual;

@@ -10,21 +10,17 @@ use std::time::Duration;
 use rustix::event::{Timespec, epoll};
 
 use super::connection::Connection;
+use super::entrance::HalfOpen;
 use super::fabric::ServedFabric;
 use super::manual::Host;
 use super::{PeerState, Request, Shared, drain, io, lock};
-use crate::channel::{
-    Accepting, Acceptor, ChannelError, ChannelLimits, HANDSHAKE_LIMIT, Listener, Role,
-};
+use crate::channel::{Acceptor, ChannelLimits, Listener, Role};
 use crate::coupling::{CouplingError, Lost, PeerId, Progress, Ticket, TransportName};
 use crate::shm::{ShmError, ShmEvent, ShmOptions, ShmServer};
-use crate::time::{Time, Wait};
+use crate::time::Time;
 
 /// How long a peer with the right key may take to join.
-const JOIN_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long nothing is accepted after the system had no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const JOIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Messages that a ring may hold when its peer is gone: more than fit.
 const LAST_MESSAGES: usize = 1 << 20;
@@ -46,21 +42,22 @@ const FIRST_ROOM: u64 = 1 << 63;
 /// Everything that only the thread touches.
 pub(super) struct Reactor {
     pub(super) shared: Arc<Shared>,
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
     /// Where memory is shared, or why it is not.
     pub(super) shm: Result<ShmServer, String>,
     /// Where a fabric is read over, or why not.
     pub(super) fabric: Result<ServedFabric, String>,
-    acceptor: Acceptor,
-    next_token: u64,
+    pub(super) acceptor: Acceptor,
+    pub(super) next_token: u64,
     /// Connections that have proven nothing, oldest first.
-    half_open: BTreeMap<u64, HalfOpen>,
+    pub(super) half_open: BTreeMap<u64, HalfOpen>,
     pub(super) connections: BTreeMap<u64, Connection>,
     /// Connections that have not joined, oldest first.
-    joining: VecDeque<(Time, u64)>,
+    pub(super) joining: VecDeque<(Time, u64)>,
     pub(super) beats: BTreeMap<PeerId, Beat>,
     next_beat: Option<Time>,
-    accept_again: Option<Time>,
+    /// When listeners are looked at again, where they are not.
+    pub(super) accept_again: Option<Time>,
     pub(super) next_peer: u64,
     /// Kinds of refusals that were logged.
     logged: BTreeSet<&'static str>,
@@ -68,11 +65,6 @@ pub(super) struct Reactor {
     is_stopped: bool,
     /// Where the host makes progress.
     pub(super) host: Option<Host>,
-}
-
-struct HalfOpen {
-    accepting: Accepting,
-    until: Time,
 }
 
 /// A linked peer's heartbeats.
@@ -159,12 +151,12 @@ impl Reactor {
         Err(CouplingError::NothingToOffer { transport, why })
     }
 
-    fn watch(&self, what: impl AsFd, token: u64) -> Result<(), rustix::io::Errno> {
+    pub(super) fn watch(&self, what: impl AsFd, token: u64) -> Result<(), rustix::io::Errno> {
         let data = epoll::EventData::new_u64(token);
         epoll::add(&self.shared.epoll, what, data, epoll::EventFlags::IN)
     }
 
-    fn watch_listeners(&self) -> Result<(), rustix::io::Errno> {
+    pub(super) fn watch_listeners(&self) -> Result<(), rustix::io::Errno> {
         let mut tokens = FIRST_LISTENER..;
         let mut listeners = self.listeners.iter().zip(&mut tokens);
         listeners.try_for_each(|(listener, token)| self.watch(listener, token))
@@ -233,78 +225,6 @@ impl Reactor {
         }
     }
 
-    fn accept(&mut self, listener: usize) {
-        loop {
-            let Some(listener) = self.listeners.get(listener) else {
-                return;
-            };
-            let pending = match listener.accept(&Wait::for_at_most(Duration::ZERO)) {
-                Ok(pending) => pending,
-                Err(ChannelError::Wait { .. }) => return,
-                Err(error) => {
-                    self.refuse("a connection", &error.to_string());
-                    self.pause_accepting();
-                    return;
-                }
-            };
-            let token = self.next_token;
-            self.next_token += 1;
-            let accepting = Accepting::new(pending);
-            let watched = accepting.fd().map(|fd| self.watch(fd, token));
-            if !matches!(watched, Some(Ok(()))) {
-                continue;
-            }
-            let until = self.now.after(HANDSHAKE_LIMIT + self.absence());
-            self.met();
-            self.half_open.insert(token, HalfOpen { accepting, until });
-            // The oldest: it had the most time, and an honest peer needs little.
-            if self.half_open.len() > self.shared.options.limits.half_open as usize {
-                self.half_open.pop_first();
-                self.refuse("a half-open connection", "there are too many of them");
-            }
-        }
-    }
-
-    /// The system has no descriptor left, and would say so again at once.
-    fn pause_accepting(&mut self) {
-        for listener in &self.listeners {
-            // It is watched, or was not: either will do.
-            let _ = epoll::delete(&self.shared.epoll, listener);
-        }
-        self.accept_again = Some(self.now.after(ACCEPT_PAUSE));
-    }
-
-    fn shake_hands(&mut self, token: u64) {
-        self.met();
-        let Some(half_open) = self.half_open.get_mut(&token) else {
-            return;
-        };
-        match half_open.accepting.advance(&self.acceptor) {
-            Ok(None) => {}
-            Ok(Some(channel)) => {
-                self.half_open.remove(&token);
-                self.connections
-                    .insert(token, Connection::new(token, channel));
-                let until = self.now.after(JOIN_LIMIT + self.absence());
-                self.joining.push_back((until, token));
-                // It may have said hello with its last message already.
-                self.serve(token, epoll::EventFlags::IN);
-            }
-            Err(error) => {
-                self.half_open.remove(&token);
-                let kind = match error {
-                    ChannelError::WrongKey { .. } => "a connection with another key",
-                    ChannelError::WrongVersion { .. } => "a connection of another version",
-                    ChannelError::EncryptionMismatch { .. } => {
-                        "a connection that differs on encryption"
-                    }
-                    _ => "a connection that speaks otherwise",
-                };
-                self.refuse(kind, &error.to_string());
-            }
-        }
-    }
-
     /// Counts a refusal; the first of each kind is logged.
     pub(super) fn refuse(&mut self, kind: &'static str, why: &str) {
         self.shared.counts.joins_refused.add(1);
@@ -313,7 +233,7 @@ impl Reactor {
         }
     }
 
-    fn serve(&mut self, token: u64, flags: epoll::EventFlags) {
+    pub(super) fn serve(&mut self, token: u64, flags: epoll::EventFlags) {
         // Taken out, since serving it may touch all the others.
         let Some(mut connection) = self.connections.remove(&token) else {
             return;
@@ -510,14 +430,7 @@ impl Reactor {
     }
 
     fn keep_time(&mut self) {
-        while let Some(entry) = self.half_open.first_entry()
-            && entry.get().until <= self.now
-        {
-            // Counted before it is closed, which its other side sees.
-            let silent = entry.remove();
-            self.refuse("a silent connection", "it did not prove its key in time");
-            drop(silent);
-        }
+        self.end_silent();
         while let Some(&(until, token)) = self.joining.front()
             && until <= self.now
         {
@@ -532,12 +445,7 @@ impl Reactor {
                 self.end(&connection, Lost::Dropped { why });
             }
         }
-        if self.accept_again.is_some_and(|again| again <= self.now) {
-            self.accept_again = None;
-            if self.watch_listeners().is_err() {
-                self.pause_accepting();
-            }
-        }
+        self.resume_accepting();
         if self.next_beat.is_some_and(|next| next <= self.now) {
             self.beat();
         }

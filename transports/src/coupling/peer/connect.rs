@@ -10,7 +10,6 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::Peer;
 use super::core::{Core, Looking, Sender, Terms, connector, lost_by_close};
-use super::crowd;
 use super::keeper;
 use super::lane::Lane;
 use super::rdma::RdmaData;
@@ -18,7 +17,7 @@ use super::shm::{RingMessages, ShmData};
 use super::tcp::TcpData;
 use super::transport::{Data, Messages};
 use super::turn::Turn;
-use crate::channel::{ChannelCounters, ChannelError, PolledReceiver};
+use crate::channel::{Channel, ChannelCounters, ChannelError, PolledReceiver};
 use crate::coupling::options::{MIN_LEASE, NO_THREAD, lease_of};
 use crate::coupling::wire::{Frame, Hello, Offer, milliseconds, parse_frame};
 use crate::coupling::{
@@ -100,7 +99,7 @@ fn try_address(
     wait: &Wait,
 ) -> Result<Peer, Failed> {
     let counters = ChannelCounters::new();
-    let channel = crowd::connect(address, &connector(options, &counters), wait)?;
+    let channel = Channel::connect(address, &connector(options, &counters), wait)?;
     // Data is received where it belongs; messages are many and small.
     let (sender, receiver) = channel.into_polled(!options.linked);
     let mut settling = Settling {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::by_hand::{ByHand, Look};
-use super::crowd;
 use super::keeper;
 use super::pushes::Pushes;
 use super::turn::Turn;
@@ -236,7 +235,7 @@ impl Core {
     /// Another connection to the same endpoint.
     pub(super) fn connect_again(&self, wait: &Wait) -> Result<Channel, ChannelError> {
         let connector = connector(&self.options, &self.channel_counters);
-        crowd::connect(self.info.address, &connector, wait)
+        Channel::connect(self.info.address, &connector, wait)
     }
 
     /// Whether a message of so many bytes can be sent.

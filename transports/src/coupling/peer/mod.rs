@@ -12,7 +12,6 @@
 mod by_hand;
 mod connect;
 mod core;
-mod crowd;
 mod keeper;
 mod lane;
 mod plan;
