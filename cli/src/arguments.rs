@@ -190,6 +190,10 @@ pub(crate) struct CopyArguments {
     /// The variables to copy; all if not given.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) variables: Vec<String>,
+    /// Takes part where each step goes to one reader group alone (`distribution`): what is
+    /// copied no other reader gets.
+    #[arg(long)]
+    pub(crate) take: bool,
 }
 
 /// Draws a plane or a line of an array as a PNG image.

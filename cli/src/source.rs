@@ -9,6 +9,7 @@ use panta::{NextError, Solo, Start};
 use panta_core::config::{self, Engine, Target};
 use panta_core::session::{Reader, ReaderOptions, Step};
 
+use crate::commands::streams;
 use crate::error::CommandError;
 
 /// The deadline of a stream that is only looked at, where none is configured.
@@ -95,7 +96,7 @@ impl Source {
             StepChoice::Last => (Start::Latest, None),
             StepChoice::Number(number) => (Start::At(number), Some(number)),
         };
-        let mut reader = self.open(start)?;
+        let mut reader = streams::open_to_look(&self.stream, "", || self.open(start))?;
         let found = match self.poll(&mut reader) {
             Ok(found) => found,
             Err(NextError::NotReady { .. } | NextError::Trimmed { .. }) => None,

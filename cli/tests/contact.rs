@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use common::{refused, said};
-use panta::{Shape, Solo, StepTime, Writer};
+use panta::{Reader, Shape, Solo, Start, StepTime, Writer};
 use serde_json::Value;
 
 const FILE: &str = "run42.panta-contact";
@@ -51,6 +51,38 @@ fn a_contact_file_is_looked_at_without_joining_and_is_stale_when_its_writer_has_
     assert!(text.contains("writer     silent"), "{text}");
     let error = refused(here, 1, &["show", "kept", "u"]);
     assert!(error.contains("stream:run42?contact=kept"), "{error}");
+}
+
+#[test]
+fn whoever_looks_at_steps_that_are_dealt_out_takes_none_from_their_readers() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let url = format!(
+        "stream:run42?contact={}&rendezvous=0&distribution=round-robin",
+        here.join(FILE).display()
+    );
+    let mut out = Writer::open(&url, Solo).unwrap();
+    let u = out.define::<f64>("u", Shape::global([2])).unwrap();
+    for number in 0..3 {
+        let values = [f64::from(number), 2.0];
+        let step = out.begin_step(StepTime::default()).unwrap();
+        step.put(u, &[0], &values).unwrap();
+        step.end().unwrap();
+    }
+    let listing = said(here, &["ls", &url]);
+    assert!(listing.contains("dealt to   round-robin"), "{listing}");
+    for arguments in [
+        &["show", &url, "u"][..],
+        &["plot", &url, "u", "-o", "u.png"],
+        &["copy", &url, "copied"],
+    ] {
+        let error = refused(here, 1, arguments);
+        assert!(error.contains("distribution=round-robin"), "{error}");
+    }
+    let mut inp = Reader::open(&url, Solo, Start::Oldest).unwrap();
+    for number in 0..3 {
+        assert_eq!(inp.next_step().unwrap().unwrap().number(), number);
+    }
 }
 
 /// The name of the test that a writer's process runs.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use common::{refused, said, write_everything, write_steps};
-use panta::{Solo, Writer};
+use panta::{Reader, Solo, Start, Writer};
 
 /// A server; killed if the test fails before it ends it.
 struct Server(Child);
@@ -147,7 +147,26 @@ fn a_stream_that_is_written_on_a_server_is_live() {
         );
         assert_eq!(words[7..], ["0", "on-demand"], "{glance}");
     }
+    for arguments in [
+        &["show", &dealt, "u"][..],
+        &["show", &dealt, "u", "--step", "1"],
+        &["plot", &dealt, "u", "--slice", "z=1", "-o", "u.png"],
+        &["copy", &dealt, "copied"],
+    ] {
+        let error = refused(directory.path(), 1, arguments);
+        assert!(error.contains("distribution=on-demand"), "{error}");
+        assert_eq!(error.contains("--take"), arguments[0] == "copy", "{error}");
+    }
+    let mut inp = Reader::open(&dealt, Solo, Start::Oldest).unwrap();
+    for number in 0..2 {
+        assert_eq!(inp.next_step().unwrap().unwrap().number(), number);
+    }
     out.close().unwrap();
+    // What is left goes to who says that it takes it.
+    said(directory.path(), &["copy", &dealt, "taken", "--take"]);
+    let taken = said(directory.path(), &["ls", "taken"]);
+    assert!(taken.contains("closed, 2 steps"), "{taken}");
+    assert!(inp.next_step().unwrap().is_none());
     let (_, key) = url.split_once('?').unwrap();
     let nobody = format!("staging:@127.0.0.1:1?{key}&deadline=100ms");
     let nobody = refused(directory.path(), 1, &["ls", &nobody]);

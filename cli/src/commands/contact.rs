@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use panta_core::config::Engine;
+use panta_core::config::{Engine, Value as _};
 use panta_core::stream::glance::{self, Glance, State};
 use serde_json::json;
 
@@ -100,6 +100,7 @@ fn write(out: &mut dyn Write, found: &Glance) -> std::io::Result<()> {
         Some(step) => writeln!(out, "last step  {step}")?,
         None => writeln!(out, "last step  none yet")?,
     }
+    writeln!(out, "dealt to   {}", found.distribution.print())?;
     writeln!(out, "written    {} s ago", found.age.as_secs())?;
     for address in &found.addresses {
         writeln!(out, "address    {address} ({})", kind(address.ip()))?;
@@ -120,6 +121,7 @@ fn in_json(found: &Glance) -> serde_json::Value {
         "epoch": found.epoch,
         "instance": found.instance,
         "last_step": last_step(found),
+        "distribution": found.distribution.print(),
         "age_s": found.age.as_secs_f64(),
         "addresses": addresses,
     })

@@ -17,10 +17,14 @@ use panta_core::model::{Attributes, BlockId, Definition, Payload, Selection, Sha
 use panta_core::session::{Put, Reader, ReaderOptions, Step, Writer, WriterOptions};
 use panta_transports::copy::{StridedMut, StridedRef};
 
+use super::streams::open_to_look;
 use crate::arguments::CopyArguments;
 use crate::error::CommandError;
 use crate::number;
 use crate::source::{Source, resolve};
+
+/// What to do about a stream whose steps are dealt out.
+const TAKE: &str = ", and `--take` copies the steps that fall to this reader";
 
 /// Runs the command.
 pub(crate) fn run(arguments: &CopyArguments) -> Result<(), CommandError> {
@@ -31,7 +35,18 @@ pub(crate) fn run(arguments: &CopyArguments) -> Result<(), CommandError> {
         start,
         progress: None,
     };
-    let mut reader = Reader::open(&arguments.from, &mut Solo, &engines, &options)?;
+    let open = || {
+        Ok(Reader::open(
+            &arguments.from,
+            &mut Solo,
+            &engines,
+            &options,
+        )?)
+    };
+    let mut reader = match arguments.take {
+        true => open()?,
+        false => open_to_look(&arguments.from, TAKE, open)?,
+    };
     // The destination is opened at the first step, so that a source that has none
     // replaces nothing.
     let mut copy: Option<Copy> = None;

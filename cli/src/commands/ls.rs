@@ -11,6 +11,7 @@ use panta_core::session::Step;
 use serde_json::{Value, json};
 
 use super::contact;
+use super::streams::Glance;
 use crate::arguments::LsArguments;
 use crate::error::CommandError;
 use crate::number;
@@ -26,8 +27,10 @@ pub(crate) fn run(arguments: &LsArguments) -> Result<(), CommandError> {
         return contact::run(path, arguments.json);
     }
     let source = Source::find(&arguments.stream)?;
-    if let Some(stream) = super::streams::dealt_out(&arguments.stream)? {
-        return super::streams::write(&[stream], arguments.json);
+    match super::streams::dealt_out(&arguments.stream)? {
+        Some(Glance::Listed(stream)) => return super::streams::write(&[stream], arguments.json),
+        Some(Glance::Contact(path)) => return contact::run(&path, arguments.json),
+        None => {}
     }
     let listing = Listing::gather(&source, arguments)?;
     let mut out = BufWriter::new(std::io::stdout().lock());

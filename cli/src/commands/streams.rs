@@ -1,9 +1,13 @@
-//! `panta ls staging:@host:port`: the streams that servers hold.
+//! `panta ls staging:@host:port`: the streams that servers hold; and of which streams each
+//! step goes to one reader group alone, so that who reads one to look at it takes it.
 
 use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use panta_core::config::{Distribution, Engine, Target, Value as _, process_environment, resolve};
+use panta_core::session::Reader;
+use panta_core::stream::glance;
 use panta_staging::client::{State, StreamListing, list_streams};
 use panta_transports::time::Wait;
 use serde_json::json;
@@ -25,17 +29,69 @@ pub(crate) fn run(servers: &str, as_json: bool) -> Result<(), CommandError> {
     write(&list(&target)?, as_json)
 }
 
-/// The stream that `stream` names at a glance, where servers deal its steps out: who read it
-/// to look at it would take them from its readers.
-pub(crate) fn dealt_out(stream: &str) -> Result<Option<StreamListing>, CommandError> {
+/// How a stream is looked at without reading it.
+pub(crate) enum Glance {
+    /// By what servers list of it.
+    Listed(StreamListing),
+    /// By its writer's contact file.
+    Contact(PathBuf),
+}
+
+/// What there is to see of the stream that `stream` names, and which reader groups get a
+/// step of it; none where nobody says so, or everybody may read everything.
+fn look_at(stream: &str) -> Result<Option<(Glance, Distribution)>, CommandError> {
     let target = crate::source::resolve(stream)?;
-    if target.engine != Engine::Staging {
-        return Ok(None);
+    match target.engine {
+        Engine::Staging => {
+            let mut all = list(&target)?.into_iter();
+            let listed = all.find(|listed| listed.stream == target.name);
+            Ok(listed
+                .map(|it| (it.distribution, it))
+                .map(|(how, it)| (Glance::Listed(it), how)))
+        }
+        Engine::Stream => {
+            let found = glance::distribution(&target);
+            let found = found.map_err(|fault| CommandError::failed(fault.to_string()))?;
+            Ok(found.map(|(path, distribution)| (Glance::Contact(path), distribution)))
+        }
+        _ => Ok(None),
     }
-    let dealt = |listed: &StreamListing| {
-        listed.stream == target.name && listed.distribution != Distribution::All
-    };
-    Ok(list(&target)?.into_iter().find(dealt))
+}
+
+/// The stream that `stream` names at a glance, where its steps are dealt out.
+pub(crate) fn dealt_out(stream: &str) -> Result<Option<Glance>, CommandError> {
+    let found = look_at(stream)?;
+    let dealt = found.filter(|(_, distribution)| *distribution != Distribution::All);
+    Ok(dealt.map(|(glance, _)| glance))
+}
+
+/// Opens `stream` to look at its steps, unless they are dealt out: `instead` says what else
+/// there is to do then.
+pub(crate) fn open_to_look(
+    stream: &str,
+    instead: &str,
+    open: impl FnOnce() -> Result<Reader, CommandError>,
+) -> Result<Reader, CommandError> {
+    let is_there = refuse_dealt_out(stream, instead)?;
+    let reader = open()?;
+    if !is_there {
+        // It is now; this reader has taken none yet, and leaves what it was to get to others.
+        refuse_dealt_out(stream, instead)?;
+    }
+    Ok(reader)
+}
+
+/// Whether there is such a stream, of which every reader group gets every step.
+fn refuse_dealt_out(stream: &str, instead: &str) -> Result<bool, CommandError> {
+    match look_at(stream)? {
+        None => Ok(false),
+        Some((_, Distribution::All)) => Ok(true),
+        Some((_, distribution)) => Err(CommandError::failed(format!(
+            "stream `{stream}`: each step goes to one reader group alone (distribution={}), which \
+             would not get what is read here; `panta ls {stream}` says what there is{instead}",
+            distribution.print()
+        ))),
+    }
 }
 
 fn list(target: &Target) -> Result<Vec<StreamListing>, CommandError> {

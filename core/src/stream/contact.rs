@@ -4,13 +4,14 @@
 //! ```text
 //! offset  bytes
 //!      0      8  `PANTACON`
-//!      8      4  version of this format, 2
+//!      8      4  version of this format, 3
 //!     12      4  length of the body
 //!     16      4  CRC32C of the body
 //!     20      4  zero
 //!     24      8  the number of the next step, rewritten in place as steps are sealed
 //!     32      8  the same with all bits turned, so that a torn one shows
-//!     40         body: stream, instance, lives, process, ranks, key, ticket, silence
+//!     40         body: stream, instance, lives, process, ranks, key, ticket,
+//!               silence, distribution
 //! ```
 //! Everything is little-endian.
 //!
@@ -35,13 +36,13 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use super::machine::Life;
 use super::process::Process;
 use crate::codec::{DecodeError, Decoder, Encoder};
-use crate::config::Target;
+use crate::config::{Distribution, Target, Value as _};
 use crate::error::Fault;
 
 /// How contact files are called after the stream.
 pub(super) const SUFFIX: &str = ".panta-contact";
 pub(super) const MAGIC: [u8; 8] = *b"PANTACON";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const PROGRESS_AT: u64 = 24;
 const BODY_AT: usize = 40;
 /// The largest contact file, in bytes.
@@ -70,6 +71,8 @@ pub(super) struct Contact {
     pub(super) ticket: Vec<u8>,
     /// How long the root may stay away, in milliseconds; 0: it answers at any time.
     pub(super) silence_ms: u32,
+    /// Which reader groups get a step.
+    pub(super) distribution: Distribution,
 }
 
 impl Contact {
@@ -159,7 +162,8 @@ fn encode(contact: &Contact, next_step: u64) -> Vec<u8> {
     body.u32(contact.ranks)
         .bytes(contact.key.secret_bytes())
         .bytes(&contact.ticket)
-        .u32(contact.silence_ms);
+        .u32(contact.silence_ms)
+        .text(&contact.distribution.print());
     let body = body.finish();
     let mut bytes = Vec::with_capacity(BODY_AT + body.len());
     bytes.extend(MAGIC);
@@ -203,9 +207,15 @@ fn decode(bytes: &[u8]) -> Result<(Contact, u64), DecodeError> {
         key: Key::from_bytes(fixed::<KEY_BYTES>(&mut from)?),
         ticket: from.bytes()?.to_vec(),
         silence_ms: from.u32()?,
+        distribution: distribution(&mut from)?,
     };
     from.finish()?;
     Ok((contact, next_step))
+}
+
+fn distribution(from: &mut Decoder<'_>) -> Result<Distribution, DecodeError> {
+    let text = from.text()?;
+    Distribution::parse(&text).map_err(|_| from.error("it deals steps in a way that is not known"))
 }
 
 fn lives(from: &mut Decoder<'_>) -> Result<Vec<Life>, DecodeError> {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use panta_transports::coupling::Ticket;
@@ -14,7 +14,7 @@ use panta_transports::time::{Wait, wall_clock_ns};
 use super::contact::{self, MAGIC, SUFFIX};
 use super::process::Life;
 use super::writer::answers;
-use crate::config::Options;
+use crate::config::{Distribution, Options, Target};
 use crate::error::Fault;
 
 /// Whether a writer lives, as far as can be told from here.
@@ -51,6 +51,8 @@ pub struct Glance {
     pub age: Duration,
     /// Whether the writer lives.
     pub state: State,
+    /// Which reader groups get a step.
+    pub distribution: Distribution,
 }
 
 /// Whether a path is that of a contact file: by its name, or by what is in it.
@@ -63,6 +65,19 @@ pub fn is_contact(path: &Path) -> bool {
         read.is_ok() && front == MAGIC
     };
     named || (path.is_file() && holds())
+}
+
+/// Where the contact file of a stream is, and which reader groups get a step of it; `None`
+/// if there is no such file here, or it is of another stream.
+///
+/// # Errors
+/// [`Fault`] as of [`look`].
+pub fn distribution(target: &Target) -> Result<Option<(PathBuf, Distribution)>, Fault> {
+    let path = contact::path_of(target);
+    let found = contact::look(&path)?;
+    let contact = found.map(|found| found.contact);
+    let contact = contact.filter(|contact| contact.stream == target.name);
+    Ok(contact.map(|contact| (path, contact.distribution)))
 }
 
 /// Looks at the contact file at `path`, and whether its writer answers; `None` if there
@@ -111,6 +126,7 @@ pub fn look(path: &Path, at_most: Duration) -> Result<Option<Glance>, Fault> {
             .map(|byte| format!("{byte:02x}"))
             .collect(),
         stream: contact.stream,
+        distribution: contact.distribution,
         ranks: contact.ranks,
         next_step: found.next_step,
         process: contact.process.to_string(),

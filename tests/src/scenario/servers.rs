@@ -361,8 +361,11 @@ fn listeners(process: u32) -> Vec<String> {
 fn without_the_endpoint(stage: &Stage, addresses: &[String]) -> Vec<String> {
     let contact = std::fs::read(stage.directory().join("good.panta-contact")).unwrap();
     let begin = contact.windows(4).position(|it| it == b"PNTK").unwrap();
-    // Behind it stands how long the program may stay away.
-    let end = contact.len() - size_of::<u32>();
+    // Its length stands before it.
+    let length = contact[..begin]
+        .last_chunk()
+        .map(|it| u32::from_le_bytes(*it));
+    let end = begin + length.unwrap() as usize;
     let ticket = Ticket::from_bytes(&contact[begin..end]).unwrap();
     let is_told = |address: &&String| {
         let told = ticket.addresses.iter();

@@ -17,6 +17,7 @@ fn contact(epoch: u64) -> Contact {
         ranks: 3,
         key: Key::from_bytes([9; KEY_BYTES]),
         silence_ms: 0,
+        distribution: Distribution::OnDemand,
         ticket: vec![1, 2, 3],
     }
 }

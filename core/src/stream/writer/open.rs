@@ -502,6 +502,7 @@ impl StreamWriter {
             key: self.told.key.clone(),
             ticket: self.endpoint.ticket().to_bytes(),
             silence_ms: self.told.progress.silence_ms(),
+            distribution: arguments.target.options.distribution,
         };
         let at = |fault: Fault| OpenError::from(fault.at(self.place.clone()));
         let mut stale = self.told.stale;
