@@ -25,7 +25,12 @@
 //! follow, then what is variable: texts and bytes to the end, or after a u16
 //! of their length. Nothing may follow.
 
-use super::options::{Choice, TransportName};
+mod greeting;
+
+pub use self::greeting::{Hello, Offer};
+
+use self::greeting::{parse_hello, parse_offer};
+use super::options::TransportName;
 use super::{Lost, PieceRef, Tag};
 
 /// Bytes of a token that belongs to one peer.
@@ -110,24 +115,6 @@ pub enum Frame<'a> {
     Close(Lost),
 }
 
-/// Who a peer is, and what it can take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello<'a> {
-    /// Whether it exchanges messages.
-    pub linked: bool,
-    /// What it asks for.
-    pub choice: Choice,
-    /// How long this side may be silent, in milliseconds.
-    pub lease_ms: u32,
-    /// How long the peer may stay away between two calls, in milliseconds; 0: it
-    /// gives signs of life by itself.
-    pub silence_ms: u32,
-    /// Bytes of the largest message it takes.
-    pub message_bytes: u32,
-    /// For the handler.
-    pub hello: &'a [u8],
-}
-
 /// A further connection of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Join {
@@ -135,28 +122,6 @@ pub struct Join {
     pub peer: u64,
     /// The token of its welcome.
     pub token: [u8; TOKEN_BYTES],
-}
-
-/// What an endpoint is and what there is to choose from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// Which endpoint.
-    pub instance: u64,
-    /// How long the peer may be silent, in milliseconds.
-    pub lease_ms: u32,
-    /// How long the endpoint may be left alone, in milliseconds; 0: it gives signs
-    /// of life by itself.
-    pub silence_ms: u32,
-    /// Bytes of the largest message it takes.
-    pub message_bytes: u32,
-    /// Bytes of all reads under way on a connection.
-    pub read_bytes: u64,
-    /// Pieces of all reads under way on a connection.
-    pub read_pieces: u32,
-    /// Further connections it takes.
-    pub connections: u8,
-    /// For each transport: what is needed to use it, or why it is not there.
-    pub transports: [Result<Vec<u8>, String>; 3],
 }
 
 /// The pieces of a read, parsed as they are gone through.
@@ -211,8 +176,6 @@ const HEARTBEAT: u8 = 12;
 const WAKE: u8 = 13;
 const CLOSE: u8 = 14;
 const SUBSCRIBE: u8 = 15;
-
-const AUTO: u8 = 255;
 
 const CLOSED: u8 = 0;
 const DIED: u8 = 1;
@@ -318,44 +281,6 @@ fn close_bytes(lost: &Lost) -> Vec<u8> {
 /// A length of time as it goes over the wire.
 pub(super) fn milliseconds(time: std::time::Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
-}
-
-impl Hello<'_> {
-    fn to_bytes(&self) -> Vec<u8> {
-        let choice = match self.choice {
-            Choice::Auto => AUTO,
-            Choice::Only(transport) => transport as u8,
-        };
-        let mut bytes = vec![HELLO, u8::from(self.linked), choice];
-        bytes.extend_from_slice(&self.lease_ms.to_le_bytes());
-        bytes.extend_from_slice(&self.silence_ms.to_le_bytes());
-        bytes.extend_from_slice(&self.message_bytes.to_le_bytes());
-        bytes.extend_from_slice(self.hello);
-        bytes
-    }
-}
-
-impl Offer {
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = number(OFFER, self.instance);
-        bytes.extend_from_slice(&self.lease_ms.to_le_bytes());
-        bytes.extend_from_slice(&self.silence_ms.to_le_bytes());
-        bytes.extend_from_slice(&self.message_bytes.to_le_bytes());
-        bytes.extend_from_slice(&self.read_bytes.to_le_bytes());
-        bytes.extend_from_slice(&self.read_pieces.to_le_bytes());
-        bytes.push(self.connections);
-        for transport in &self.transports {
-            let (is_there, text) = match transport {
-                Ok(offer) => (1, &offer[..offer.len().min(TEXT_BYTES)]),
-                Err(why) => (0, cut(why).as_bytes()),
-            };
-            bytes.push(is_there);
-            // At most `TEXT_BYTES`.
-            bytes.extend_from_slice(&(text.len() as u16).to_le_bytes());
-            bytes.extend_from_slice(text);
-        }
-        bytes
-    }
 }
 
 /// What is left of a frame that is parsed.
@@ -485,50 +410,6 @@ fn transport(number: u8) -> Result<TransportName, BadFrame> {
     TransportName::from_number(number).ok_or(BadFrame("a transport is unknown"))
 }
 
-fn parse_hello<'a>(rest: &mut Rest<'a>) -> Result<Hello<'a>, BadFrame> {
-    let linked = match rest.u8()? {
-        0 => false,
-        1 => true,
-        _ => return Err(BadFrame("a flag is neither on nor off")),
-    };
-    let choice = match rest.u8()? {
-        AUTO => Choice::Auto,
-        number => Choice::Only(transport(number)?),
-    };
-    Ok(Hello {
-        linked,
-        choice,
-        lease_ms: rest.u32()?,
-        silence_ms: rest.u32()?,
-        message_bytes: rest.u32()?,
-        hello: rest.all(),
-    })
-}
-
-fn parse_offer(rest: &mut Rest<'_>) -> Result<Offer, BadFrame> {
-    let mut offer = Offer {
-        instance: rest.u64()?,
-        lease_ms: rest.u32()?,
-        silence_ms: rest.u32()?,
-        message_bytes: rest.u32()?,
-        read_bytes: rest.u64()?,
-        read_pieces: rest.u32()?,
-        connections: rest.u8()?,
-        transports: [const { Ok(Vec::new()) }; 3],
-    };
-    for transport in &mut offer.transports {
-        let is_there = rest.u8()?;
-        let length = usize::from(rest.u16()?);
-        let bytes = rest.bytes(length)?;
-        *transport = match is_there {
-            0 => Err(text(bytes)?),
-            1 if length <= TEXT_BYTES => Ok(bytes.to_vec()),
-            _ => return Err(BadFrame("an offer is neither there nor not")),
-        };
-    }
-    Ok(offer)
-}
-
 fn parse_close(rest: &mut Rest<'_>) -> Result<Lost, BadFrame> {
     let code = rest.u8()?;
     let for_ = std::time::Duration::from_millis(u64::from(rest.u32()?));
@@ -549,153 +430,4 @@ fn parse_close(rest: &mut Rest<'_>) -> Result<Lost, BadFrame> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn frames() -> Vec<Vec<u8>> {
-        let piece = PieceRef {
-            region: 7,
-            offset: 1 << 40,
-            bytes: 3,
-        };
-        let frames = [
-            Frame::Hello(Hello {
-                linked: true,
-                choice: Choice::Only(TransportName::Tcp),
-                lease_ms: 30_000,
-                silence_ms: 120_000,
-                message_bytes: 1 << 20,
-                hello: b"a group",
-            }),
-            Frame::Join(Join {
-                peer: 3,
-                token: [5; TOKEN_BYTES],
-            }),
-            Frame::Offer(Offer {
-                instance: 9,
-                lease_ms: 30_000,
-                silence_ms: 120_000,
-                message_bytes: 1 << 20,
-                read_bytes: 1 << 30,
-                read_pieces: 1000,
-                connections: 2,
-                transports: [
-                    Ok(b"a socket".to_vec()),
-                    Ok(Vec::new()),
-                    Err("there is no fabric".into()),
-                ],
-            }),
-            Frame::Settle {
-                transport: TransportName::Shm,
-                why: "the same node".into(),
-            },
-            Frame::Welcome {
-                peer: 3,
-                token: [5; TOKEN_BYTES],
-            },
-            Frame::Message(b"anything"),
-            Frame::Message(b""),
-            Frame::Data { id: 4 },
-            Frame::Missing { id: 4, piece: 2 },
-            Frame::Subscribe {
-                credit_bytes: 1 << 20,
-                what: b"a plane",
-            },
-            Frame::Push {
-                tag: Tag {
-                    subject: 2,
-                    number: 6,
-                },
-            },
-            Frame::Credit { bytes: 10 },
-            Frame::Heartbeat,
-            Frame::Wake,
-            Frame::Close(Lost::Closed),
-            Frame::Close(Lost::Died),
-            Frame::Close(Lost::Silent {
-                for_: Duration::from_secs(3),
-            }),
-            Frame::Close(Lost::Misbehaved { what: "it".into() }),
-            Frame::Close(Lost::Dropped { why: "so".into() }),
-        ];
-        let mut bytes: Vec<_> = frames.iter().map(Frame::to_bytes).collect();
-        for (frame, bytes) in frames.iter().zip(&bytes) {
-            assert_eq!(parse_frame(bytes).as_ref(), Ok(frame));
-        }
-        bytes.push(read_head(1, [piece, piece].into_iter()));
-        bytes
-    }
-
-    #[test]
-    fn every_frame_comes_back_from_its_bytes_and_not_from_fewer() {
-        for bytes in frames() {
-            assert_eq!(parse_frame(&bytes).unwrap().to_bytes(), bytes);
-            if !matches!(
-                bytes[0],
-                MESSAGE | HELLO | SETTLE | CLOSE | READ | SUBSCRIBE
-            ) {
-                let longer = [&bytes[..], &[0]].concat();
-                assert!(parse_frame(&longer).is_err(), "{longer:?}");
-                for end in 0..bytes.len() {
-                    assert!(parse_frame(&bytes[..end]).is_err(), "{bytes:?} to {end}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_pieces_of_a_read_are_whole() {
-        let piece = PieceRef {
-            region: u32::MAX,
-            offset: u64::MAX,
-            bytes: 0,
-        };
-        let bytes = read_head(1, [piece; 3].into_iter());
-        let Frame::Read { id: 1, pieces } = parse_frame(&bytes).unwrap() else {
-            panic!("no read");
-        };
-        assert_eq!(pieces.iter().collect::<Vec<_>>(), [piece; 3]);
-        for end in 1..PIECE_BYTES {
-            assert!(parse_frame(&bytes[..bytes.len() - end]).is_err());
-        }
-        assert!(parse_frame(&read_head(1, std::iter::empty())).is_err());
-    }
-
-    #[test]
-    fn texts_are_one_line_and_bounded() {
-        let why = format!("two\nlines{}", "é".repeat(TEXT_BYTES));
-        let bytes = Frame::Close(Lost::Dropped { why }).to_bytes();
-        let Frame::Close(Lost::Dropped { why }) = parse_frame(&bytes).unwrap() else {
-            panic!("no close");
-        };
-        assert!(why.starts_with("two lines") && why.len() <= TEXT_BYTES);
-        let too_long = [&bytes[..], &[b'a'; 10]].concat();
-        assert!(parse_frame(&too_long).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_a_frame_or_refused(
-            which in any::<prop::sample::Index>(),
-            at in any::<prop::sample::Index>(),
-            change: u8,
-            tail in prop::collection::vec(any::<u8>(), 0..40),
-            cut in any::<prop::sample::Index>(),
-        ) {
-            let mut bytes = which.get(&frames()).clone();
-            let at = at.index(bytes.len());
-            bytes[at] ^= change;
-            bytes.truncate(cut.index(bytes.len()) + 1);
-            bytes.extend(tail);
-            if let Ok(frame) = parse_frame(&bytes) {
-                let written = frame.to_bytes();
-                prop_assert_eq!(parse_frame(&written), Ok(frame));
-            }
-        }
-    }
-}
+mod tests;
