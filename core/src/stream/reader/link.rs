@@ -4,7 +4,7 @@
 //!   next ── Held, Next ──> Subscriber ──Send──> Peer ──> writer root
 //!        <── Deliver ────────  ^  <──Message──  Peer <──
 //! ```
-//! Whoever calls drives: nothing happens between two calls but heartbeats, and where the
+//! What is to be said at one time is one message. Whoever calls drives: nothing happens between two calls but heartbeats, and where the
 //! program makes progress by hand not even those. When the link ends, another life of the
 //! writer is looked for.
 
@@ -70,6 +70,8 @@ pub(super) struct Link {
     /// What is being heard, and said; kept for their memory.
     buffer: Vec<u8>,
     saying: Encoder,
+    /// Whether the writer is to hear of that before it looks by itself.
+    urgency: Urgency,
     /// Memory of messages that are dealt with, for those to come.
     spare: Vec<Vec<u8>>,
     /// What is said without anybody waiting is not interrupted.
@@ -107,6 +109,7 @@ impl Link {
             answers: VecDeque::new(),
             buffer: Vec::new(),
             saying: Encoder::default(),
+            urgency: Urgency::WhenPolled,
             spare: Vec::new(),
             never: Interrupt::default(),
             notice: None,
@@ -142,6 +145,12 @@ impl Link {
     }
 
     fn feed(&mut self, event: SubscriberEvent<'_>) {
+        self.take(event);
+        self.say();
+    }
+
+    /// Has the subscriber take an event; what it has to say is said by [`say`](Self::say).
+    fn take(&mut self, event: SubscriberEvent<'_>) {
         self.subscriber.handle(event, NO_TIME, &mut self.actions);
         if self.actions.is_empty() {
             return;
@@ -158,19 +167,10 @@ impl Link {
     fn carry_out(&mut self, action: SubscriberAction) {
         match action {
             SubscriberAction::Send(message) => {
-                if !self.ended {
-                    let wait = Wait::new(SAY_LIMIT, &self.never);
-                    message.encode(self.saying.restart());
-                    let urgency = match message {
-                        // A writer that needs the room looks by itself.
-                        ReaderMessage::Release { .. } => Urgency::WhenPolled,
-                        _ => Urgency::Now,
-                    };
-                    // That the link has ended shows when it is listened to.
-                    let _ = self
-                        .joined
-                        .peer
-                        .send(&[self.saying.so_far()], urgency, &wait);
+                message.encode(&mut self.saying);
+                // A writer that needs the room looks by itself.
+                if !matches!(message, ReaderMessage::Release { .. }) {
+                    self.urgency = Urgency::Now;
                 }
             }
             SubscriberAction::Forget { at } => {
@@ -184,6 +184,21 @@ impl Link {
         }
     }
 
+    /// Says what there is to say.
+    fn say(&mut self) {
+        if self.saying.so_far().is_empty() {
+            return;
+        }
+        let urgency = std::mem::replace(&mut self.urgency, Urgency::WhenPolled);
+        if !self.ended {
+            let wait = Wait::new(SAY_LIMIT, &self.never);
+            let words = [self.saying.so_far()];
+            // That the link has ended shows when it is listened to.
+            let _ = self.joined.peer.send(&words, urgency, &wait);
+        }
+        self.saying.restart();
+    }
+
     /// The link has ended.
     fn lose(&mut self, readable: bool) {
         if !std::mem::replace(&mut self.ended, true) {
@@ -193,12 +208,17 @@ impl Link {
 
     /// Says which steps are held by nobody any more.
     pub(super) fn tell_released(&mut self) {
+        self.take_released();
+        self.say();
+    }
+
+    fn take_released(&mut self) {
         loop {
             let next = locked(&self.released).pop();
             let Some(at) = next else {
                 return;
             };
-            self.feed(SubscriberEvent::Released { step: at.step });
+            self.take(SubscriberEvent::Released { step: at.step });
         }
     }
 
@@ -293,9 +313,9 @@ impl Link {
         wait: &Wait,
     ) -> Result<bool, NextError> {
         self.answers.clear();
-        self.tell_released();
+        self.take_released();
         if let Some(steps) = held {
-            self.feed(SubscriberEvent::Held { steps });
+            self.take(SubscriberEvent::Held { steps });
         }
         self.feed(SubscriberEvent::Next);
         loop {
@@ -515,3 +535,6 @@ impl Link {
         self.ended = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

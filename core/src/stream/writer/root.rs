@@ -344,18 +344,26 @@ impl Root {
 
     fn message_of_reader(&self, state: &mut State, peer: PeerId, bytes: &[u8]) {
         let group = GroupId(peer.0);
-        match ReaderMessage::from_bytes(bytes) {
-            Ok(message) => {
-                let message = &message;
-                self.feed(state, PublisherEvent::Message { group, message });
-            }
-            Err(error) => {
-                state.groups.remove(&peer);
-                let how = Gone::Misbehaved;
-                self.feed(state, PublisherEvent::Lost { group, how });
-                if let Some(endpoint) = self.endpoint() {
-                    endpoint.drop_peer(peer, &format!("a message does not decode: {error}"));
+        let mut from = Decoder::new(bytes);
+        // What it says at one time comes as one.
+        loop {
+            match ReaderMessage::decode(&mut from) {
+                Ok(message) => {
+                    let message = &message;
+                    self.feed(state, PublisherEvent::Message { group, message });
                 }
+                Err(error) => {
+                    state.groups.remove(&peer);
+                    let how = Gone::Misbehaved;
+                    self.feed(state, PublisherEvent::Lost { group, how });
+                    if let Some(endpoint) = self.endpoint() {
+                        endpoint.drop_peer(peer, &format!("a message does not decode: {error}"));
+                    }
+                    return;
+                }
+            }
+            if from.left() == 0 {
+                return;
             }
         }
     }
