@@ -242,6 +242,10 @@ impl One<'_> {
             wait: self.wait,
             unpacker: RefCell::new(None),
         };
+        if into.count() == &piece.count[..] {
+            // One piece is all that was asked for.
+            return source.fetch(&piece.from, step, into);
+        }
         let mut into = into.sub_box(&piece.into, &piece.count)?;
         source.fetch(&piece.from, step, &mut into)
     }

@@ -444,10 +444,19 @@ impl Step {
             .of_variable(variable)
     }
 
+    #[inline]
     fn index(&self, variable: &str) -> Result<usize, GetError> {
+        let last = self.last.load(Ordering::Relaxed);
+        match self.meta.entries.get(last) {
+            Some(entry) if entry.definition.name == variable => Ok(last),
+            _ => self.search(variable, last),
+        }
+    }
+
+    /// The place of a variable, beginning to look behind the one asked for last.
+    fn search(&self, variable: &str, last: usize) -> Result<usize, GetError> {
         let entries = &self.meta.entries;
-        let last = self.last.load(Ordering::Relaxed).min(entries.len());
-        let (before, behind) = entries.split_at(last);
+        let (before, behind) = entries.split_at(last.min(entries.len()));
         let is_it = |entry: &Entry| entry.definition.name == variable;
         let found = behind.iter().position(is_it).map(|at| before.len() + at);
         let found = found.or_else(|| before.iter().position(is_it));
@@ -549,9 +558,14 @@ impl Step {
     ///
     /// # Errors
     /// [`GetError`]; what the destination holds is then undefined.
-    pub fn read(&self, resolved: Resolved, into: StridedMut<'_>) -> Result<(), GetError> {
-        match self.prepare(resolved, into)? {
-            Some(mut read) => self.read_all(std::slice::from_mut(&mut read)),
+    pub fn read(&self, resolved: Resolved, mut into: StridedMut<'_>) -> Result<(), GetError> {
+        let entry = resolved.entry;
+        match self.wanted(resolved, &mut into)? {
+            Some(wanted) => self.read_all(&mut [Read {
+                entry,
+                wanted,
+                into,
+            }]),
             None => Ok(()),
         }
     }
@@ -562,8 +576,15 @@ impl Step {
     /// [`GetError`] of the first that fails; what the destinations hold is then undefined.
     pub fn read_batch(&self, batch: Batch<'_>) -> Result<(), GetError> {
         let mut reads = Vec::with_capacity(batch.reads.len());
-        for (resolved, into) in batch.reads {
-            reads.extend(self.prepare(resolved, into)?);
+        for (resolved, mut into) in batch.reads {
+            let entry = resolved.entry;
+            if let Some(wanted) = self.wanted(resolved, &mut into)? {
+                reads.push(Read {
+                    entry,
+                    wanted,
+                    into,
+                });
+            }
         }
         if reads.is_empty() {
             return Ok(());
@@ -576,12 +597,13 @@ impl Step {
         self.shared.engine.read(&self.meta, reads, &wait)
     }
 
-    /// What the engine has to do for a read, if anything.
-    fn prepare<'d>(
+    /// What the engine has to read, if anything. The destination is large, and not moved on
+    /// the way.
+    fn wanted(
         &self,
         resolved: Resolved,
-        mut into: StridedMut<'d>,
-    ) -> Result<Option<Read<'d>>, GetError> {
+        into: &mut StridedMut<'_>,
+    ) -> Result<Option<Wanted>, GetError> {
         let entry = &self.meta.entries[resolved.entry];
         if into.count() != &resolved.region.count[..]
             || into.element_bytes() != entry.definition.dtype.size_bytes()
@@ -597,20 +619,16 @@ impl Step {
             });
         }
         if entry.definition.kind.is_value() {
-            self.read_values(entry, &resolved.region, &mut into)?;
+            self.read_values(entry, &resolved.region, into)?;
             return Ok(None);
         }
         if into.count().contains(&0) {
             return Ok(None);
         }
         let (start, step) = (resolved.region.start, resolved.region.step);
-        Ok(Some(Read {
-            entry: resolved.entry,
-            wanted: match resolved.block {
-                None => Wanted::Array { start, step },
-                Some(block) => Wanted::Block { block, start, step },
-            },
-            into,
+        Ok(Some(match resolved.block {
+            None => Wanted::Array { start, step },
+            Some(block) => Wanted::Block { block, start, step },
         }))
     }
 

@@ -104,7 +104,8 @@ pub fn copy_box_verified(
     {
         return copy_tile(to, block, verify, counter);
     }
-    let (src, offset) = block.layout.sub(start, dst.count(), Some(step))?;
+    let offset = block.layout.offset_of(start, dst.count(), Some(step))?;
+    let src = block.layout.of_box(dst.count(), Some(step));
     check_alike(&dst.layout, &src)?;
     if src.bytes() == 0 {
         return Ok(());
@@ -306,8 +307,9 @@ pub fn tiles_of_box(
     box_count: &[u64],
     step: &[u64],
 ) -> Result<TileRanges, LayoutError> {
-    let (sub, offset) =
-        Layout::row_major(element_bytes, count)?.sub(start, box_count, Some(step))?;
+    let block = Layout::row_major(element_bytes, count)?;
+    let offset = block.offset_of(start, box_count, Some(step))?;
+    let sub = block.of_box(box_count, Some(step));
     let mut ranges = TileRanges {
         span_bytes: element_bytes as u64,
         loops: [(0, 0); MAX_DIMS],

@@ -91,21 +91,18 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    #[inline]
-    fn new(element_bytes: usize, count: &[u64], strides: &[i64]) -> Result<Self, LayoutError> {
-        if strides.len() != count.len() {
-            return Err(LayoutError::DimsDiffer {
-                what: "strides",
-                expected: count.len(),
-                found: strides.len(),
-            });
-        }
-        let mut layout = Self::row_major(element_bytes, count)?;
+    /// Of what was checked: it is large, and not moved on the way by a check behind it.
+    #[inline(always)] // as that says
+    fn of_checked(element_bytes: usize, count: &[u64], strides: &[i64]) -> Self {
+        let mut layout = Self {
+            element_bytes,
+            dims: count.len(),
+            count: [1; MAX_DIMS],
+            strides: [0; MAX_DIMS],
+        };
+        layout.count[..count.len()].copy_from_slice(count);
         layout.strides[..strides.len()].copy_from_slice(strides);
-        if layout.elements() > 0 && layout.reach().is_none() {
-            return Err(too_large(element_bytes, count));
-        }
-        Ok(layout)
+        layout
     }
 
     #[inline]
@@ -139,35 +136,28 @@ impl Layout {
         Ok(layout)
     }
 
+    #[inline]
     pub(super) fn count(&self) -> &[u64] {
         &self.count[..self.dims]
     }
 
+    #[inline]
     pub(super) fn strides(&self) -> &[i64] {
         &self.strides[..self.dims]
     }
 
+    #[inline]
     pub(super) fn elements(&self) -> u64 {
-        // Cannot overflow: `row_major` checked it, or one count is zero.
+        // Cannot overflow: `row_major` or `fits` checked it, or one count is zero.
         if self.count().contains(&0) {
             return 0;
         }
         self.count().iter().product()
     }
 
+    #[inline]
     pub(super) fn bytes(&self) -> u64 {
         self.elements() * self.element_bytes as u64
-    }
-
-    /// Bytes from the first byte of the lowest element to the last byte of
-    /// the highest; none if that overflows. Counts are not zero.
-    fn reach(&self) -> Option<i64> {
-        let mut reach = i64::try_from(self.element_bytes).ok()?;
-        for (&count, &stride) in self.count().iter().zip(self.strides()) {
-            let steps = i64::try_from(count - 1).ok()?;
-            reach = reach.checked_add(stride.checked_abs()?.checked_mul(steps)?)?;
-        }
-        isize::try_from(reach).is_ok().then_some(reach)
     }
 
     fn is_contiguous(&self) -> bool {
@@ -186,57 +176,41 @@ impl Layout {
         true
     }
 
-    /// Whether each dimension steps over all that the smaller ones reach:
-    /// then no two elements overlap. True of every slice of every array.
-    fn is_nested(&self) -> bool {
-        if self.elements() < 2 {
-            return true;
-        }
-        let mut dims = [(0_i64, 0_i64); MAX_DIMS];
-        let mut used = 0;
-        for (&count, &stride) in self.count().iter().zip(self.strides()) {
-            if count > 1 {
-                dims[used] = (stride.abs(), count as i64);
-                used += 1;
-            }
-        }
-        dims[..used].sort_unstable();
-        let mut reach = self.element_bytes as i64;
-        for &(stride, count) in &dims[..used] {
-            if stride < reach {
-                return false;
-            }
-            reach += stride * (count - 1);
-        }
-        true
-    }
-
-    /// The layout of a box and the byte offset of its first element.
-    pub(super) fn sub(
+    /// The byte offset of the first element of a box; an error if it is not inside.
+    pub(super) fn offset_of(
         &self,
         start: &[u64],
         count: &[u64],
         step: Option<&[u64]>,
-    ) -> Result<(Self, isize), LayoutError> {
+    ) -> Result<isize, LayoutError> {
         self.check_dims("start", start.len())?;
         self.check_dims("count", count.len())?;
         self.check_dims("step", step.map_or(self.dims, <[u64]>::len))?;
-        let mut layout = *self;
         let mut offset = 0_i64;
         let empty = count.contains(&0);
         for dim in 0..self.dims {
             let step = step.map_or(1, |step| step[dim]);
             check_bounds(dim, start[dim], count[dim], step, self.count[dim])?;
-            layout.count[dim] = count[dim];
             if !empty {
-                // In bounds, so no larger than what `reach` has checked.
+                // In bounds, so no larger than what `fits` has checked.
                 offset += self.strides[dim] * start[dim] as i64;
-                if count[dim] > 1 {
-                    layout.strides[dim] *= step as i64;
-                }
             }
         }
-        Ok((layout, offset as isize))
+        Ok(offset as isize)
+    }
+
+    /// The layout of a box that is inside.
+    #[inline]
+    pub(super) fn of_box(&self, count: &[u64], step: Option<&[u64]>) -> Self {
+        let mut layout = *self;
+        let empty = count.contains(&0);
+        for dim in 0..self.dims {
+            layout.count[dim] = count[dim];
+            if !empty && count[dim] > 1 {
+                layout.strides[dim] *= step.map_or(1, |step| step[dim]) as i64;
+            }
+        }
+        layout
     }
 
     fn check_dims(&self, what: &'static str, found: usize) -> Result<(), LayoutError> {
@@ -249,6 +223,68 @@ impl Layout {
             found,
         })
     }
+}
+
+/// Whether there can be such a view.
+fn check_strided(element_bytes: usize, count: &[u64], strides: &[i64]) -> Result<(), LayoutError> {
+    if strides.len() != count.len() {
+        return Err(LayoutError::DimsDiffer {
+            what: "strides",
+            expected: count.len(),
+            found: strides.len(),
+        });
+    }
+    if count.len() > MAX_DIMS {
+        return Err(LayoutError::TooManyDims { dims: count.len() });
+    }
+    if element_bytes == 0 {
+        return Err(LayoutError::EmptyElement);
+    }
+    if count.contains(&0) || fits(element_bytes, count, strides).is_some() {
+        return Ok(());
+    }
+    Err(too_large(element_bytes, count))
+}
+
+/// None if the bytes of all elements, or those from the first byte of the lowest element to
+/// the last byte of the highest, are more than can be addressed. Counts are not zero.
+fn fits(element_bytes: usize, count: &[u64], strides: &[i64]) -> Option<()> {
+    let mut bytes = i64::try_from(element_bytes).ok()?;
+    let mut reach = bytes;
+    for (&count, &stride) in count.iter().zip(strides) {
+        let count = i64::try_from(count).ok()?;
+        bytes = bytes.checked_mul(count)?;
+        reach = reach.checked_add(stride.checked_abs()?.checked_mul(count - 1)?)?;
+    }
+    isize::try_from(bytes.max(reach)).ok().map(|_| ())
+}
+
+/// Whether each dimension of a checked view steps over all that the smaller ones reach: then
+/// no two elements overlap. True of every slice of every array.
+fn is_nested(element_bytes: usize, count: &[u64], strides: &[i64]) -> bool {
+    let mut reach = element_bytes as i64;
+    if let (&[count], &[stride]) = (count, strides) {
+        return count < 2 || stride.abs() >= reach;
+    }
+    if count.contains(&0) {
+        return true;
+    }
+    let mut dims = [(0_i64, 0_i64); MAX_DIMS];
+    let mut used = 0;
+    for (&count, &stride) in count.iter().zip(strides) {
+        if count > 1 {
+            dims[used] = (stride.abs(), count as i64);
+            used += 1;
+        }
+    }
+    dims[..used].sort_unstable();
+    for &(stride, count) in &dims[..used] {
+        if stride < reach {
+            return false;
+        }
+        reach += stride * (count - 1);
+    }
+    true
 }
 
 fn check_bounds(
@@ -282,6 +318,14 @@ fn too_large(element_bytes: usize, count: &[u64]) -> LayoutError {
     LayoutError::TooLarge {
         count: count.to_vec(),
         element_bytes,
+    }
+}
+
+#[cold]
+fn may_overlap(count: &[u64], strides_bytes: &[i64]) -> LayoutError {
+    LayoutError::MayOverlap {
+        count: count.to_vec(),
+        strides_bytes: strides_bytes.to_vec(),
     }
 }
 
@@ -351,40 +395,45 @@ impl<'a> StridedRef<'a> {
     /// # Errors
     /// [`LayoutError`] where the lists differ in length, have too many
     /// dimensions, or span more than can be addressed.
-    #[inline]
+    #[inline(always)] // what it makes is large, and not moved on the way
     pub unsafe fn from_raw_parts(
         first: *const u8,
         element_bytes: usize,
         count: &[u64],
         strides_bytes: &[i64],
     ) -> Result<Self, LayoutError> {
+        check_strided(element_bytes, count, strides_bytes)?;
         Ok(Self {
             first,
-            layout: Layout::new(element_bytes, count, strides_bytes)?,
+            layout: Layout::of_checked(element_bytes, count, strides_bytes),
             bytes: PhantomData,
         })
     }
 
     /// Elements per dimension, outermost first.
     #[must_use]
+    #[inline]
     pub fn count(&self) -> &[u64] {
         self.layout.count()
     }
 
     /// Bytes from one element to the next, per dimension.
     #[must_use]
+    #[inline]
     pub fn strides_bytes(&self) -> &[i64] {
         self.layout.strides()
     }
 
     /// Bytes of one element.
     #[must_use]
+    #[inline]
     pub fn element_bytes(&self) -> usize {
         self.layout.element_bytes
     }
 
     /// Bytes of all elements together.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> u64 {
         self.layout.bytes()
     }
@@ -431,11 +480,11 @@ impl<'a> StridedRef<'a> {
     }
 
     fn sub(&self, start: &[u64], count: &[u64], step: Option<&[u64]>) -> Result<Self, LayoutError> {
-        let (layout, offset) = self.layout.sub(start, count, step)?;
+        let offset = self.layout.offset_of(start, count, step)?;
         Ok(Self {
             // Wrapping, since the view may be empty; else the element exists.
             first: self.first.wrapping_offset(offset),
-            layout,
+            layout: self.layout.of_box(count, step),
             bytes: PhantomData,
         })
     }
@@ -471,47 +520,48 @@ impl<'a> StridedMut<'a> {
     /// # Errors
     /// As [`StridedRef::from_raw_parts`]; [`LayoutError::MayOverlap`] unless
     /// each stride steps over everything that smaller strides reach.
-    #[inline]
+    #[inline(always)] // what it makes is large, and not moved on the way
     pub unsafe fn from_raw_parts(
         first: *mut u8,
         element_bytes: usize,
         count: &[u64],
         strides_bytes: &[i64],
     ) -> Result<Self, LayoutError> {
-        let layout = Layout::new(element_bytes, count, strides_bytes)?;
-        if !layout.is_nested() {
-            return Err(LayoutError::MayOverlap {
-                count: count.to_vec(),
-                strides_bytes: strides_bytes.to_vec(),
-            });
+        check_strided(element_bytes, count, strides_bytes)?;
+        if !is_nested(element_bytes, count, strides_bytes) {
+            return Err(may_overlap(count, strides_bytes));
         }
         Ok(Self {
             first,
-            layout,
+            layout: Layout::of_checked(element_bytes, count, strides_bytes),
             bytes: PhantomData,
         })
     }
 
     /// Elements per dimension, outermost first.
     #[must_use]
+    #[inline]
     pub fn count(&self) -> &[u64] {
         self.layout.count()
     }
 
     /// Bytes from one element to the next, per dimension.
     #[must_use]
+    #[inline]
     pub fn strides_bytes(&self) -> &[i64] {
         self.layout.strides()
     }
 
     /// Bytes of one element.
     #[must_use]
+    #[inline]
     pub fn element_bytes(&self) -> usize {
         self.layout.element_bytes
     }
 
     /// Bytes of all elements together.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> u64 {
         self.layout.bytes()
     }
@@ -574,10 +624,10 @@ impl<'a> StridedMut<'a> {
         count: &[u64],
         step: Option<&[u64]>,
     ) -> Result<StridedMut<'_>, LayoutError> {
-        let (layout, offset) = self.layout.sub(start, count, step)?;
+        let offset = self.layout.offset_of(start, count, step)?;
         Ok(StridedMut {
             first: self.first.wrapping_offset(offset),
-            layout,
+            layout: self.layout.of_box(count, step),
             bytes: PhantomData,
         })
     }

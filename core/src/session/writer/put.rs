@@ -157,6 +157,7 @@ impl Writer {
     }
 
     /// The place of a put that is in order, and where it starts.
+    #[inline]
     fn check_put(
         &self,
         variable: usize,
@@ -180,6 +181,7 @@ impl Writer {
         Ok((order, start))
     }
 
+    #[inline]
     fn full_start(&self, variable: usize, start: &[u64]) -> Dims {
         let definition = &self.definitions[variable];
         if start.is_empty() && definition.kind != ShapeKind::GlobalArray {
