@@ -129,16 +129,31 @@ panta_status panta_fortran_put_deferred(panta_writer *writer,
     return put(writer, variable, given, start, count, true);
 }
 
+/* What was not given. */
+static const fortran_place nowhere = {-1, {0}};
+
+panta_status panta_fortran_put_whole(panta_writer *writer, const fortran_variable *variable,
+                                     const CFI_cdesc_t *given)
+{
+    return put(writer, variable, given, &nowhere, &nowhere, false);
+}
+
+panta_status panta_fortran_put_whole_deferred(panta_writer *writer,
+                                              const fortran_variable *variable,
+                                              const CFI_cdesc_t *given)
+{
+    return put(writer, variable, given, &nowhere, &nowhere, true);
+}
+
 panta_status panta_fortran_put_owned(panta_writer *writer, const fortran_variable *variable,
                                      const CFI_cdesc_t *given, const fortran_place *start,
                                      void (*release)(void *, void *), void *context)
 {
     fortran_array array;
-    fortran_place count = {-1, {0}};
     int64_t room[PANTA_MAX_DIMS];
     const int64_t *turned;
-    panta_status status =
-        read_put("panta_put_owned", variable, given, start, &count, &array, room, &turned);
+    panta_status status = read_put("panta_put_owned", variable, given, start, &nowhere, &array,
+                                   room, &turned);
     if (status == PANTA_OK && (array.logical_bytes || array.buffer.dimensions == 0))
         status = refuse(PANTA_ERROR_DTYPE,
                         "panta_put_owned: `array` is lent as it lies: no scalar, and no "
@@ -146,7 +161,7 @@ panta_status panta_fortran_put_owned(panta_writer *writer, const fortran_variabl
     if (status != PANTA_OK)
         return spoil(writer, status);
     status = panta_put_owned(writer, variable->number, turned, &array.buffer, release, context);
-    return explain(status, &array.buffer, start, &count);
+    return explain(status, &array.buffer, start, &nowhere);
 }
 
 /* `count` in Fortran's order; the memory's dimensions are the same. */
@@ -242,19 +257,27 @@ static panta_status get_into(panta_step *step, panta_batch *batch, const char *v
     return panta_get(step, variable, selection, buffer);
 }
 
+/* The same after the library refused integers: of a variable of unsigned ones of their size
+ * it gives them as such. */
+static panta_status get_unsigned(panta_step *step, panta_batch *batch, const char *variable,
+                                 const panta_selection *selection, panta_buffer *buffer)
+{
+    panta_variable_info info = PANTA_SIZED(panta_variable_info);
+    if (panta_find_variable(step, variable, &info) == PANTA_OK &&
+        info.dtype == buffer->dtype + (PANTA_U8 - PANTA_I8))
+        buffer->dtype = info.dtype;
+    return get_into(step, batch, variable, selection, buffer);
+}
+
 /* The same; an integer is got from an unsigned variable of its size. Which the
  * variable is, the library says by refusing the other. */
 static panta_status get_any(panta_step *step, panta_batch *batch, const char *variable,
                             const panta_selection *selection, panta_buffer *buffer)
 {
     panta_status status = get_into(step, batch, variable, selection, buffer);
-    panta_variable_info info = PANTA_SIZED(panta_variable_info);
     if (status != PANTA_ERROR_DTYPE || buffer->dtype > PANTA_I64 || buffer->dtype < PANTA_I8)
         return status;
-    if (panta_find_variable(step, variable, &info) == PANTA_OK &&
-        info.dtype == buffer->dtype + (PANTA_U8 - PANTA_I8))
-        buffer->dtype = info.dtype;
-    return get_into(step, batch, variable, selection, buffer);
+    return get_unsigned(step, batch, variable, selection, buffer);
 }
 
 /* A logical array that a batch will fill. */
@@ -327,6 +350,16 @@ panta_status panta_fortran_get(panta_step *step, const char *name, int64_t name_
     status = get(step, NULL, "panta_get", text.text, wanted, given);
     text_close(&text);
     return status;
+}
+
+/* The same of a block, from 1, or for 0 of everything. */
+panta_status panta_fortran_get_whole(panta_step *step, const char *name, int64_t name_length,
+                                     const CFI_cdesc_t *given, int64_t block)
+{
+    fortran_selection wanted;
+    wanted.start.dimensions = wanted.count.dimensions = wanted.stride.dimensions = -1;
+    wanted.block = block;
+    return panta_fortran_get(step, name, name_length, given, &wanted);
 }
 
 /* The counts of a selection, in Fortran's order. */

@@ -50,6 +50,7 @@ impl From<LayoutError> for Failed {
 impl<'c> Buffer<'c> {
     /// A buffer whose fields were checked: as many dimensions as there are at most,
     /// no count below zero.
+    #[inline]
     pub(crate) fn new(given: &'c panta_buffer, dtype: DType, space: MemorySpace) -> Self {
         Self {
             given,
@@ -67,16 +68,19 @@ impl<'c> Buffer<'c> {
     }
 
     /// Cells per dimension.
+    #[inline]
     pub(crate) fn count(&self) -> &'c [u64] {
         bytemuck::cast_slice(&self.given.count[..self.given.dimensions as usize])
     }
 
     /// Bytes from one element to the next, per dimension.
+    #[inline]
     fn strides_bytes(&self) -> &'c [i64] {
         &self.given.strides_bytes[..self.given.dimensions as usize]
     }
 
     /// Refuses memory that is not the host's; `instead` says what to do.
+    #[inline]
     pub(crate) fn on_host(&self, instead: &str) -> Result<(), Failed> {
         if self.space == MemorySpace::Host {
             return Ok(());
@@ -88,15 +92,22 @@ impl<'c> Buffer<'c> {
         Err(Failed::new(PANTA_ERROR_UNSUPPORTED, message))
     }
 
+    #[inline]
     pub(crate) fn same_shape(&self, shape: &[u64]) -> Result<(), Failed> {
-        if self.count() == shape {
+        // There are few of them: without the call that comparing as bytes is.
+        if self.count().iter().eq(shape) {
             return Ok(());
         }
+        Err(self.other_shape(shape))
+    }
+
+    #[cold]
+    fn other_shape(&self, shape: &[u64]) -> Failed {
         let message = format!(
             "the buffer has {:?} cells, the selection {shape:?}",
             self.count()
         );
-        Err(Failed::new(PANTA_ERROR_SHAPE, message))
+        Failed::new(PANTA_ERROR_SHAPE, message)
     }
 
     /// The array, to be read.
@@ -138,9 +149,19 @@ impl<'c> Buffer<'c> {
     ///
     /// # Safety
     /// The caller has not its memory back.
+    #[inline]
     pub(crate) unsafe fn has_wrong_boolean(&self) -> bool {
+        // SAFETY: as asked of the caller.
+        self.dtype == DType::Bool && unsafe { self.has_byte_above_one() }
+    }
+
+    /// The same of its bytes, which are to be booleans.
+    ///
+    /// # Safety
+    /// As for [`has_wrong_boolean`](Self::has_wrong_boolean).
+    unsafe fn has_byte_above_one(&self) -> bool {
         let (count, strides_bytes) = (self.count(), self.strides_bytes());
-        if self.dtype != DType::Bool || count.contains(&0) {
+        if count.contains(&0) {
             return false;
         }
         let data = self.given.data.cast::<u8>();

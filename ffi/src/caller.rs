@@ -5,6 +5,7 @@
 //! function asks for. Its methods turn such pointers into checked values, so
 //! that the functions themselves need no further unsafe code for it.
 
+use std::any::Any;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -73,23 +74,34 @@ pub(crate) struct Caller {
 }
 
 /// Runs a call's body; its error is remembered, a panic becomes one.
+#[inline]
 fn answer(
     function: &'static str,
     body: impl FnOnce() -> Result<panta_status, Failed>,
 ) -> panta_status {
-    let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        let what = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no words".to_owned());
-        let message = format!("a defect of Panta: {what}; close the handle, and please report it");
-        Err(Failed::new(PANTA_ERROR_PANIC, message))
-    });
-    outcome.unwrap_or_else(|mut failed| {
-        failed.message = format!("{function}: {}", failed.message);
-        remember(&failed)
-    })
+    // What goes through `catch_unwind` is a status: an error is large.
+    let answered = || match body() {
+        Ok(status) => status,
+        Err(failed) => tell(function, failed),
+    };
+    catch_unwind(AssertUnwindSafe(answered)).unwrap_or_else(|panic| tell(function, broken(&*panic)))
+}
+
+#[cold]
+fn tell(function: &'static str, mut failed: Failed) -> panta_status {
+    failed.message = format!("{function}: {}", failed.message);
+    remember(&failed)
+}
+
+#[cold]
+fn broken(panic: &(dyn Any + Send)) -> Failed {
+    let what = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no words".to_owned());
+    let message = format!("a defect of Panta: {what}; close the handle, and please report it");
+    Failed::new(PANTA_ERROR_PANIC, message)
 }
 
 impl Caller {
@@ -103,6 +115,7 @@ impl Caller {
     }
 
     /// Runs the call's body.
+    #[inline]
     pub(crate) fn answer(&self, body: impl FnOnce() -> Result<(), Failed>) -> panta_status {
         answer(self.function, || body().map(|()| PANTA_OK))
     }
@@ -115,17 +128,16 @@ impl Caller {
         answer(self.function, body)
     }
 
+    #[inline]
     fn not_null<T>(&self, pointer: *const T, what: &str) -> Result<(), Failed> {
-        if pointer.is_null() {
-            return Err(Failed::new(PANTA_ERROR_NULL, format!("`{what}` is NULL")));
+        if !pointer.is_null() && pointer.is_aligned() {
+            return Ok(());
         }
-        if !pointer.is_aligned() {
-            return Err(Failed::argument(format!("`{what}` is not aligned")));
-        }
-        Ok(())
+        Err(no_pointer(pointer.is_null(), what))
     }
 
     /// A text.
+    #[inline(always)] // small, and its result large
     pub(crate) fn text(&self, pointer: *const c_char, what: &str) -> Result<&str, Failed> {
         self.not_null(pointer, what)?;
         // SAFETY: the caller gives a text that ends in a zero byte.
@@ -147,6 +159,7 @@ impl Caller {
     }
 
     /// An array of plain values.
+    #[inline]
     pub(crate) fn array<T: Copy>(
         &self,
         pointer: *const T,
@@ -226,6 +239,7 @@ impl Caller {
 
     /// A struct that starts with its size and was never smaller than it is: where it
     /// lies, without copying it. What a newer caller knows besides must be zero.
+    #[inline(always)] // small, and its result large
     pub(crate) fn in_place<T: Sized_>(&self, pointer: *const T, what: &str) -> Result<&T, Failed> {
         const { assert!(T::FIRST_BYTES == size_of::<T>()) };
         self.not_null(pointer, what)?;
@@ -328,6 +342,7 @@ impl Caller {
     }
 
     /// Positions or sizes of `dimensions` dimensions, where they lie.
+    #[inline]
     pub(crate) fn sides(
         &self,
         pointer: *const i64,
@@ -339,6 +354,7 @@ impl Caller {
 
     /// A selection; everything for NULL. Gives its block, if it is of one, and adds what
     /// is wanted along each dimension to `axes`.
+    #[inline(always)] // small, and its result large
     pub(crate) fn selection(
         &self,
         pointer: *const panta_selection,
@@ -361,6 +377,7 @@ impl Caller {
     }
 
     /// A buffer.
+    #[inline(always)] // small, and its result large
     pub(crate) fn buffer(&self, pointer: *const panta_buffer) -> Result<Buffer<'_>, Failed> {
         let given = self.in_place(pointer, "buffer")?;
         let dimensions = dimensions(given.dimensions, "buffer.dimensions")?;
@@ -373,9 +390,18 @@ impl Caller {
     }
 }
 
+#[cold]
+fn no_pointer(is_null: bool, what: &str) -> Failed {
+    if is_null {
+        return Failed::new(PANTA_ERROR_NULL, format!("`{what}` is NULL"));
+    }
+    Failed::argument(format!("`{what}` is not aligned"))
+}
+
 /// What is wanted along each dimension; few of them need no memory.
 pub(crate) type Axes = SmallVec<[Axis; 4]>;
 
+#[inline]
 fn axis_of(start: u64, count: i64, stride: i64) -> Result<Axis, Failed> {
     let step = u64::try_from(stride)
         .ok()
@@ -407,6 +433,7 @@ fn axis_of(start: u64, count: i64, stride: i64) -> Result<Axis, Failed> {
 }
 
 /// Sizes or positions, none of them negative.
+#[inline]
 pub(crate) fn sides<'g>(given: &'g [i64], what: &str) -> Result<&'g [u64], Failed> {
     if let Some(side) = given.iter().find(|side| **side < 0) {
         let message = format!("`{what}` has {side}, which is negative");
@@ -416,6 +443,7 @@ pub(crate) fn sides<'g>(given: &'g [i64], what: &str) -> Result<&'g [u64], Faile
 }
 
 /// A number of dimensions that a variable can have.
+#[inline]
 pub(crate) fn dimensions(given: i32, what: &str) -> Result<usize, Failed> {
     usize::try_from(given)
         .ok()
@@ -426,6 +454,7 @@ pub(crate) fn dimensions(given: i32, what: &str) -> Result<usize, Failed> {
 }
 
 /// A block's number.
+#[inline]
 pub(crate) fn block_of(given: i64) -> Result<BlockId, Failed> {
     u32::try_from(given).map(BlockId).map_err(|_| {
         Failed::new(
@@ -436,6 +465,7 @@ pub(crate) fn block_of(given: i64) -> Result<BlockId, Failed> {
 }
 
 /// An element type.
+#[inline]
 pub(crate) fn dtype(given: panta_dtype, what: &str) -> Result<DType, Failed> {
     u8::try_from(given)
         .ok()
@@ -447,6 +477,7 @@ pub(crate) fn dtype(given: panta_dtype, what: &str) -> Result<DType, Failed> {
         })
 }
 
+#[inline]
 fn space(given: panta_space) -> Result<MemorySpace, Failed> {
     match given {
         PANTA_HOST => Ok(MemorySpace::Host),

@@ -52,7 +52,7 @@ impl Object for ViewObject {
 
 /// Calls `act` with a selection against a variable and a buffer that fits it: both are
 /// large, and not moved on the way.
-#[inline]
+#[inline(always)]
 fn with_target(
     caller: &Caller,
     step: &StepObject,

@@ -240,13 +240,11 @@ static panta_status explain(panta_status status, const panta_buffer *buffer,
 
 /* Gives the buffer the dimensions of `count`, of which it may lack those that are
  * 1: a plane of a volume is a matrix. */
-static panta_status spread(const char *function, fortran_array *array,
-                           const fortran_place *count)
+static panta_status spread_over(const char *function, fortran_array *array,
+                                const fortran_place *count)
 {
     panta_buffer *buffer = &array->buffer, wide;
     int from = buffer->dimensions;
-    if (count->dimensions < 0)
-        return PANTA_OK;
     wide = *buffer;
     wide.dimensions = (int32_t)count->dimensions;
     for (int64_t i = 0; i < count->dimensions; i++) {
@@ -267,6 +265,13 @@ static panta_status spread(const char *function, fortran_array *array,
     }
     *buffer = wide;
     return PANTA_OK;
+}
+
+/* The same where `count` is given. */
+static inline panta_status spread(const char *function, fortran_array *array,
+                                  const fortran_place *count)
+{
+    return count->dimensions < 0 ? PANTA_OK : spread_over(function, array, count);
 }
 
 /* Positions from 0, slowest dimension first. */

@@ -127,7 +127,8 @@ const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/crossing/cro
 
 fn has_python() -> bool {
     let found = Command::new("python3")
-        .args(["-c", "import panta"])
+        // Importing `panta` alone succeeds where there is a directory of that name.
+        .args(["-c", "from panta import Writer"])
         .output();
     found.is_ok_and(|output| output.status.success())
 }
