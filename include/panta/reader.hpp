@@ -32,7 +32,9 @@ public:
         panta_status status = detail::check(selection);
         if (status == PANTA_OK)
             status = detail::with(into, [&](const panta_buffer &buffer) {
-                return panta_batch_get(handle_.get(), variable.c_str(), &selection, &buffer);
+                return detail::named(variable, [&](const char *c_name) {
+                    return panta_batch_get(handle_.get(), c_name, &selection, &buffer);
+                });
             });
         return detail::done(status);
     }
@@ -76,7 +78,7 @@ public:
     Returned<panta_variable_info> variable(const std::string &name) const
     {
         panta_variable_info info = PANTA_SIZED(panta_variable_info);
-        panta_status status = panta_find_variable(step_, name.c_str(), &info);
+        panta_status status = find(name, &info);
         return detail::give(status, info);
     }
     Returned<panta_variable_info> variable(std::uint64_t index) const
@@ -88,20 +90,26 @@ public:
     Returned<panta_block_info> block(const std::string &variable, std::int64_t number) const
     {
         panta_block_info info = PANTA_SIZED(panta_block_info);
-        panta_status status = panta_block_at(step_, variable.c_str(), number, &info);
+        panta_status status = detail::named(
+            variable, [&](const char *c_name) { return panta_block_at(step_, c_name, number, &info); });
         return detail::give(status, info);
     }
     // An attribute of the stream; its pointers live as long as the step.
     Returned<panta_attribute> attribute(const std::string &name) const
     {
         panta_attribute attribute = PANTA_SIZED(panta_attribute);
-        panta_status status = panta_find_attribute(step_, nullptr, name.c_str(), &attribute);
+        panta_status status = detail::named(
+            name, [&](const char *c_name) { return panta_find_attribute(step_, nullptr, c_name, &attribute); });
         return detail::give(status, attribute);
     }
     Returned<panta_attribute> attribute(const std::string &variable, const std::string &name) const
     {
         panta_attribute attribute = PANTA_SIZED(panta_attribute);
-        panta_status status = panta_find_attribute(step_, variable.c_str(), name.c_str(), &attribute);
+        panta_status status = detail::named(variable, [&](const char *c_variable) {
+            return detail::named(name, [&](const char *c_name) {
+                return panta_find_attribute(step_, c_variable, c_name, &attribute);
+            });
+        });
         return detail::give(status, attribute);
     }
     // The attribute at place `index`, below info().attributes.
@@ -151,7 +159,8 @@ public:
         panta_status status = detail::check(selection);
         if (status == PANTA_OK)
             status = detail::with(into, [&](const panta_buffer &buffer) {
-                return panta_get(step_, variable.c_str(), &selection, &buffer);
+                return detail::named(
+                    variable, [&](const char *c_name) { return panta_get(step_, c_name, &selection, &buffer); });
             });
         return detail::done(status);
     }
@@ -162,11 +171,13 @@ public:
         if constexpr (std::is_same_v<T, std::string>) {
             const char *text = nullptr;
             std::size_t length = 0;
-            panta_status status = panta_get_text(step_, variable.c_str(), 0, &text, &length);
+            panta_status status = detail::named(
+                variable, [&](const char *c_name) { return panta_get_text(step_, c_name, 0, &text, &length); });
             return detail::give(status, status == PANTA_OK ? std::string(text, length) : std::string());
         } else {
             T value = T();
-            panta_status status = panta_get_value(step_, variable.c_str(), dtype_of<T>, &value);
+            panta_status status = detail::named(
+                variable, [&](const char *c_name) { return panta_get_value(step_, c_name, dtype_of<T>, &value); });
             return detail::give(status, value);
         }
     }
@@ -176,7 +187,7 @@ public:
     {
         std::vector<std::string> texts;
         panta_variable_info info = PANTA_SIZED(panta_variable_info);
-        panta_status status = panta_find_variable(step_, variable.c_str(), &info);
+        panta_status status = find(variable, &info);
         for (std::uint64_t i = 0; status == PANTA_OK && i < info.blocks; i++) {
             const char *text = nullptr;
             std::size_t length = 0;
@@ -192,7 +203,9 @@ public:
     {
         panta_buffer buffer = PANTA_SIZED(panta_buffer);
         panta_view *view = nullptr;
-        panta_status status = panta_view_open(step_, variable.c_str(), dtype_of<T>, number, &buffer, &view);
+        panta_status status = detail::named(variable, [&](const char *c_name) {
+            return panta_view_open(step_, c_name, dtype_of<T>, number, &buffer, &view);
+        });
         Extents extents(buffer.count, buffer.count + buffer.dimensions), strides;
         for (std::int32_t i = 0; i < buffer.dimensions; i++)
             strides.push_back(buffer.strides_bytes[i] / static_cast<std::int64_t>(sizeof(T)));
@@ -217,7 +230,17 @@ private:
                         std::int64_t *count) const
     {
         panta_status status = detail::check(selection);
-        return status == PANTA_OK ? panta_selected(step_, variable.c_str(), &selection, dimensions, count) : status;
+        if (status != PANTA_OK)
+            return status;
+        return detail::named(variable, [&](const char *c_name) {
+            return panta_selected(step_, c_name, &selection, dimensions, count);
+        });
+    }
+
+    panta_status find(const std::string &variable, panta_variable_info *info) const
+    {
+        return detail::named(variable,
+                             [&](const char *c_name) { return panta_find_variable(step_, c_name, info); });
     }
 
     panta_step *step_;
@@ -232,7 +255,8 @@ public:
         panta_reader *reader = nullptr;
         panta_status status = panta_check_version();
         if (status == PANTA_OK)
-            status = panta_reader_open(name.c_str(), comm.get(), &options, &reader);
+            status = detail::named(
+                name, [&](const char *c_name) { return panta_reader_open(c_name, comm.get(), &options, &reader); });
         return detail::give(status, Reader(reader));
     }
 
@@ -264,7 +288,8 @@ public:
     // Remembers under `cursor` that the group is done with everything up to `step`.
     Nothing commit(const Step &step, const std::string &cursor)
     {
-        return detail::done(panta_commit(get(), step.get(), cursor.c_str()));
+        return detail::done(detail::named(
+            cursor, [&](const char *c_name) { return panta_commit(get(), step.get(), c_name); }));
     }
 
     // Says that what this rank gets of a step it will get of every step; see

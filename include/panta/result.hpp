@@ -111,6 +111,20 @@ using Nothing = void;
 
 namespace detail {
 
+inline bool is_cut(const std::string &text) { return text.find('\0') != std::string::npos; }
+
+inline panta_status refuse_cut(const char *what)
+{
+    return panta_fail(PANTA_ERROR_ARGUMENT,
+                      (std::string(what) + " holds a zero byte, which would end it").c_str());
+}
+
+// Calls `act` with a name as C has it, unless a zero byte would cut it.
+template <typename Act> panta_status named(const std::string &name, const Act &act)
+{
+    return is_cut(name) ? refuse_cut("the name") : act(name.c_str());
+}
+
 #ifdef PANTA_NO_EXCEPTIONS
 template <typename T> Result<T> give(panta_status status, T value)
 {

@@ -80,13 +80,21 @@ private:
     panta_status define(panta_writer *writer, const std::string &name, panta_dtype dtype,
                         panta_variable *variable) const
     {
+        if (detail::is_cut(name) || detail::is_cut(unit_))
+            return detail::refuse_cut(detail::is_cut(name) ? "the name" : "the unit");
         panta_definition definition = panta_definition_of(
             name.c_str(), dtype, kind_, dimensions_, shape_.empty() ? nullptr : shape_.data());
         std::vector<const char *> dims, coordinates;
-        for (const std::string &dim : dims_)
+        for (const std::string &dim : dims_) {
+            if (detail::is_cut(dim))
+                return detail::refuse_cut("the name of a dimension");
             dims.push_back(dim.c_str());
-        for (const std::string &coordinate : coordinates_)
+        }
+        for (const std::string &coordinate : coordinates_) {
+            if (detail::is_cut(coordinate))
+                return detail::refuse_cut("the name of a coordinate");
             coordinates.push_back(coordinate.c_str());
+        }
         if (!dims.empty() && dims.size() != shape_.size())
             return panta_fail(PANTA_ERROR_DEFINITION, "dimension names: there is not one for each");
         if (!chunk_.empty() && chunk_.size() != shape_.size())
@@ -310,7 +318,8 @@ public:
         panta_writer *writer = nullptr;
         panta_status status = panta_check_version();
         if (status == PANTA_OK)
-            status = panta_writer_open(name.c_str(), comm.get(), &options, &writer);
+            status = detail::named(
+                name, [&](const char *c_name) { return panta_writer_open(c_name, comm.get(), &options, &writer); });
         return detail::give(status, Writer(writer));
     }
 
@@ -334,14 +343,16 @@ public:
     // Sets an attribute of the stream: a number, a text, or a vector of either.
     template <typename A> Nothing set_attribute(const std::string &name, const A &value)
     {
-        return set(PANTA_STREAM, name.c_str(), value);
+        return detail::done(
+            detail::named(name, [&](const char *c_name) { return set(PANTA_STREAM, c_name, value); }));
     }
 
     // The same of a variable.
     template <typename T, typename A>
     Nothing set_attribute(Variable<T> variable, const std::string &name, const A &value)
     {
-        return set(variable.number(), name.c_str(), value);
+        return detail::done(
+            detail::named(name, [&](const char *c_name) { return set(variable.number(), c_name, value); }));
     }
 
     // Begins a step; collective.
@@ -386,40 +397,41 @@ private:
 
     panta_status set_text(panta_variable variable, const char *name, const std::string &text)
     {
-        return text.find('\0') == std::string::npos
-                   ? panta_set_attribute_text(get(), variable, name, text.c_str())
-                   : panta_fail(PANTA_ERROR_ARGUMENT, "the text holds a zero byte, which would end it");
+        return detail::is_cut(text) ? detail::refuse_cut("the text")
+                                    : panta_set_attribute_text(get(), variable, name, text.c_str());
     }
 
-    template <typename A> Nothing set(panta_variable variable, const char *name, const A &value)
+    template <typename A> panta_status set(panta_variable variable, const char *name, const A &value)
     {
         if constexpr (std::is_convertible_v<const A &, std::string_view>)
-            return detail::done(set_text(variable, name, std::string(std::string_view(value))));
+            return set_text(variable, name, std::string(std::string_view(value)));
         else if constexpr (std::is_floating_point_v<A>)
-            return detail::done(panta_set_attribute_f64(get(), variable, name, value));
+            return panta_set_attribute_f64(get(), variable, name, value);
         else if constexpr (std::is_signed_v<A>)
-            return detail::done(panta_set_attribute_i64(get(), variable, name, value));
+            return panta_set_attribute_i64(get(), variable, name, value);
         else
-            return detail::done(panta_set_attribute_u64(get(), variable, name, value));
+            return panta_set_attribute_u64(get(), variable, name, value);
     }
-    template <typename A> Nothing set(panta_variable variable, const char *name, const std::vector<A> &values)
+    template <typename A> panta_status set(panta_variable variable, const char *name, const std::vector<A> &values)
     {
         if constexpr (std::is_convertible_v<const A &, std::string_view>) {
             std::vector<std::string> texts(values.begin(), values.end());
             std::vector<const char *> pointers;
-            for (const std::string &text : texts)
+            for (const std::string &text : texts) {
+                if (detail::is_cut(text))
+                    return detail::refuse_cut("a text");
                 pointers.push_back(text.c_str());
-            return detail::done(
-                panta_set_attribute_texts(get(), variable, name, pointers.data(), pointers.size()));
+            }
+            return panta_set_attribute_texts(get(), variable, name, pointers.data(), pointers.size());
         } else if constexpr (std::is_floating_point_v<A>) {
             std::vector<double> wide(values.begin(), values.end());
-            return detail::done(panta_set_attribute_f64s(get(), variable, name, wide.data(), wide.size()));
+            return panta_set_attribute_f64s(get(), variable, name, wide.data(), wide.size());
         } else if constexpr (std::is_signed_v<A>) {
             std::vector<std::int64_t> wide(values.begin(), values.end());
-            return detail::done(panta_set_attribute_i64s(get(), variable, name, wide.data(), wide.size()));
+            return panta_set_attribute_i64s(get(), variable, name, wide.data(), wide.size());
         } else {
             std::vector<std::uint64_t> wide(values.begin(), values.end());
-            return detail::done(panta_set_attribute_u64s(get(), variable, name, wide.data(), wide.size()));
+            return panta_set_attribute_u64s(get(), variable, name, wide.data(), wide.size());
         }
     }
 

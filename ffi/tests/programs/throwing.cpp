@@ -100,6 +100,15 @@ static void misuse(const std::string &url)
         out.begin_step().put_owned(u, {0, 0}, std::vector<double>(24), {huge, huge});
     });
     refused(PANTA_ERROR_ARGUMENT, "zero byte", [&] { out.set_attribute("a", std::string("a\0b", 3)); });
+    const std::string cut("u\0b", 3);
+    refused(PANTA_ERROR_ARGUMENT, "zero byte", [&] { out.set_attribute(cut, 1.0); });
+    refused(PANTA_ERROR_ARGUMENT, "zero byte", [&] { out.set_attribute("a", std::vector<std::string>{cut}); });
+    refused(PANTA_ERROR_ARGUMENT, "the name holds a zero byte",
+            [&] { out.define<double>(cut, panta::Shape::local(1)); });
+    refused(PANTA_ERROR_ARGUMENT, "the unit holds a zero byte",
+            [&] { out.define<double>("v", panta::Shape::local(1).unit(cut)); });
+    refused(PANTA_ERROR_ARGUMENT, "the name of a dimension holds a zero byte",
+            [&] { out.define<double>("v", panta::Shape::global({2}).dims({cut})); });
     refused(PANTA_ERROR_SHAPE, "not one stride for each of its extents",
             [&] { out.begin_step().put(u, {0, 0}, panta::View<double>(data, {4, 6}, {6})); });
     refused(PANTA_ERROR_SHAPE, "begins at other than one position for each dimension",
@@ -123,6 +132,8 @@ static void misuse(const std::string &url)
     auto found = in.next_step();
     refused(PANTA_ERROR_DTYPE, "f32", [&] { found->get<float>("u"); });
     refused(PANTA_ERROR_UNKNOWN_VARIABLE, "variable `uu`", [&] { found->get<double>("uu"); });
+    refused(PANTA_ERROR_ARGUMENT, "the name holds a zero byte", [&] { found->get<double>(cut); });
+    refused(PANTA_ERROR_ARGUMENT, "the name holds a zero byte", [&] { found->variable(cut); });
     refused(PANTA_ERROR_SELECTION, "outside",
             [&] { found->get<double>("u", panta::box({0, 3}, {4, 6})); });
     refused(PANTA_ERROR_SHAPE, "the buffer has [6] cells", [&] {
