@@ -70,7 +70,8 @@ impl State {
 /// It begins at the oldest step, or where one of these says: `start="latest"`, `at` or
 /// `after` a step's number, `at_time` a simulation time, after what was committed under
 /// `cursor`. Opening waits for the writer; `deadline` is how long each wait for a step may
-/// take, in seconds, instead of the configured time.
+/// take, in seconds, instead of the configured time. When it is over the loop raises
+/// `NotReady`; begun again, it goes on with the step that comes next.
 ///
 /// Opening, stepping and committing are collective over the group; reading is a rank's own.
 #[pyclass(frozen, name = "Reader", module = "panta")]

@@ -293,6 +293,19 @@ def test_polling_says_that_nothing_is_there_yet_and_when_there_is(url):
         assert r.next_step() is None and list(r) == []
 
 
+def test_a_loop_that_no_step_came_for_in_time_is_begun_again_where_it_stood(url):
+    seen = []
+    with panta.Writer(url) as w, panta.Reader(url, deadline=0) as r:
+        w.define("n", "i8")
+        for n in range(2):
+            with w.step() as s:
+                s["n"] = n
+            with pytest.raises(panta.NotReady):
+                for step in r:
+                    seen.append(step["n"].value)
+    assert seen == [0, 1]
+
+
 def test_a_step_is_kept_if_it_is_detached_and_let_go_if_not(url):
     write(url, range(3))
     with panta.Reader(url) as r:
