@@ -8,8 +8,12 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use panta_core::comm::Solo;
+use panta_core::config::resolve;
 use panta_core::error::{BeginError, NextError, OpenError};
 use panta_core::model::{DType, Selection, StepTime};
+use panta_staging::client::{find_stream, list_streams};
+use panta_staging::proto::placement::home_of;
+use panta_transports::time::Wait;
 use staging_support::*;
 
 #[test]
@@ -39,6 +43,30 @@ fn without_a_writer_opening_for_reading_says_so_at_the_deadline() {
             Err(OpenError::NotFound { what, .. }) => assert!(what.contains("unwritten"), "{what}"),
             other => panic!("{other:?}"),
         }
+    });
+}
+
+#[test]
+fn a_stream_is_looked_at_while_its_home_lives() {
+    within_deadline(|| {
+        let mut space = Space::start(2);
+        let mut writer = open_writer(&space.url("here", ""), &mut Solo).unwrap();
+        let u = writer.define(global("u", &[8])).unwrap();
+        write_step(&mut writer, 0, u, &[0], &[8], &[8]);
+        let home = home_of("here", &space.names).unwrap().0 as usize;
+        writer.close().unwrap();
+        let url = space.url("here", "");
+        let target = resolve(&url, &|_| None, space.folder.path()).unwrap();
+        let wait = Wait::for_at_most(Duration::from_secs(10));
+        let of = |stream: &str| find_stream(stream, &target.options, &wait);
+        space.kill(1 - home);
+        assert_eq!(of("here").unwrap().unwrap().range, Some((0, 0)));
+        let all = list_streams(&target.options, &wait).unwrap_err();
+        assert!(all.to_string().contains(&space.names[1 - home]), "{all}");
+        let other = |name: &String| home_of(name, &space.names).unwrap().0 as usize != home;
+        let lost = (0..).map(|i| format!("s{i}")).find(other).unwrap();
+        let error = of(&lost).unwrap_err().to_string();
+        assert!(error.contains(&space.names[1 - home]), "{error}");
     });
 }
 

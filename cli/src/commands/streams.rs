@@ -8,7 +8,7 @@ use std::time::Duration;
 use panta_core::config::{Distribution, Engine, Target, Value as _, process_environment, resolve};
 use panta_core::session::Reader;
 use panta_core::stream::glance;
-use panta_staging::client::{State, StreamListing, list_streams};
+use panta_staging::client::{State, StreamListing, find_stream, list_streams};
 use panta_transports::time::Wait;
 use serde_json::json;
 
@@ -26,7 +26,8 @@ pub(crate) fn run(servers: &str, as_json: bool) -> Result<(), CommandError> {
         .map_err(|error| CommandError::failed(format!("working directory: {error}")))?;
     let target = resolve(&url, &process_environment, &directory)
         .map_err(|error| CommandError::failed(error.to_string()))?;
-    write(&list(&target)?, as_json)
+    let streams = list_streams(&target.options, &patience(&target))?;
+    write(&streams, as_json)
 }
 
 /// How a stream is looked at without reading it.
@@ -43,8 +44,7 @@ fn look_at(stream: &str) -> Result<Option<(Glance, Distribution)>, CommandError>
     let target = crate::source::resolve(stream)?;
     match target.engine {
         Engine::Staging => {
-            let mut all = list(&target)?.into_iter();
-            let listed = all.find(|listed| listed.stream == target.name);
+            let listed = find_stream(&target.name, &target.options, &patience(&target))?;
             Ok(listed
                 .map(|it| (it.distribution, it))
                 .map(|(how, it)| (Glance::Listed(it), how)))
@@ -94,13 +94,13 @@ fn refuse_dealt_out(stream: &str, instead: &str) -> Result<bool, CommandError> {
     }
 }
 
-fn list(target: &Target) -> Result<Vec<StreamListing>, CommandError> {
-    let deadline = if target.given.contains("deadline") {
+/// How long the servers may take.
+fn patience(target: &Target) -> Wait {
+    Wait::for_at_most(if target.given.contains("deadline") {
         target.options.deadline
     } else {
         DEADLINE
-    };
-    Ok(list_streams(&target.options, &Wait::for_at_most(deadline))?)
+    })
 }
 
 /// Writes them to the standard output.

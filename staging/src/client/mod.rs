@@ -49,7 +49,7 @@ use panta_transports::random;
 
 pub use connect::default_key_path;
 pub use grid::{CHUNK_BYTES, PIECE_LIMIT_BYTES, default_chunk};
-pub use streams::{State, StreamListing, list_streams};
+pub use streams::{State, StreamListing, find_stream, list_streams};
 
 use alive::Keeper;
 use connect::{Dialer, find_servers};

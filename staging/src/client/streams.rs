@@ -7,7 +7,10 @@ use panta_transports::time::Wait;
 
 use super::connect::{Dialer, ask, find_servers};
 use super::fault::peer;
-use crate::proto::message::{Distribution as WireDistribution, Kind, ListStreams, StreamState};
+use crate::proto::message::{
+    Distribution as WireDistribution, Kind, ListStreams, StreamState, StreamSummary,
+};
+use crate::proto::placement::home_of;
 
 /// How errors name what is asked for.
 const ALL: &str = "*";
@@ -54,39 +57,72 @@ pub fn list_streams(options: &Options, wait: &Wait) -> Result<Vec<StreamListing>
     let servers = find_servers(ALL, &options.servers.0, &mut dialer, wait)?;
     let mut listed = Vec::new();
     for server in &servers {
-        let answer = ask(
-            server,
-            &mut dialer,
-            Some(Kind::ListStreams(ListStreams {})),
-            wait,
-        );
-        match answer {
-            Ok((_, Some(Kind::Streams(streams)))) => {
-                listed.extend(streams.streams.into_iter().map(|summary| StreamListing {
-                    state: match summary.state() {
-                        StreamState::Live => State::Live,
-                        StreamState::Closed => State::Closed,
-                        StreamState::Lost => State::WriterLost,
-                    },
-                    distribution: match summary.distribution() {
-                        WireDistribution::All => Distribution::All,
-                        WireDistribution::RoundRobin => Distribution::RoundRobin,
-                        WireDistribution::OnDemand => Distribution::OnDemand,
-                    },
-                    stream: summary.stream,
-                    epoch: summary.epoch,
-                    range: summary.first.zip(summary.last),
-                    precious: summary.precious,
-                    steps: summary.steps,
-                    bytes: summary.bytes,
-                }));
-            }
-            Ok(_) => return Err(lost(server, "it did not list its streams".into())),
-            Err(error) => return Err(lost(server, error.to_string())),
-        }
+        listed.extend(list_of(server, &mut dialer, wait)?);
     }
     listed.sort_by(|a, b| a.stream.cmp(&b.stream));
     Ok(listed)
+}
+
+/// What the home of one stream says of it, whether or not other servers live; none where it
+/// has no such stream.
+///
+/// # Errors
+/// [`OpenError`] naming the server that cannot be asked.
+pub fn find_stream(
+    stream: &str,
+    options: &Options,
+    wait: &Wait,
+) -> Result<Option<StreamListing>, OpenError> {
+    let mut dialer = Dialer::new(stream, options, Role::Reader)?;
+    let servers = find_servers(stream, &options.servers.0, &mut dialer, wait)?;
+    let Some(home) = home_of(stream, &servers) else {
+        return Ok(None);
+    };
+    let mut listed = list_of(&servers[home.0 as usize], &mut dialer, wait)?.into_iter();
+    Ok(listed.find(|listed| listed.stream == stream))
+}
+
+/// The streams that a server is the home of.
+fn list_of(
+    server: &str,
+    dialer: &mut Dialer,
+    wait: &Wait,
+) -> Result<Vec<StreamListing>, OpenError> {
+    match ask(
+        server,
+        dialer,
+        Some(Kind::ListStreams(ListStreams {})),
+        wait,
+    ) {
+        Ok((_, Some(Kind::Streams(found)))) => {
+            Ok(found.streams.into_iter().map(StreamListing::of).collect())
+        }
+        Ok(_) => Err(lost(server, "it did not list its streams".into())),
+        Err(error) => Err(lost(server, error.to_string())),
+    }
+}
+
+impl StreamListing {
+    fn of(summary: StreamSummary) -> Self {
+        Self {
+            state: match summary.state() {
+                StreamState::Live => State::Live,
+                StreamState::Closed => State::Closed,
+                StreamState::Lost => State::WriterLost,
+            },
+            distribution: match summary.distribution() {
+                WireDistribution::All => Distribution::All,
+                WireDistribution::RoundRobin => Distribution::RoundRobin,
+                WireDistribution::OnDemand => Distribution::OnDemand,
+            },
+            stream: summary.stream,
+            epoch: summary.epoch,
+            range: summary.first.zip(summary.last),
+            precious: summary.precious,
+            steps: summary.steps,
+            bytes: summary.bytes,
+        }
+    }
 }
 
 fn lost(server: &str, why: String) -> OpenError {
