@@ -7,6 +7,7 @@
 //! Pieces go into the array in the order of (rank, put), so that the highest
 //! wins, as on every engine.
 
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +17,6 @@ use panta_transports::copy::{
 };
 use panta_transports::shm::Mapped;
 use panta_transports::time::Wait;
-use smallvec::smallvec;
 
 use super::haul::{Haul, Load};
 use super::peers::Peers;
@@ -25,7 +25,7 @@ use super::step::StreamStep;
 use crate::engine::{Read, Wanted};
 use crate::error::{Fault, GetError, Place};
 use crate::model::{Dims, Entry, StepMeta};
-use crate::plan::{self, Piece, Pieces, Wish};
+use crate::plan::{Piece, Wish};
 
 /// Does the reads of one call.
 pub(super) struct Fetch<'a> {
@@ -145,10 +145,11 @@ impl<'a> Fetch<'a> {
         if count.contains(&0) {
             return Ok(());
         }
-        let (pieces, step): (Pieces, Dims) = match &read.wanted {
+        let (only, found);
+        let (pieces, step, apart) = match &read.wanted {
             Wanted::Block { block, start, step } => {
-                let piece = self.whole(entry, block.0 as usize, start, count)?;
-                (smallvec![piece], Dims::from_slice(step))
+                only = self.whole(entry, block.0 as usize, start, count)?;
+                (slice::from_ref(&only), Dims::from_slice(step), true)
             }
             Wanted::Array { start, step } => {
                 let wish = Wish {
@@ -156,14 +157,13 @@ impl<'a> Fetch<'a> {
                     count: &count,
                     step,
                 };
-                let pieces = plan::pieces(self.own.index(self.step, read.entry), &wish);
-                if let Some((start, count)) = plan::first_uncovered(&wish, &pieces) {
-                    self.fill(entry, &mut read.into, start, count)?;
+                found = self.own.find(self.step, read.entry, &wish);
+                if let Some((start, count)) = &found.hole {
+                    self.fill(entry, &mut read.into, start.clone(), count.clone())?;
                 }
-                (pieces, Dims::from_slice(step))
+                (&found.pieces[..], Dims::from_slice(step), found.apart)
             }
         };
-        let apart = plan::are_disjoint(&pieces);
         for piece in pieces {
             let block = piece.block;
             let explained = |trouble| self.explain(entry, block, trouble);
@@ -178,14 +178,14 @@ impl<'a> Fetch<'a> {
                         self.bring(loads, reads)?;
                     }
                     let into = &mut reads[at].into;
-                    self.copy(&stored, &mapped, &piece, &step, into)
+                    self.copy(&stored, &mapped, piece, &step, into)
                         .map_err(explained)?;
                 }
                 mapped => loads.push(Load {
                     stored,
                     mapped,
                     read: at,
-                    piece,
+                    piece: piece.clone(),
                     step: step.clone(),
                     apart,
                 }),

@@ -25,7 +25,7 @@ use crate::codec::{Coded, Decoder, Encoder};
 use crate::config::{Distribution, Policy};
 use crate::engine::Sealing;
 use crate::model::StepMeta;
-use crate::plan::{Wish, pieces};
+use crate::plan::Wish;
 
 const NOW: Time = Time(0);
 const LIMIT_BYTES: u64 = 1 << 30;
@@ -353,14 +353,14 @@ impl ReaderRank {
             count,
             step: &vec![1; start.len()],
         };
-        let pieces = pieces(step.index(meta, 0), &wish);
+        let found = step.find(meta, 0, &wish);
         let blocks = &meta.entries[0].blocks;
-        let found = pieces.iter().map(|piece| {
+        let ranks = found.pieces.iter().map(|piece| {
             let block = &blocks[piece.block].block;
             let place = step.place(meta, block.rank, block.order);
             assert!(place.is_some(), "a block that nobody has");
             block.rank
         });
-        found.collect()
+        ranks.collect()
     }
 }

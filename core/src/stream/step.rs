@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use smallvec::SmallVec;
 
@@ -11,14 +11,73 @@ use super::message::Own;
 use super::peers::Peers;
 use super::slot::{HEADER_BYTES, Share, Spot, room_of};
 use crate::codec::{Coded, DecodeError, Decoder};
-use crate::model::StepMeta;
-use crate::plan::BlockIndex;
+use crate::model::{Dims, StepMeta};
+use crate::plan::{self, BlockIndex, Extent, Pieces, Wish};
+
+/// Pieces of a region that is remembered, at most.
+const MAX_PIECES: usize = 64;
 
 /// What is the same for all steps of one layout; made when first needed.
 #[derive(Default)]
 pub(super) struct LayoutPlan {
-    indexes: OnceLock<Vec<OnceLock<BlockIndex>>>,
+    entries: OnceLock<Vec<EntryPlan>>,
     blocks: OnceLock<BTreeMap<u32, Vec<Planned>>>,
+}
+
+/// Of one entry.
+#[derive(Default)]
+struct EntryPlan {
+    index: OnceLock<BlockIndex>,
+    /// Where the region lies that was asked for last: mostly it is asked for in every step.
+    last: Mutex<Option<Arc<Found>>>,
+}
+
+impl EntryPlan {
+    /// Where a region lies; the index of the entry's blocks is made where there is none.
+    fn find(&self, wish: &Wish<'_>, index: impl FnOnce() -> BlockIndex) -> Arc<Found> {
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = last().as_ref().filter(|found| found.is_of(wish)) {
+            return Arc::clone(found);
+        }
+        let found = Arc::new(Found::of(self.index.get_or_init(index), wish));
+        if found.pieces.len() <= MAX_PIECES {
+            *last() = Some(Arc::clone(&found));
+        }
+        found
+    }
+}
+
+/// A region of an array, and where it lies.
+pub(super) struct Found {
+    start: Dims,
+    count: Dims,
+    step: Dims,
+    /// What each block gives of it.
+    pub(super) pieces: Pieces,
+    /// A box that no block covers.
+    pub(super) hole: Option<Extent>,
+    /// Whether no two blocks give the same cell.
+    pub(super) apart: bool,
+}
+
+impl Found {
+    fn of(index: &BlockIndex, wish: &Wish<'_>) -> Self {
+        let pieces = plan::pieces(index, wish);
+        Self {
+            start: Dims::from_slice(wish.start),
+            count: Dims::from_slice(wish.count),
+            step: Dims::from_slice(wish.step),
+            hole: plan::first_uncovered(wish, &pieces),
+            apart: plan::are_disjoint(&pieces),
+            pieces,
+        }
+    }
+
+    fn is_of(&self, wish: &Wish<'_>) -> bool {
+        self.start[..] == *wish.start
+            && self.count[..] == *wish.count
+            && self.step[..] == *wish.step
+    }
 }
 
 /// A block of one rank; these lie by ascending order.
@@ -111,13 +170,13 @@ impl StreamStep {
         rank == 0 || self.all_push
     }
 
-    /// Where the blocks of an entry are in the array.
-    pub(super) fn index(&self, meta: &StepMeta, entry: usize) -> &BlockIndex {
-        let all = self
-            .plan
-            .indexes
-            .get_or_init(|| meta.entries.iter().map(|_| OnceLock::new()).collect());
-        all[entry].get_or_init(|| {
+    /// Where a region of an entry's array lies.
+    pub(super) fn find(&self, meta: &StepMeta, entry: usize, wish: &Wish<'_>) -> Arc<Found> {
+        let all = self.plan.entries.get_or_init(|| {
+            let entries = meta.entries.iter();
+            entries.map(|_| EntryPlan::default()).collect()
+        });
+        all[entry].find(wish, || {
             let blocks = meta.entries[entry].blocks.iter();
             BlockIndex::new(blocks.map(|it| (&it.block.start[..], &it.block.count[..])))
         })
@@ -196,4 +255,55 @@ fn blocks_by_rank(meta: &StepMeta) -> BTreeMap<u32, Vec<Planned>> {
         }
     }
     ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row of blocks of one cell.
+    fn row(blocks: u64) -> BlockIndex {
+        let starts: Vec<[u64; 1]> = (0..blocks).map(|at| [at]).collect();
+        BlockIndex::new(starts.iter().map(|start| (&start[..], &[1][..])))
+    }
+
+    fn find(plan: &EntryPlan, (start, count, step): (u64, u64, u64), blocks: u64) -> Arc<Found> {
+        let wish = Wish {
+            start: &[start],
+            count: &[count],
+            step: &[step],
+        };
+        plan.find(&wish, || row(blocks))
+    }
+
+    #[test]
+    fn a_region_that_is_asked_for_again_is_found_once_and_no_other_is_taken_for_it() {
+        let plan = EntryPlan::default();
+        let asked = [
+            (1, 4, 1),
+            (2, 4, 1),
+            (2, 3, 1),
+            (2, 3, 2),
+            (6, 4, 1),
+            (1, 4, 1),
+        ];
+        for region in asked {
+            let found = find(&plan, region, 8);
+            assert!(Arc::ptr_eq(&found, &find(&plan, region, 8)), "{region:?}");
+            let (start, count, step) = region;
+            let blocks = found.pieces.iter().map(|piece| piece.block as u64);
+            let wanted = (0..count).map(|at| start + at * step).filter(|it| *it < 8);
+            assert!(blocks.eq(wanted), "{region:?}");
+            assert_eq!(found.hole.is_some(), start + (count - 1) * step >= 8);
+            assert!(found.apart);
+        }
+    }
+
+    #[test]
+    fn a_region_of_many_pieces_is_not_remembered() {
+        let (plan, many) = (EntryPlan::default(), MAX_PIECES as u64 + 1);
+        let found = find(&plan, (0, many, 1), many);
+        assert_eq!(found.pieces.len(), MAX_PIECES + 1);
+        assert!(!Arc::ptr_eq(&found, &find(&plan, (0, many, 1), many)));
+    }
 }
