@@ -85,15 +85,15 @@ struct Play {
     children: Vec<Child>,
     /// Kept open: a victim that is to stay absent waits for its end.
     _inputs: Vec<ChildStdin>,
-    lines: Receiver<(usize, String)>,
+    /// Of each rank: one may be ahead of what was read of another.
+    lines: Vec<Receiver<String>>,
     _directory: tempfile::TempDir,
 }
 
 impl Play {
     fn start(play: &str, victim: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (sender, lines) = channel();
-        let (mut children, mut inputs) = (Vec::new(), Vec::new());
+        let (mut children, mut inputs, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         // The root comes last: any order will do.
         for rank in (0..SIZE).rev() {
             let mut child = command(play, victim, rank, directory.path())
@@ -101,11 +101,12 @@ impl Play {
                 .unwrap();
             inputs.push(child.stdin.take().unwrap());
             let output = BufReader::new(child.stdout.take().unwrap());
-            let sender = sender.clone();
+            let (sender, said) = channel();
+            lines.push(said);
             thread::spawn(move || {
                 for line in output.lines().map_while(Result::ok) {
                     if let Some(line) = line.strip_prefix("child:")
-                        && sender.send((rank, line.to_owned())).is_err()
+                        && sender.send(line.to_owned()).is_err()
                     {
                         return;
                     }
@@ -114,6 +115,7 @@ impl Play {
             children.push(child);
         }
         children.reverse();
+        lines.reverse();
         Self {
             children,
             _inputs: inputs,
@@ -124,17 +126,13 @@ impl Play {
 
     /// The next line of each of these ranks.
     fn lines_of(&self, ranks: &[usize]) -> BTreeMap<usize, String> {
-        let mut lines = BTreeMap::new();
         let start = Time::now();
-        while lines.len() < ranks.len() {
+        let next = |&rank: &usize| {
             let left = LONG.saturating_sub(Time::now().since(start));
-            let (rank, line) = self.lines.recv_timeout(left).expect("a rank is silent");
-            if ranks.contains(&rank) {
-                let before = lines.insert(rank, line);
-                assert_eq!(before, None, "rank {rank} is ahead");
-            }
-        }
-        lines
+            let line = self.lines[rank].recv_timeout(left);
+            (rank, line.expect("a rank is silent"))
+        };
+        ranks.iter().map(next).collect()
     }
 
     fn signal(&self, rank: usize, signal: Signal) {
