@@ -7,12 +7,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::time::Duration;
 
-use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
-use rustix::thread::futex;
 
 use super::pages::LARGE_PAGE_BYTES;
 
@@ -178,33 +175,6 @@ impl Mapping {
         // SAFETY: as for a word.
         let half = unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(offset).cast()) };
         half.load(Ordering::Relaxed)
-    }
-
-    /// Sleeps while the word at `offset` holds `value`, until it is [waked](Self::wake) in
-    /// this or another process, or `at_most` so long; or shorter: the caller looks. False
-    /// where the system does not let it.
-    pub(crate) fn sleep_while(&self, offset: usize, value: u64, at_most: Duration) -> bool {
-        let timeout = Timespec::try_from(at_most).ok();
-        let (half, flags) = (self.low(offset), futex::Flags::empty());
-        let slept = futex::wait(half, flags, value as u32, timeout.as_ref());
-        matches!(
-            slept,
-            Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT)
-        )
-    }
-
-    /// Wakes who sleeps at the word at `offset`.
-    pub(crate) fn wake(&self, offset: usize) {
-        let _ = futex::wake(self.low(offset), futex::Flags::empty(), u32::MAX >> 1);
-    }
-
-    /// The half of the word at `offset` that changes.
-    fn low(&self, offset: usize) -> &AtomicU32 {
-        let word = self.word(offset);
-        let at = if cfg!(target_endian = "big") { 4 } else { 0 };
-        // SAFETY: half of a word that lives as long; aligned to four bytes. It is only
-        // compared, by the system.
-        unsafe { AtomicU32::from_ptr(word.as_ptr().cast::<u8>().add(at).cast()) }
     }
 
     /// Writes the word at `offset` after all that was written before.

@@ -9,7 +9,6 @@
 //!     256  waiting  of the sender      whether to ring when half of it is room
 //!     384  tail     bytes received     how far there is room
 //!     512  attention of the receiver   whether to ring when there is something
-//!     640  wakes    of the receiver    that a sleep at this word ends
 //!    4096  data of the ring to the other side, a power of two of bytes
 //! ```
 //!
@@ -55,7 +54,6 @@ const HEAD: usize = 128;
 const WAITING: usize = 256;
 const TAIL: usize = 384;
 const ATTENTION: usize = 512;
-const WAKES: usize = 640;
 const DATA: usize = 4096;
 
 const LENGTH_BYTES: u64 = 4;

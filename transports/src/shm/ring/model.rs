@@ -6,7 +6,7 @@
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::sync::{Arc, Condvar, Mutex};
 
-use super::wake::{Attention, Call, Ringer, Rouse, Sleeper, Word};
+use super::wake::{Attention, Ringer, Rouse, Sleeper, Word};
 
 /// A word as mappings have them: see `Mapping::load` and `Mapping::store`.
 #[derive(Debug, Default)]
@@ -48,31 +48,6 @@ impl Bell {
     }
 }
 
-/// A word that is slept at: it is compared, and who sleeps is listed, under one lock.
-#[derive(Debug, Default)]
-struct Futex {
-    word: Cell,
-    wakes: Mutex<u64>,
-    waked: Condvar,
-}
-
-impl Futex {
-    fn wake(&self) {
-        // One side alone writes it.
-        self.word.store(self.word.load() + 1);
-        *self.wakes.lock().expect("no panic") += 1;
-        self.waked.notify_one();
-    }
-
-    fn sleep_while(&self, value: u64) {
-        let mut wakes = self.wakes.lock().expect("no panic");
-        let before = *wakes;
-        while self.word.load() == value && *wakes == before {
-            wakes = self.waked.wait(wakes).expect("no panic");
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 struct Ring {
     head: Cell,
@@ -81,7 +56,6 @@ struct Ring {
     tail: Cell,
     attention: Cell,
     something: Bell,
-    wakes: Futex,
 }
 
 /// As `RingWriter::send`, of frames that are numbers, in a ring of `capacity`.
@@ -97,10 +71,8 @@ fn send_all(ring: &Ring, frames: u64, capacity: u64, rouse: Rouse) {
             sleeper.set(&ring.waiting, Attention::Awake);
         }
         ring.head.store(head);
-        match ringer.must_call(&ring.attention, rouse) {
-            Some(Call::Ring) => ring.something.ring(),
-            Some(Call::Wake) => ring.wakes.wake(),
-            None => {}
+        if ringer.must_ring(&ring.attention, rouse) {
+            ring.something.ring();
         }
     }
 }
@@ -111,18 +83,14 @@ fn receive_all(ring: &Ring, frames: u64, attention: Attention) {
     let mut ringer = Ringer::default();
     let mut tail = 0;
     while tail < frames {
-        let wakes = ring.wakes.word.load();
         sleeper.set(&ring.attention, attention);
         if ring.head.load() == tail {
-            match attention {
-                Attention::Dozing => ring.wakes.sleep_while(wakes),
-                _ => ring.something.sleep_and_silence(),
-            }
+            ring.something.sleep_and_silence();
         }
         while ring.head.load() > tail {
             tail += 1;
             ring.tail.store(tail);
-            if ringer.must_call(&ring.waiting, Rouse::Sleeper).is_some() {
+            if ringer.must_ring(&ring.waiting, Rouse::Sleeper) {
                 ring.room.ring();
             }
         }
@@ -145,11 +113,6 @@ fn check(frames: u64, capacity: u64, attention: Attention, rouse: Rouse) {
 #[test]
 fn a_sleeping_receiver_is_woken_in_every_order() {
     check(2, 2, Attention::Asleep, Rouse::Sleeper);
-}
-
-#[test]
-fn a_dozing_receiver_is_waked_in_every_order() {
-    check(2, 2, Attention::Dozing, Rouse::Sleeper);
 }
 
 #[test]

@@ -7,12 +7,9 @@ use super::super::error::RingError;
 use super::wake::{Attention, Ringer, Rouse, Sleeper};
 use super::{
     ALIGN, ATTENTION, DATA, Ends, HEAD, LENGTH_BYTES, LOOKS_PER_CLOCK, Shared, TAIL, WAITING,
-    WAKES, Woken, framed,
+    Woken, framed,
 };
 use crate::time::{Time, Wait};
-
-/// How long it sleeps without listening to sockets: a death is noticed so much later.
-const DOZE: Duration = Duration::from_millis(20);
 
 /// Receives frames. Only one thread at a time, only one process.
 ///
@@ -98,8 +95,8 @@ impl RingReader {
         }
     }
 
-    /// Receives the next frame: looks for `spin`, then sleeps, at first where it is
-    /// waked soonest, and after 20 ms so that it hears of a death. `also` is a socket whose end means that the other side died, besides the one that
+    /// Receives the next frame: looks for `spin`, then sleeps. `also` is a
+    /// socket whose end means that the other side died, besides the one that
     /// came with the ring. What was sent before is received first.
     ///
     /// # Errors
@@ -155,41 +152,12 @@ impl RingReader {
         self.head != self.tail || self.ends.theirs.load_relaxed(HEAD) != self.tail
     }
 
-    /// Sleeps for a while at the word at which the other side wakes; whether a frame came.
-    fn doze(&mut self, into: &mut Vec<u8>, wait: &Wait) -> Result<bool, RingError> {
-        let until = Time::now().after(DOZE);
-        loop {
-            // As it was before the other side knew: what it does then ends the sleep, or
-            // keeps it from beginning.
-            let wakes = self.ends.theirs.load_relaxed(WAKES);
-            self.set_attention(Attention::Dozing);
-            if self.try_receive(into)? {
-                return Ok(true);
-            }
-            let left = until.since(Time::now());
-            if left.is_zero() {
-                return Ok(false);
-            }
-            let slice = wait.slice().map_err(ended)?.min(left);
-            let slept = self.ends.theirs.sleep_while(WAKES, wakes, slice);
-            if self.try_receive(into)? {
-                return Ok(true);
-            }
-            if !slept {
-                return Ok(false);
-            }
-        }
-    }
-
     fn sleep_until_received(
         &mut self,
         into: &mut Vec<u8>,
         wait: &Wait,
         also: Option<BorrowedFd<'_>>,
     ) -> Result<(), RingError> {
-        if self.doze(into, wait)? {
-            return Ok(());
-        }
         loop {
             self.ends.silence_rung()?;
             self.set_attention(Attention::Asleep);
@@ -276,8 +244,7 @@ impl RingReader {
             return Ok(());
         }
         let waiting = Shared(&self.ends.theirs, WAITING);
-        // It does not doze: one that does is none of this library.
-        if self.ringer.must_call(&waiting, Rouse::Sleeper).is_some() {
+        if self.ringer.must_ring(&waiting, Rouse::Sleeper) {
             self.ends.rung_there.ring()?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use super::super::server::Rings;
 use super::*;
-use crate::time::{Interrupt, Time, Wait, WaitError};
+use crate::time::{Interrupt, Wait, WaitError};
 
 const LIMIT_BYTES: u32 = 1 << 20;
 
@@ -93,38 +93,6 @@ fn two_threads_exchange_frames_of_any_size_whether_they_spin_or_sleep() {
             a.writer.send(&[&sent], Rouse::Sleeper, &long()).unwrap();
             a.reader.receive(&mut into, spin, &long(), None).unwrap();
             assert!(into == sent, "frame {number}");
-        }
-        echo.join().unwrap();
-    }
-}
-
-#[test]
-fn one_that_sleeps_is_waked_where_it_dozes_and_by_its_bell_later() {
-    // Of the first many are sent while it dozes; before the others it sleeps deeper.
-    for (frames, pause) in [(2_000, Duration::ZERO), (3, Duration::from_millis(40))] {
-        let (mut a, mut b) = pair(4096);
-        let echo = std::thread::spawn(move || {
-            let mut into = Vec::new();
-            for _ in 0..frames {
-                let wait = long();
-                b.reader
-                    .receive(&mut into, Duration::ZERO, &wait, None)
-                    .unwrap();
-                b.writer.send(&[&into], Rouse::Sleeper, &wait).unwrap();
-            }
-        });
-        let mut into = Vec::new();
-        for number in 0..frames {
-            let (sent, until) = (frame(number, 64), Time::now().after(pause));
-            while Time::now() < until {
-                std::thread::yield_now();
-            }
-            let wait = long();
-            a.writer.send(&[&sent], Rouse::Sleeper, &wait).unwrap();
-            a.reader
-                .receive(&mut into, Duration::ZERO, &wait, None)
-                .unwrap();
-            assert_eq!(into, sent);
         }
         echo.join().unwrap();
     }

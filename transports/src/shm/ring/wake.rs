@@ -11,11 +11,8 @@
 //!
 //! With both fences one of the two sees what the other wrote (Dekker). An
 //! epoch is rung once, so that a sleeper costs one system call and not one a
-//! message. One that dozes sleeps at another word, a count of the wakes, which the system
-//! compares before it lets it with what was seen there *before* the epoch was raised: the one
-//! wake of an epoch may come before the sleep, which then does not begin. That takes some
-//! microseconds less than a bell that is polled for. Generic over the words, so that the same
-//! lines run under a model checker.
+//! message. Generic over the words, so that the same lines run under a model
+//! checker.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -43,9 +40,6 @@ pub enum Attention {
     Idle = 1,
     /// It sleeps; the bell is rung for anything.
     Asleep = 2,
-    /// It sleeps at a word, where it is waked for anything: sooner than a bell is heard, and
-    /// to no other descriptor can it listen meanwhile.
-    Dozing = 3,
 }
 
 /// For whom the bell is rung.
@@ -77,15 +71,6 @@ impl Sleeper {
     }
 }
 
-/// How a side that sleeps is waked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shm) enum Call {
-    /// By its bell.
-    Ring,
-    /// At the word where it sleeps.
-    Wake,
-}
-
 /// The side that rings.
 #[derive(Debug, Default)]
 pub(in crate::shm) struct Ringer {
@@ -93,24 +78,23 @@ pub(in crate::shm) struct Ringer {
 }
 
 impl Ringer {
-    /// Whether to call, and how, after something was made visible; once for each
+    /// Whether to ring, after something was made visible; true once for each
     /// time that the other side fell asleep.
-    pub(in crate::shm) fn must_call<W: Word>(&mut self, word: &W, rouse: Rouse) -> Option<Call> {
+    pub(in crate::shm) fn must_ring<W: Word>(&mut self, word: &W, rouse: Rouse) -> bool {
         W::fence();
         let attention = word.load();
         // What the other side wrote may be anything: more rings than needed
         // are the worst that can come of it.
-        let call = match attention & LEVEL_MASK {
-            0 => None,
-            1 => (rouse == Rouse::Anyone).then_some(Call::Ring),
-            2 => Some(Call::Ring),
-            _ => Some(Call::Wake),
+        let wanted = match attention & LEVEL_MASK {
+            0 => false,
+            1 => rouse == Rouse::Anyone,
+            _ => true,
         };
-        if call.is_none() || attention == self.rung {
-            return None;
+        if !wanted || attention == self.rung {
+            return false;
         }
         self.rung = attention;
-        call
+        true
     }
 }
 

@@ -4,10 +4,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::super::error::RingError;
-use super::wake::{Attention, Call, Ringer, Rouse, Sleeper};
+use super::wake::{Attention, Ringer, Rouse, Sleeper};
 use super::{
     ALIGN, ATTENTION, DATA, Ends, HEAD, LENGTH_BYTES, LOOKS_PER_CLOCK, Shared, TAIL, WAITING,
-    WAKES, Woken, framed,
+    Woken, framed,
 };
 use crate::time::{Time, Wait};
 
@@ -27,8 +27,6 @@ pub struct RingWriter {
     /// Bytes received when the other side was last given time.
     given_at: u64,
     ringer: Ringer,
-    /// How often the other side was waked.
-    wakes: u64,
     sleeper: Sleeper,
     /// Bytes of a frame that went out without the rest of it.
     begun: u64,
@@ -46,7 +44,6 @@ impl RingWriter {
             tail: 0,
             given_at: 0,
             ringer: Ringer::default(),
-            wakes: 0,
             sleeper: Sleeper::default(),
             begun: 0,
             hostile: None,
@@ -246,16 +243,10 @@ impl RingWriter {
             _ => rouse,
         };
         let attention = Shared(&self.ends.theirs, ATTENTION);
-        match self.ringer.must_call(&attention, rouse) {
-            Some(Call::Ring) => self.ends.rung_there.ring(),
-            Some(Call::Wake) => {
-                self.wakes = self.wakes.wrapping_add(1);
-                self.ends.own.store(WAKES, self.wakes);
-                self.ends.own.wake(WAKES);
-                Ok(())
-            }
-            None => Ok(()),
+        if self.ringer.must_ring(&attention, rouse) {
+            self.ends.rung_there.ring()?;
         }
+        Ok(())
     }
 
     /// Whether the other side has received more than was known.
