@@ -460,8 +460,6 @@ impl StreamWriter {
             subscribed,
             step: 0,
             ticket_told: false,
-            alone: arguments.size == 1,
-            own: None,
             root: None,
             root_ticket: None,
             to_root: None,
@@ -486,7 +484,6 @@ impl StreamWriter {
                 bytes: Vec::new(),
                 written: BTreeMap::new(),
                 told: Vec::new(),
-                freed: Vec::new(),
                 is_done: false,
             });
         }
