@@ -110,11 +110,21 @@ struct RootSide {
 impl RootSide {
     /// Finds out whether another writer has taken the stream over.
     fn check_fence(&mut self) -> Result<(), Fault> {
-        let now = Time::roughly();
-        if self.successor.is_none() && now.since(self.looked) >= LOOK_EVERY {
-            self.looked = now;
+        match Time::roughly().since(self.looked) >= LOOK_EVERY {
+            true => self.check_fence_now(),
+            false => self.fence(),
+        }
+    }
+
+    fn check_fence_now(&mut self) -> Result<(), Fault> {
+        self.looked = Time::roughly();
+        if self.successor.is_none() {
             self.successor = self.contact.as_ref().and_then(ContactFile::successor);
         }
+        self.fence()
+    }
+
+    fn fence(&self) -> Result<(), Fault> {
         match self.successor {
             Some(epoch) => Err(Fault::Fenced { epoch }),
             None => Ok(()),
@@ -468,6 +478,10 @@ impl WriterEngine for StreamWriter {
         let place = self.place.clone();
         let side = self.root.as_mut();
         let side = side.ok_or_else(|| not_root().at(place.clone()))?;
+        // The stream is not this writer's to end: whoever still listens to it is to look for
+        // the later one.
+        side.check_fence_now()
+            .map_err(|fault| fault.at(place.clone()))?;
         let closed = side.root.close(&self.endpoint, wait);
         side.is_done = closed.is_ok() && !side.root.is_owed_to_cursors();
         side.contact = None;
