@@ -148,7 +148,7 @@ fn progress_bytes(next_step: u64) -> [u8; 16] {
     both.to_le_bytes()
 }
 
-fn encode(contact: &Contact, next_step: u64) -> Vec<u8> {
+pub(super) fn encode(contact: &Contact, next_step: u64) -> Vec<u8> {
     let mut body = Encoder::default();
     body.text(&contact.stream)
         .bytes(&contact.instance)

@@ -40,6 +40,16 @@ impl Process {
         }
     }
 
+    /// One that has ended.
+    #[cfg(test)]
+    pub(super) fn ended() -> Self {
+        let own = Self::own();
+        Self {
+            started: own.started + 1,
+            ..own
+        }
+    }
+
     /// Whether it lives.
     pub(super) fn life(&self) -> Life {
         if self.host.is_empty() || self.started == 0 || self.host != host() {
@@ -121,11 +131,7 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(other.life(), Life::Gone);
-        let later = Process {
-            started: own.started + 1,
-            ..own.clone()
-        };
-        assert_eq!(later.life(), Life::Gone);
+        assert_eq!(Process::ended().life(), Life::Gone);
         let elsewhere = Process {
             host: "another boot".into(),
             ..own

@@ -13,6 +13,8 @@ mod open;
 mod room;
 mod root;
 mod subscribed;
+#[cfg(test)]
+mod tests;
 
 pub(super) use open::{answers, prepare};
 
@@ -441,6 +443,9 @@ impl WriterEngine for StreamWriter {
         let (Some(side), Some(spill)) = (&mut self.root, &mut self.spill) else {
             return Ok(Vec::new());
         };
+        // Readers hear here already that no step follows.
+        side.check_fence_now()
+            .map_err(|fault| fault.at(self.place.clone()))?;
         for (rank, answer) in answers.iter().enumerate() {
             let answer = Contribution::from_bytes(answer).map_err(|error| {
                 let what = format!("what rank {rank} said of what it spilled");
