@@ -152,6 +152,10 @@ fn wait_until_stopped(process: u32) {
     }
 }
 
+/// For the next step where it has an address at which a stopped writer still listens: it is
+/// looked for there, once it is held dead, until the wait is over.
+const NEXT_OF_STOPPED: &str = "next within 5";
+
 /// It is not fenced: it may be stopped in a debugger, and nobody said that it may be ended.
 #[test]
 fn a_stopped_writer_keeps_its_port_and_its_successor_is_told_which_process_and_what_to_do() {
@@ -207,7 +211,7 @@ fn a_stopped_writer_whose_successor_listens_elsewhere_finds_out_and_shows_nothin
     wait_until_stopped(stage.pid(first, 0));
     // What it is told now it does when it goes on.
     stage.tell_all(first, "write 9");
-    stage.tell_all(there, "next");
+    stage.tell_all(there, NEXT_OF_STOPPED);
     stage.all_heard(there, "lost Some(2)");
     let second = stage.start("death::told_writer", 2, &moved, &[("resume", 2)]);
     stage.all_heard(second, "opened");
@@ -258,7 +262,7 @@ fn a_writer_that_was_stopped_for_longer_than_the_lease_stays_lost_to_who_read_fr
     stage.stop(writer, 0, true);
     wait_until_stopped(stage.pid(writer, 0));
     stage.tell_all(writer, "write 3");
-    stage.tell_all(reader, "next");
+    stage.tell_all(reader, NEXT_OF_STOPPED);
     stage.all_heard(reader, "lost Some(1)");
     stage.stop(writer, 0, false);
     stage.all_heard(writer, "wrote 3");

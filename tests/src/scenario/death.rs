@@ -120,8 +120,8 @@ pub fn told_writer(part: &Part) {
     }
 }
 
-/// Calls for the next step whenever it is told `next`, or with `poll` until it
-/// gets something else than "not ready"; says what it got, and checks it.
+/// Calls for the next step whenever it is told `next`, or `next within` so many seconds, or
+/// with `poll` until it gets something else than "not ready"; says what it got, and checks it.
 pub fn told_reader(part: &Part) {
     let mut inp = part.reader();
     part.say("opened");
@@ -136,7 +136,13 @@ pub fn told_reader(part: &Part) {
                 }
             },
             "wait briefly" => next(&mut inp, part, Some(Duration::from_millis(300))),
-            _ => return,
+            _ => match order.strip_prefix("next within ") {
+                Some(seconds) => {
+                    let at_most = Duration::from_secs(seconds.parse().unwrap());
+                    next(&mut inp, part, Some(at_most))
+                }
+                None => return,
+            },
         };
         part.say(got);
     }
