@@ -16,4 +16,8 @@ def convert(value, dtype):
         raise TypeError(f"elements of type {natural.dtype} are no {dtype}")
     if natural.size and rank is not None and rank > _RANKS[dtype.kind]:
         raise TypeError(f"elements of type {natural.dtype} would be cut to {dtype}")
-    return np.asarray(value, dtype)
+    with np.errstate(over="ignore"):
+        made = np.asarray(value, dtype)
+    if rank is not None and dtype.kind in "fc" and not np.array_equal(np.isfinite(made), np.isfinite(natural)):
+        raise OverflowError(f"a number is too large for {dtype}")
+    return made

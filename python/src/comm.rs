@@ -8,6 +8,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::arguments;
 use crate::failed::Failed;
 use crate::waits::lock;
 
@@ -40,7 +41,8 @@ impl PyComm {
 
     /// Ranks that are threads of this process: a list of `size`, one for each thread.
     #[staticmethod]
-    fn threads(size: usize) -> PyResult<Vec<Self>> {
+    fn threads(size: &Bound<'_, PyAny>) -> PyResult<Vec<Self>> {
+        let size = arguments::number(size, "size")? as usize;
         if !(1..=THREADS_LIMIT).contains(&size) {
             let message = format!("`size` is {size}; it is 1 to {THREADS_LIMIT}");
             return Err(Failed::shape(message).into());
@@ -139,8 +141,8 @@ pub(crate) fn with_comm<R>(
     let adapted = py.import("panta._comm")?.call_method1("adapt", (given,))?;
     let raised = Arc::<Mutex<Option<PyErr>>>::default();
     let mut foreign = Foreign {
-        rank: adapted.getattr("rank")?.extract()?,
-        size: adapted.getattr("size")?.extract()?,
+        rank: arguments::number(&adapted.getattr("rank")?, "comm.rank")? as usize,
+        size: arguments::number(&adapted.getattr("size")?, "comm.size")? as usize,
         gather: adapted.getattr("allgather")?.unbind(),
         raised: Arc::clone(&raised),
     };

@@ -51,9 +51,12 @@ pub(crate) fn of_descr(descr: &Bound<'_, PyArrayDescr>, what: &str) -> Result<DT
         }
     };
     if descr.is_native_byteorder() == Some(false) {
-        let message = format!(
-            "`{what}` has elements of foreign byte order ({descr}); pass {what}.astype({what}.dtype.newbyteorder('='))"
-        );
+        let native = match what {
+            "dtype" => "numpy.dtype(dtype).newbyteorder('=')".to_owned(),
+            array => format!("{array}.astype({array}.dtype.newbyteorder('='))"),
+        };
+        let message =
+            format!("`{what}` has elements of foreign byte order ({descr}); pass {native}");
         return Err(Failed::dtype(message));
     }
     Ok(found)
@@ -68,7 +71,11 @@ pub(crate) fn of_argument(given: &Bound<'_, PyAny>, what: &str) -> PyResult<DTyp
     if is_str {
         return Ok(DType::Text);
     }
-    let Ok(descr) = PyArrayDescr::new(py, given) else {
+    // numpy takes None for any type at all, which is none here.
+    let Some(descr) = Some(given)
+        .filter(|given| !given.is_none())
+        .and_then(|given| PyArrayDescr::new(py, given).ok())
+    else {
         let message = format!("`{what}` is {given}, which is no type; there are: {KNOWN}, and str");
         return Err(Failed::dtype(message).into());
     };

@@ -3,6 +3,7 @@
 //! ```text
 //! reader, step, variable   what is read         writer, written   what is written
 //! array, index, dtype      numpy's arrays, slices and element types, as the copies want them
+//! arguments, shape         what else is given, refused by its name where it is wrong
 //! comm, waits, failed      groups of ranks, Ctrl-C, errors
 //! ```
 //! Promises: the interpreter is let go of in every wait and copy; a signal is seen within
@@ -13,6 +14,7 @@
 //! Everything that may block on an engine is called through [`waits::Waits`], without the
 //! interpreter: a thread that waits inside an engine may need it to look for signals.
 
+mod arguments;
 mod array;
 mod comm;
 mod dtype;

@@ -9,6 +9,7 @@ use panta_core::session::{Reader, ReaderOptions};
 use panta_transports::coupling::Progress;
 use pyo3::prelude::*;
 
+use crate::arguments;
 use crate::comm::with_comm;
 use crate::failed::Failed;
 use crate::info::{Copies, Engine, PushCounts};
@@ -18,7 +19,7 @@ use crate::waits::{Waits, lock};
 /// A time that an argument gives in seconds.
 pub(crate) fn seconds(given: f64, what: &str) -> Result<Duration, Failed> {
     Duration::try_from_secs_f64(given).map_err(|_| {
-        let message = format!("`{what}` is {given} seconds; it must be a time, and finite");
+        let message = format!("`{what}` is {given:?} seconds; it must be a time, and finite");
         Failed::new("ArgumentError", message)
     })
 }
@@ -84,8 +85,8 @@ pub(crate) struct PyReader {
 
 fn start_of(
     start: Option<&str>,
-    at: Option<u64>,
-    after: Option<u64>,
+    at: Option<&Bound<'_, PyAny>>,
+    after: Option<&Bound<'_, PyAny>>,
     at_time: Option<f64>,
     cursor: Option<String>,
 ) -> Result<Start, Failed> {
@@ -98,10 +99,15 @@ fn start_of(
             return wrong(format!("`start` is '{other}'; it is 'oldest' or 'latest'"));
         }
     };
+    let step = |given: Option<&Bound<'_, PyAny>>, what| {
+        given
+            .map(|given| arguments::number(given, what))
+            .transpose()
+    };
     let mut given = [
         named,
-        at.map(Start::At),
-        after.map(Start::After),
+        step(at, "at")?.map(Start::At),
+        step(after, "after")?.map(Start::After),
         at_time.map(Start::AtTime),
         cursor.map(Start::Cursor),
     ]
@@ -124,8 +130,8 @@ impl PyReader {
         name: &str,
         comm: Option<&Bound<'_, PyAny>>,
         start: Option<&str>,
-        at: Option<u64>,
-        after: Option<u64>,
+        at: Option<&Bound<'_, PyAny>>,
+        after: Option<&Bound<'_, PyAny>>,
         at_time: Option<f64>,
         cursor: Option<String>,
         deadline: Option<f64>,

@@ -9,7 +9,7 @@ use crate::failed::Failed;
 pub(crate) fn shaped(
     shape: Option<Vec<Option<u64>>>,
     kind: Option<&str>,
-    ndim: Option<usize>,
+    ndim: Option<u64>,
 ) -> Result<(ShapeKind, Vec<u64>), Failed> {
     let wrong = |message: String| Err(Failed::new("ArgumentError", message));
     let axes: Vec<usize> = shape
@@ -33,10 +33,14 @@ pub(crate) fn shaped(
             return wrong("a value has neither `shape` nor `ndim`".to_owned());
         }
         Some("local array") => match ndim {
-            Some(ndim) if shape.is_none() && ndim <= MAX_DIMS => {
-                (ShapeKind::LocalArray, vec![0; ndim])
+            Some(ndim) if shape.is_none() && ndim <= MAX_DIMS as u64 => {
+                (ShapeKind::LocalArray, vec![0; ndim as usize])
             }
-            _ => return wrong("a local array has `ndim` dimensions, and no `shape`".to_owned()),
+            _ => {
+                return wrong(format!(
+                    "a local array has `ndim` dimensions, {MAX_DIMS} at most, and no `shape`"
+                ));
+            }
         },
         Some("global array" | "joined array") | None => match (sides, axes[..].first()) {
             (None, _) if kind.is_none() && ndim.is_none() => (ShapeKind::GlobalValue, vec![]),

@@ -192,7 +192,7 @@ impl PyStep {
         py: Python<'py>,
         variable: &str,
         index: Option<&Bound<'py, PyAny>>,
-        block: Option<u32>,
+        block: Option<&Bound<'py, PyAny>>,
         out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut found = PyVariable::of(&self.shared, variable)?;

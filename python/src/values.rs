@@ -3,7 +3,7 @@
 use numpy::PyUntypedArrayMethods;
 use panta_core::model::{Attribute, AttributeKey, Attributes, DType};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
 use crate::array::{self, Memory};
 use crate::failed::Failed;
@@ -29,28 +29,59 @@ pub(crate) fn attribute(name: &str, given: &Bound<'_, PyAny>) -> PyResult<Attrib
         return Ok(Attribute::Text(plain.extract()?));
     }
     if plain.is_instance_of::<PyList>() || plain.is_instance_of::<PyTuple>() {
-        return list(&plain).ok_or_else(refuse);
+        return list(name, &plain)?.ok_or_else(refuse);
     }
     if plain.is_instance_of::<PyBool>() || plain.is_instance_of::<PyInt>() {
         return match plain.extract::<i64>() {
             Ok(value) => Ok(Attribute::Int(value)),
-            Err(_) => plain.extract().map(Attribute::UInt).map_err(|_| refuse()),
+            Err(_) => plain
+                .extract()
+                .map(Attribute::UInt)
+                .map_err(|_| too_large(name, given)),
         };
     }
     plain.extract().map(Attribute::Float).map_err(|_| refuse())
 }
 
-fn list(given: &Bound<'_, PyAny>) -> Option<Attribute> {
+fn too_large(name: &str, given: &Bound<'_, PyAny>) -> PyErr {
+    let message =
+        format!("the attribute `{name}` is {given}, whose whole numbers no type of 64 bits holds");
+    Failed::new("ArgumentError", message).into()
+}
+
+fn list(name: &str, given: &Bound<'_, PyAny>) -> PyResult<Option<Attribute>> {
     if let Ok(values) = given.extract::<Vec<i64>>() {
-        return Some(Attribute::Ints(values));
+        return Ok(Some(Attribute::Ints(values)));
     }
     if let Ok(values) = given.extract::<Vec<u64>>() {
-        return Some(Attribute::UInts(values));
+        return Ok(Some(Attribute::UInts(values)));
     }
     if let Ok(values) = given.extract::<Vec<f64>>() {
-        return Some(Attribute::Floats(values));
+        // Whole numbers alone are not rounded.
+        for value in given.try_iter()? {
+            if value?.is_instance_of::<PyFloat>() {
+                return Ok(Some(Attribute::Floats(values)));
+            }
+        }
+        return Err(too_large(name, given));
     }
-    given.extract::<Vec<String>>().ok().map(Attribute::Texts)
+    Ok(given.extract::<Vec<String>>().ok().map(Attribute::Texts))
+}
+
+/// The attributes that a dict, or another mapping, says.
+pub(crate) fn attributes_of(given: &Bound<'_, PyMapping>) -> PyResult<Vec<(String, Attribute)>> {
+    let mut attributes = Vec::new();
+    for item in given.items()? {
+        let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+        let name: String = name.extract().map_err(|_| {
+            Failed::dtype(format!(
+                "`attributes` has the key {name}; its keys are names"
+            ))
+        })?;
+        let value = attribute(&name, &value)?;
+        attributes.push((name, value));
+    }
+    Ok(attributes)
 }
 
 fn attribute_to_python<'py>(py: Python<'py>, attribute: &Attribute) -> PyResult<Bound<'py, PyAny>> {

@@ -10,6 +10,7 @@ use panta_transports::copy::StridedMut;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::arguments;
 use crate::array::{self, Memory, Sides};
 use crate::dtype;
 use crate::failed::Failed;
@@ -311,12 +312,13 @@ impl PyVariable {
     }
 
     /// One block, to be indexed by itself: of a local array the only way to read.
-    pub(crate) fn block(&self, block: u32) -> PyResult<Self> {
+    pub(crate) fn block(&self, block: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let block = arguments::block(block)?;
         let shape = self.step.with(|step| {
             let resolved = step.resolve(
                 &self.definition.name,
                 self.definition.dtype,
-                &panta_core::model::Selection::block(BlockId(block)),
+                &panta_core::model::Selection::block(block),
             )?;
             Ok(resolved.shape())
         })?;
@@ -324,7 +326,7 @@ impl PyVariable {
             step: Arc::clone(&self.step),
             definition: Arc::clone(&self.definition),
             shape,
-            block: Some(block),
+            block: Some(block.0),
         })
     }
 
@@ -342,14 +344,15 @@ impl PyVariable {
     fn view<'py>(
         &self,
         py: Python<'py>,
-        block: Option<u32>,
+        block: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyUntypedArray>> {
         let blocks = self.with_entry(|entry| Ok(entry.blocks.len()))?;
         let name = &self.definition.name;
-        let block = match block.or(self.block) {
-            Some(block) => block,
-            None if blocks == 1 => 0,
-            None => {
+        let block = match (block, self.block) {
+            (Some(block), _) => arguments::block(block)?,
+            (None, Some(block)) => BlockId(block),
+            (None, None) if blocks == 1 => BlockId(0),
+            (None, None) => {
                 let message = format!("`{name}` has {blocks} blocks; say which: view(block)");
                 return Err(Failed::shape(message).of_variable(name).into());
             }
@@ -357,7 +360,7 @@ impl PyVariable {
         let dtype = self.definition.dtype;
         let (keep, first, count) = self.step.waits.run(py, || {
             self.step.with(|step| {
-                let (pinned, count) = step.pin(name, dtype, BlockId(block))?;
+                let (pinned, count) = step.pin(name, dtype, block)?;
                 let first = pinned.first.as_ptr() as usize;
                 Ok((PinnedBlock(Some(Held(pinned))), first, count))
             })
@@ -497,6 +500,19 @@ impl PyVariable {
             Some(side) => Ok(*side as usize),
             None => Err(pyo3::exceptions::PyTypeError::new_err("len() of a value")),
         }
+    }
+
+    /// Of a value, or an array of one element, as of numpy's.
+    fn __bool__(&self, py: Python<'_>) -> PyResult<bool> {
+        let cells: u64 = self.indexed_shape()?.iter().product();
+        if cells != 1 {
+            let message = format!(
+                "`{}` has {cells} elements, whose truth is ambiguous; read it, and use any() or all()",
+                self.definition.name
+            );
+            return Err(pyo3::exceptions::PyValueError::new_err(message));
+        }
+        self.read(py, None, None)?.is_truthy()
     }
 
     fn __float__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -11,8 +11,9 @@ use panta_core::engine::Resume;
 use panta_core::model::{Accuracy, DType, Definition, StepTime};
 use panta_core::session::{Put, Writer, WriterOptions};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::PyMapping;
 
+use crate::arguments;
 use crate::array::Memory;
 use crate::comm::with_comm;
 use crate::dtype;
@@ -120,13 +121,13 @@ fn resume_of(given: Option<&Bound<'_, PyAny>>) -> Result<Resume, Failed> {
     let Some(given) = given else {
         return Ok(Resume::Fresh);
     };
-    if let Ok(step) = given.extract::<u64>() {
+    if let Ok(step) = arguments::number(given, "resume") {
         return Ok(Resume::After(step));
     }
     if given.extract::<String>().is_ok_and(|text| text == "last") {
         return Ok(Resume::Last);
     }
-    let message = format!("`resume` is {given}; it is None, 'last' or the number of a step");
+    let message = format!("`resume` is {given:?}; it is None, 'last' or the number of a step");
     Err(Failed::new("ArgumentError", message))
 }
 
@@ -202,14 +203,14 @@ impl PyWriter {
         name: &str,
         dtype: &Bound<'_, PyAny>,
         shape: Option<&Bound<'_, PyAny>>,
-        dims: Option<Vec<String>>,
+        dims: Option<&Bound<'_, PyAny>>,
         unit: &str,
-        coordinates: Option<Vec<String>>,
+        coordinates: Option<&Bound<'_, PyAny>>,
         fill: Option<&Bound<'_, PyAny>>,
-        chunk: Option<Vec<u64>>,
+        chunk: Option<&Bound<'_, PyAny>>,
         kind: Option<&str>,
-        ndim: Option<usize>,
-        attributes: Option<&Bound<'_, PyDict>>,
+        ndim: Option<&Bound<'_, PyAny>>,
+        attributes: Option<&Bound<'_, PyMapping>>,
         absolute_accuracy: Option<f64>,
         relative_accuracy: Option<f64>,
     ) -> PyResult<()> {
@@ -225,7 +226,18 @@ impl PyWriter {
             }
         };
         let shape = shape.map(|shape| sides(shape)).transpose()?;
+        let ndim = ndim
+            .map(|ndim| arguments::number(ndim, "ndim"))
+            .transpose()?;
         let (kind, shape) = shaped(shape, kind, ndim)?;
+        let names = |given: Option<&Bound<'_, PyAny>>, what| {
+            given.map_or(Ok(Vec::new()), |given| arguments::names(given, what))
+        };
+        let chunk = chunk
+            .map(|chunk| arguments::sides(chunk, "chunk"))
+            .transpose()?;
+        // Before anything is defined, so that all of it is or nothing.
+        let attributes = attributes.map_or(Ok(Vec::new()), values::attributes_of)?;
         let fill = fill
             .map(|fill| values::bytes_of(fill, dtype, "fill"))
             .transpose()?;
@@ -234,18 +246,16 @@ impl PyWriter {
             dtype,
             kind,
             shape,
-            dims: dims.unwrap_or_default(),
+            dims: names(dims, "dims")?,
             unit: unit.to_owned(),
-            coordinates: coordinates.unwrap_or_default(),
+            coordinates: names(coordinates, "coordinates")?,
             fill: fill.filter(|_| dtype != DType::Text),
             chunk,
             accuracy,
         };
         self.shared.with(|state| {
             state.session.define(definition).map_err(Failed::from)?;
-            for (attribute, value) in attributes.iter().flat_map(|dict| dict.iter()) {
-                let attribute: String = attribute.extract()?;
-                let value = values::attribute(&attribute, &value)?;
+            for (attribute, value) in attributes {
                 let set = state.session.set_attribute(Some(name), &attribute, value);
                 set.map_err(Failed::from)?;
             }
@@ -255,7 +265,8 @@ impl PyWriter {
 
     /// Gives a global array another shape from the next step on; every rank that defines it
     /// must do the same.
-    fn set_shape(&self, variable: &str, shape: Vec<u64>) -> PyResult<()> {
+    fn set_shape(&self, variable: &str, shape: &Bound<'_, PyAny>) -> PyResult<()> {
+        let shape = arguments::sides(shape, "shape")?;
         self.shared.with(|state| {
             let index = state.find(variable)?;
             let set = state.session.set_shape(index, &shape);
@@ -331,11 +342,17 @@ impl PyWriter {
         &self,
         py: Python<'_>,
         time: Option<f64>,
-        bytes: Option<u64>,
+        bytes: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyWriterStep> {
+        let bytes = bytes
+            .map(|bytes| arguments::number(bytes, "bytes"))
+            .transpose()?;
         let shared = &self.shared;
         shared.with(|state| {
-            let time = StepTime { sim: time };
+            // As in C, a NaN is no time.
+            let time = StepTime {
+                sim: time.filter(|time| !time.is_nan()),
+            };
             let session = &mut state.session;
             let head = shared.waits.run(py, || session.begin_step(time, bytes))?;
             state.begun += 1;

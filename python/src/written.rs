@@ -12,6 +12,7 @@ use pyo3::types::{PyTuple, PyType};
 
 use smallvec::smallvec;
 
+use crate::arguments;
 use crate::array::{self, Memory, Sides};
 use crate::failed::Failed;
 use crate::values;
@@ -45,19 +46,26 @@ fn start_of(
         return Ok(smallvec![0; definition.dimensions()]);
     };
     // A number that is asked of a tuple makes an exception first, which costs more than a put.
-    let found = match given.cast::<PyTuple>() {
-        Ok(tuple) => tuple.iter().map(|first| first.extract()).collect(),
+    let found: PyResult<Sides> = match given.cast::<PyTuple>() {
+        Ok(tuple) => tuple.iter().map(|first| first.extract::<u64>()).collect(),
         Err(_) => match given.extract::<u64>() {
             Ok(only) => Ok(smallvec![only]),
             Err(_) => given.extract::<Vec<u64>>().map(Sides::from_vec),
         },
     };
-    found.map_err(|_: PyErr| {
-        let message = format!("`start` is {given}; it is one number from 0 for each dimension");
-        Failed::shape(message)
-            .at(&state.session.place())
-            .of_variable(&definition.name)
-    })
+    match found {
+        Ok(start) if start.len() == definition.dimensions() => Ok(start),
+        _ => {
+            let message = format!(
+                "`start` is {given}; it is one number from 0 for each dimension, of which `{}` has {}",
+                definition.name,
+                definition.dimensions()
+            );
+            Err(Failed::shape(message)
+                .at(&state.session.place())
+                .of_variable(&definition.name))
+        }
+    }
 }
 
 impl PyWriterStep {
@@ -106,6 +114,18 @@ impl PyWriterStep {
         let wanted = state.session.definition(index).dtype;
         let array = array::of_argument(given, wanted, "array")?;
         let memory = Memory::of(&array, "array")?;
+        if memory.count.len() != start.len() {
+            let name = &state.session.definition(index).name;
+            let message = format!(
+                "`array` has shape {:?}, and `{name}` {} dimensions",
+                memory.count,
+                start.len()
+            );
+            return Err(Failed::shape(message)
+                .at(&state.session.place())
+                .of_variable(name)
+                .into());
+        }
         // SAFETY: the array is kept below for as long as the put.
         let source = unsafe { memory.source() }?;
         let put = state
@@ -228,7 +248,7 @@ impl PyWriterStep {
         py: Python<'py>,
         variable: &str,
         start: Option<&Bound<'py, PyAny>>,
-        count: Option<Vec<u64>>,
+        count: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyUntypedArray>> {
         self.with_put(py, |state| {
             let index = state.find(variable)?;
@@ -241,7 +261,10 @@ impl PyWriterStep {
                     .into());
             }
             let start = start_of(state, index, start)?;
-            let count = count.unwrap_or_else(|| definition.shape.clone());
+            let count = match count {
+                Some(count) => arguments::sides(count, "count")?,
+                None => definition.shape.clone(),
+            };
             let span = state.session.span(index, dtype, &start, &count);
             let (put, first, bytes) = span.map_err(Failed::from)?;
             let memory = Py::new(py, SpanMemory(state.session.span_memory(&put)))?;

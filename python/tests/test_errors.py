@@ -35,7 +35,7 @@ class OnDevice:
 
 @pytest.mark.parametrize("value, error, says", [
     ([[1.0, 2.0], [3.0]], ValueError, "array.*inhomogeneous"),
-    (np.zeros(6), ValueError, "1 counts.*2 dimensions"),
+    (np.zeros(6), ValueError, r"`array` has shape \[6\], and `u` 2 dimensions"),
     (np.zeros((4, 7)), ValueError, "reach outside dimension 1, which has 6"),
     (np.zeros((4, 6), "f4"), TypeError, "elements are f32, the variable is defined as f64"),
     (np.zeros((4, 6), "f2"), TypeError, "`array` has elements of type float16"),
@@ -56,6 +56,65 @@ def test_what_cannot_be_put_is_an_error_that_names_it(writer, value, error, says
     assert isinstance(raised.value, panta.Error)
     with writer.step() as s:
         s.put("u", np.zeros((4, 6)))
+
+
+@pytest.mark.parametrize("act, error, says", [
+    (lambda w: w.define("v", None), TypeError, "`dtype` is None, which is no type"),
+    (lambda w: w.define("v", ">f8"), TypeError, r"`dtype`.*foreign.*numpy.dtype\(dtype\)"),
+    (lambda w: w.define("v", "f8", kind="local array", ndim=-1), ValueError, "`ndim` is -1"),
+    (lambda w: w.define("v", "f8", 4, chunk=(-1,)), ValueError, r"`chunk` is \(-1,\)"),
+    (lambda w: w.define("v", "f8", 4, dims=(1,)), TypeError, r"`dims` is \(1,\); it is a list of names"),
+    (lambda w: w.define("v", "f8", 4, coordinates=2), TypeError, "`coordinates` is 2"),
+    (lambda w: w.define("v", "f4", 4, fill=1e300), ValueError, "`fill`.*too large for float32"),
+    (lambda w: w.define("v", "f8", 4, attributes={"a": object()}), TypeError, "the attribute `a`"),
+    (lambda w: w.define("v", "f8", 4, attributes={1: 2}), TypeError, "`attributes` has the key 1"),
+    (lambda w: w.set_shape("u", [-1, 6]), ValueError, r"`shape` is \[-1, 6\]"),
+    (lambda w: w.step(bytes=-1), ValueError, "`bytes` is -1"),
+    (lambda w: w.set_attribute("a", 2**64), ValueError, "the attribute `a` is 18446744073709551616"),
+    # As floating-point numbers they would be others.
+    (lambda w: w.set_attribute("a", [2**63 + 1, -1]), ValueError, "the attribute `a`.*no type"),
+    (lambda w: w.set_attribute("a", np.datetime64("2020")), TypeError, "the attribute `a`"),
+    (lambda w: panta.Writer("null:", resume=True), ValueError, "`resume` is True"),
+    (lambda w: panta.Writer("null:", resume=-1), ValueError, "`resume` is -1"),
+    (lambda w: panta.Reader(w.name, at=-1), ValueError, "`at` is -1; it is a number from 0"),
+    (lambda w: panta.Reader(w.name, after=1.0), ValueError, "`after` is 1.0"),
+    (lambda w: panta.Reader(w.name, deadline=1e300), ValueError, "`deadline` is 1e300 seconds"),
+    (lambda w: panta.Comm.threads(-1), ValueError, "`size` is -1"),
+])
+def test_an_argument_that_cannot_be_is_an_error_that_names_it(writer, act, error, says):
+    with pytest.raises(error, match=says) as raised:
+        act(writer)
+    assert isinstance(raised.value, panta.Error)
+    # Nothing was defined by half.
+    writer.define("v", "i2", (3, 1), attributes=dict(a=1))
+
+
+def test_numbers_of_a_list_that_would_become_infinite_are_refused(writer):
+    writer.define("f", "f4", 2)
+    with pytest.raises(ValueError, match="`array`.*too large for float32"), writer.step() as s:
+        s.put("f", [1e300, 0])
+    with writer.step() as s:
+        s.put("f", [np.inf, np.nan])
+
+
+@pytest.mark.parametrize("start, says", [
+    ((0,), r"`start` is \(0,\).*of which `u` has 2"), (-1, "`start` is -1"), ((0, 0.5), "`start` is"),
+])
+def test_a_start_that_cannot_be_is_an_error_that_names_it(writer, start, says):
+    with pytest.raises(panta.ShapeError, match=says), writer.step() as s:
+        s.put("u", np.zeros((4, 6)), start)
+
+
+@pytest.mark.parametrize("block", [-1, 2**40, "0", 1])
+def test_a_block_that_is_not_there_is_an_index_error(writer, url, block):
+    with writer.step() as s:
+        s.put("u", np.zeros((4, 6)))
+    with panta.Reader(url) as r:
+        step = r.next_step()
+        u = step["u"]
+        for use in (lambda: u.block(block), lambda: step.get("u", block=block), lambda: u.view(block)):
+            with pytest.raises((panta.NoSuchBlock, panta.UnsupportedError), match="block"):
+                use()
 
 
 class RaisesArray:

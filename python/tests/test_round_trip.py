@@ -142,6 +142,28 @@ def test_joined_local_and_single_values(url):
         step["local"][...]
 
 
+def test_values_are_true_or_not_and_arrays_of_several_elements_are_neither(url):
+    definitions = {"on": (bool, {}), "off": (bool, {}), "n": ("i4", {}), "a": ("f8", {"shape": 2}),
+                   "none": ("f8", {"shape": 0}), "label": (str, {})}
+    puts = [("on", True), ("off", False), ("n", 3), ("a", [1.0, 0.0]), ("none", []), ("label", "")]
+    step = one_step(url, definitions, puts)
+    assert step["on"] and not step["off"] and step["n"] and not step["label"]
+    for name in ("a", "none"):
+        with pytest.raises(ValueError, match="elements, whose truth is ambiguous"):
+            bool(step[name])
+
+
+def test_one_side_and_one_name_need_no_list_and_a_nan_is_no_time(url):
+    with panta.Writer(url) as w:
+        w.define("a", "f8", 4, dims="x", chunk=2, coordinates="x")
+        w.set_shape("a", 3)
+        with w.step(time=float("nan")) as s:
+            s["a"] = [1.0, 2, 3]
+    with panta.Reader(url) as r:
+        step = r.next_step()
+        assert step.time is None and (step["a"].dims, step["a"].coordinates) == (("x",), ("x",))
+
+
 def test_what_lends_its_memory_is_put(url):
     class Interface:
         def __init__(self, array):
