@@ -27,6 +27,25 @@ impl Axis {
     };
 }
 
+impl std::fmt::Display for Axis {
+    /// As errors say it: "cells 3 to 7, one in 2".
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (start, stop, step) = match *self {
+            Self::Index(position) => return write!(formatter, "cell {position}"),
+            Self::Range { start, stop, step } => (start, stop, step),
+        };
+        match stop {
+            None => write!(formatter, "cells from {start}")?,
+            Some(stop) if stop > start => write!(formatter, "cells {start} to {}", stop - 1)?,
+            Some(_) => write!(formatter, "no cells at {start}")?,
+        }
+        match step {
+            1 => Ok(()),
+            step => write!(formatter, ", one in {step}"),
+        }
+    }
+}
+
 /// A part of a variable within one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
@@ -201,7 +220,7 @@ pub enum SelectionError {
     },
     /// It reaches outside.
     #[error(
-        "the selection {axis:?} reaches outside dimension {dimension}, which has {length} cells"
+        "the selection of {axis} reaches outside dimension {dimension}, which has {length} cells"
     )]
     Outside {
         /// The dimension, counted from 0, slowest first.
@@ -266,6 +285,10 @@ mod tests {
                 }
             ),
             "{error}"
+        );
+        assert_eq!(
+            error.to_string(),
+            "the selection of cells 4 to 5 reaches outside dimension 0, which has 5 cells"
         );
         assert!(Selection::boxed(&[u64::MAX], &[2]).resolve(&[5]).is_err());
         assert!(Selection::boxed(&[0, 0], &[1, 1]).resolve(&[5]).is_err());
