@@ -82,6 +82,17 @@ fn steps_are_waited_for_in_a_poll_and_openings_are_interrupted() {
     }
 }
 
+#[test]
+fn the_child_of_a_fork_is_refused_and_spoils_nothing_of_its_parent() {
+    let shop = Workshop::new();
+    let flags = ["-std=gnu99", "-x", "c"];
+    shop.runs("cc", &flags, "forked.c", &[&shop.url("run.panta")]);
+    for transport in ["shm", "tcp"] {
+        let url = format!("stream:{transport}?transport={transport}&rendezvous=0");
+        shop.runs("cc", &flags, "forked.c", &[&url]);
+    }
+}
+
 /// Streams between the threads of a program, over each transport; the writer is few steps
 /// ahead of its reader, so that some come after it has asked for the like of them.
 fn streams() -> [String; 2] {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use panta_transports::copy::CopyCounter;
-use panta_transports::coupling::Progress;
+use panta_transports::coupling::{Process, Progress};
 use panta_transports::time::{Interrupt, Wait};
 
 use crate::codec::{Coded, DecodeError, Decoder, Encoder};
@@ -27,6 +27,7 @@ pub(super) struct Group {
     pub(super) deadline: Duration,
     pub(super) interrupt: Interrupt,
     pub(super) copies: CopyCounter,
+    process: Process,
 }
 
 impl Group {
@@ -71,6 +72,7 @@ impl Group {
             deadline,
             interrupt: interrupt.clone(),
             copies: CopyCounter::new(),
+            process: Process::current(),
         };
         group.same_target(target)?;
         Ok(group)
@@ -95,6 +97,24 @@ impl Group {
     /// The place of this stream.
     pub(super) fn place(&self) -> Place {
         Place::stream(&self.stream)
+    }
+
+    /// Whether this process is a child that was forked off since: what the group and the
+    /// engine have is then the parent's, who goes on with it, and is to be left alone.
+    pub(super) fn is_parents(&self) -> bool {
+        self.process.is_child()
+    }
+
+    /// An error where that is so.
+    pub(super) fn refuse_in_child(&self) -> Result<(), Failure> {
+        if !self.is_parents() {
+            return Ok(());
+        }
+        let fault = Fault::Refused {
+            peer: "this handle".into(),
+            why: "this is the child of a fork, and the stream is its parent's; open it anew after the fork".into(),
+        };
+        Err(fault.at(self.place()))
     }
 
     /// A wait of this stream's deadline.
@@ -163,6 +183,7 @@ impl Group {
         local: Result<P, E>,
         decide: impl FnOnce(&mut [P], &At<'_>) -> Result<D, E>,
     ) -> Result<D, E> {
+        self.refuse_in_child()?;
         if self.tree.size() == 1 {
             self.tree.count_round();
             let at = At {
@@ -205,6 +226,7 @@ impl Group {
         &mut self,
         root: Option<Result<D, E>>,
     ) -> Result<D, E> {
+        self.refuse_in_child()?;
         if self.tree.size() == 1
             && let Some(root) = root
         {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use panta_transports::copy::{CopyCounter, StridedMut, StridedRef, copy};
-use panta_transports::coupling::{Progress, PushCounts};
+use panta_transports::coupling::{Process, Progress, PushCounts};
 use panta_transports::time::{Interrupt, Wait};
 use smallvec::SmallVec;
 
@@ -46,6 +46,7 @@ struct Shared {
     deadline: Duration,
     interrupt: Interrupt,
     copies: CopyCounter,
+    process: Process,
 }
 
 /// One rank's end of a stream that is read.
@@ -117,6 +118,7 @@ impl Reader {
             deadline: group.deadline,
             interrupt: group.interrupt.clone(),
             copies: group.copies.clone(),
+            process: Process::current(),
         };
         Ok(Self {
             group: RefCell::new(group),
@@ -147,6 +149,7 @@ impl Reader {
         if self.ended {
             return Ok(None);
         }
+        self.group.get_mut().refuse_in_child()?;
         let here = self.progress();
         let group = self.group.get_mut();
         let engine = &self.shared.engine;
@@ -226,6 +229,7 @@ impl Reader {
     /// [`Fault::Away`] if the program stayed away for longer than it had declared: its
     /// peers hold it dead, and this handle is of no more use.
     pub fn progress(&self) -> Result<(), Failure> {
+        self.group.borrow().refuse_in_child()?;
         let progress = self.shared.engine.progress();
         progress.map_err(|fault| fault.at(self.shared.place.clone()))
     }
@@ -312,7 +316,10 @@ impl Reader {
     }
 
     fn shut(&mut self) {
-        if !std::mem::replace(&mut self.closed, true) {
+        if self.group.get_mut().is_parents() {
+            // What the engine holds is the parent's, and is not let go of here.
+            std::mem::forget(Arc::clone(&self.shared.engine));
+        } else if !std::mem::replace(&mut self.closed, true) {
             let wait = self.group.get_mut().wait();
             self.shared.engine.close(&wait);
         }
@@ -360,6 +367,11 @@ impl std::fmt::Debug for Step {
 
 impl Drop for Step {
     fn drop(&mut self) {
+        if self.shared.process.is_child() {
+            // Nor is the engine dropped with the last of its steps there.
+            std::mem::forget(Arc::clone(&self.shared.engine));
+            return;
+        }
         self.shared.engine.release(&self.meta);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use panta_transports::coupling::Process;
 use smallvec::SmallVec;
 
 use super::machine::Position;
@@ -109,17 +110,25 @@ pub(super) trait LetGo: Send + Sync {
 pub(super) struct Hold {
     at: Position,
     told: Arc<dyn LetGo>,
+    process: Process,
 }
 
 impl Hold {
     pub(super) fn new(at: Position, told: Arc<dyn LetGo>) -> Self {
-        Self { at, told }
+        Self {
+            at,
+            told,
+            process: Process::current(),
+        }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.told.let_go(self.at);
+        // The child of a fork does not let go of what its parent holds.
+        if !self.process.is_child() {
+            self.told.let_go(self.at);
+        }
     }
 }
 

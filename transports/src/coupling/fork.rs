@@ -12,10 +12,12 @@ extern "C" fn count_fork() {
 
 /// Remembers the process that it was made in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Process(u32);
+pub struct Process(u32);
 
 impl Process {
-    pub(super) fn current() -> Self {
+    /// This one.
+    #[must_use]
+    pub fn current() -> Self {
         static WATCH: Once = Once::new();
         WATCH.call_once(|| {
             // SAFETY: the handler only adds to a number. Without memory for
@@ -27,7 +29,8 @@ impl Process {
 
     /// Whether it is another process by now: a child of that one. Costs no
     /// system call.
-    pub(super) fn is_child(self) -> bool {
+    #[must_use]
+    pub fn is_child(self) -> bool {
         self.0 != FORKS.load(Ordering::Relaxed)
     }
 }

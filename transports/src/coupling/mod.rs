@@ -47,6 +47,7 @@ use std::time::Duration;
 pub use counters::CouplingCounters;
 pub use endpoint::{Away, Endpoint};
 pub use error::{CouplingError, Lost, Tried, TriedWhy};
+pub use fork::Process;
 pub use interfaces::{BadInterface, InterfaceChoice, address_towards, interface_addresses};
 pub use options::{
     Allowed, Choice, CouplingLimits, DEFAULT_LEASE, EndpointOptions, MIN_LEASE, PeerOptions,

@@ -58,6 +58,7 @@ impl Writer {
         puts: Vec<Put<'_>>,
         given_up: Option<String>,
     ) -> Result<Sealed, EndError> {
+        self.group.refuse_in_child()?;
         let Some(mut open) = self.open.take() else {
             let fault = Fault::Refused {
                 peer: "this handle".into(),

@@ -13,6 +13,7 @@ mod put;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +69,8 @@ struct Open {
 /// One rank's end of a stream that is written.
 pub struct Writer {
     group: Group,
-    engine: RefCell<Box<dyn WriterEngine>>,
+    /// Not dropped in the child of a fork, where what it holds is the parent's.
+    engine: RefCell<ManuallyDrop<Box<dyn WriterEngine>>>,
     wait_fd: OnceCell<OwnedFd>,
     definitions: Vec<Arc<Definition>>,
     names: BTreeMap<String, usize>,
@@ -158,7 +160,7 @@ impl Writer {
         };
         group.tree.do_beside(engine.beside());
         Ok(Self {
-            engine: RefCell::new(engine),
+            engine: RefCell::new(ManuallyDrop::new(engine)),
             wait_fd: OnceCell::new(),
             definitions: Vec::new(),
             names: BTreeMap::new(),
@@ -423,6 +425,7 @@ impl Writer {
         if std::mem::replace(&mut self.closed, true) {
             return Ok(());
         }
+        self.group.refuse_in_child()?;
         if self.open.is_some() {
             // The error only says that the step was given up, which is what closing means.
             let _ = self.abort_step();
@@ -467,6 +470,7 @@ impl Writer {
     /// [`Fault::Away`] if the program stayed away for longer than it had declared: its
     /// peers hold it dead, and this handle is of no more use.
     pub fn progress(&self) -> Result<(), Failure> {
+        self.group.refuse_in_child()?;
         let progress = self.engine.borrow_mut().progress();
         progress.map_err(|fault| fault.at(self.place()))
     }
@@ -546,11 +550,16 @@ fn never_readable() -> Result<OwnedFd, rustix::io::Errno> {
 impl Drop for Writer {
     /// Closes, unless a panic is under way: then readers learn that the writer is lost.
     fn drop(&mut self) {
+        if self.group.is_parents() {
+            return;
+        }
         if !std::thread::panicking() {
             self.group.deadline = self.group.deadline.min(DROP_DEADLINE);
             // Nobody is left to give the error to; `close` is there for those who want it.
             let _ = self.shut();
         }
+        // SAFETY: nothing uses the engine any more.
+        unsafe { ManuallyDrop::drop(self.engine.get_mut()) };
     }
 }
 
