@@ -73,6 +73,12 @@ public:
             std::abort();
         return *value_;
     }
+    const T &value() const &
+    {
+        if (!value_)
+            std::abort();
+        return *value_;
+    }
     T value() &&
     {
         if (!value_)

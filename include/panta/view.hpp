@@ -46,6 +46,19 @@ template <> struct dtype_of<bool> : dtype<PANTA_BOOL> {};
 template <> struct dtype_of<std::string> : dtype<PANTA_TEXT> {};
 static_assert(sizeof(bool) == 1, "a bool is stored as one byte");
 
+// Whether something is one run of elements that can be seen as T: a std::span, a std::array, or
+// a container of yours with data() and size(). Of an array that is about to go away it is none.
+template <typename R> struct is_array : std::false_type {};
+template <typename U, std::size_t n> struct is_array<std::array<U, n>> : std::true_type {};
+template <typename T, typename R, typename = void> struct is_run : std::false_type {};
+template <typename T, typename R>
+struct is_run<T, R, std::void_t<decltype(std::declval<R &>().data()), decltype(std::declval<R &>().size())>>
+    : std::bool_constant<
+          std::is_convertible_v<decltype(std::declval<R &>().data()), T *> &&
+          std::is_same_v<std::remove_cv_t<std::remove_pointer_t<decltype(std::declval<R &>().data())>>,
+                         std::remove_cv_t<T>> &&
+          (std::is_lvalue_reference_v<R> || !is_array<std::remove_cv_t<R>>::value)> {};
+
 // Whether something looks like an mdspan.
 template <typename M, typename = void> struct is_mdspan : std::false_type {};
 template <typename M>
@@ -91,6 +104,10 @@ public:
     }
     template <typename U, typename = std::enable_if_t<std::is_same_v<T, const U>>>
     View(const std::vector<U> &vector) : View(vector.data(), {static_cast<std::int64_t>(vector.size())})
+    {
+    }
+    template <typename R, typename = std::enable_if_t<detail::is_run<T, R>::value>, typename = void, typename = void>
+    View(R &&run) : View(run.data(), {static_cast<std::int64_t>(run.size())})
     {
     }
     template <typename M, typename = std::enable_if_t<detail::is_mdspan<M>::value>, typename = void>

@@ -155,14 +155,16 @@ public:
     Returned<panta_step_info> info() const
     {
         panta_step_info info = PANTA_SIZED(panta_step_info);
-        panta_status status = panta_describe_open_step(writer_, &info);
+        panta_status status = open();
+        if (status == PANTA_OK)
+            status = panta_describe_open_step(writer_, &info);
         return detail::give(status, info);
     }
 
     bool is_discarded() const
     {
         std::int32_t discarded = 0;
-        return panta_is_discarded(writer_, &discarded) == PANTA_OK && discarded;
+        return writer_ && panta_is_discarded(writer_, &discarded) == PANTA_OK && discarded;
     }
 
     // Puts one block; its memory is left in place and unchanged until end() returns.
@@ -174,6 +176,9 @@ public:
             return panta_put(writer_, variable.number(), first(start), &buffer);
         }));
     }
+
+    // A vector that is gone before the step ends cannot be left in place: put_copied it, or put_owned.
+    template <typename T> Nothing put(Variable<T>, const Extents &, const std::vector<T> &&) = delete;
 
     // Puts one block, copied during the call: its memory is free again at once.
     template <typename T>
@@ -231,8 +236,10 @@ public:
     template <typename T> Returned<View<T>> span(Variable<T> variable, const Extents &start, Extents count)
     {
         void *memory = nullptr;
-        panta_status status = PANTA_OK;
-        if (count.size() != variable.rank() || (!start.empty() && start.size() != count.size()))
+        panta_status status = open();
+        if (status != PANTA_OK)
+            count.clear();
+        else if (count.size() != variable.rank() || (!start.empty() && start.size() != count.size()))
             status = refuse(PANTA_ERROR_SHAPE, "the span has not one start and count for each dimension");
         else
             status = panta_span(writer_, variable.number(), dtype_of<T>, first(start), count.data(), &memory);
@@ -242,6 +249,9 @@ public:
     // Puts a value, taken at once.
     template <typename T> Nothing put_value(Variable<T> variable, const T &value)
     {
+        const panta_status status = open();
+        if (status != PANTA_OK)
+            return detail::done(status);
         if constexpr (std::is_same_v<T, std::string>)
             return detail::done(value.find('\0') == std::string::npos
                                     ? panta_put_text(writer_, variable.number(), value.c_str())
@@ -254,15 +264,28 @@ public:
     Returned<bool> end()
     {
         panta_sealed sealed = PANTA_SIZED(panta_sealed);
-        panta_status status = panta_end_step(std::exchange(writer_, nullptr), &sealed);
+        panta_status status = open();
+        if (status == PANTA_OK)
+            status = panta_end_step(std::exchange(writer_, nullptr), &sealed);
         return detail::give(status, !sealed.discarded);
     }
 
-    void abort() { panta_abort_step(std::exchange(writer_, nullptr)); }
+    void abort()
+    {
+        if (writer_)
+            panta_abort_step(std::exchange(writer_, nullptr));
+    }
 
 private:
     friend class Writer;
     WriterStep(panta_writer *writer, std::int64_t number) : writer_(writer), number_(number) {}
+
+    // An error if the step is over, or was moved from.
+    panta_status open() const
+    {
+        return writer_ ? PANTA_OK
+                       : panta_fail(PANTA_ERROR_NO_STEP, "this step has ended; begin another with begin_step()");
+    }
 
     // What was to be put and is refused here makes the step fail, as any put does.
     panta_status refuse(panta_status status, const char *words) const
@@ -274,6 +297,9 @@ private:
     template <typename T, typename Put>
     panta_status with(Variable<T> variable, const Extents &start, const View<const T> &array, Put put) const
     {
+        const panta_status status = open();
+        if (status != PANTA_OK)
+            return status;
         if (array.fault())
             return refuse(PANTA_ERROR_SHAPE, array.fault());
         if (array.rank() != variable.rank())

@@ -45,6 +45,8 @@ int main(int argc, char **argv)
     THAT(found.value()->get<std::int64_t>("u").value() == data);
     // Nine bits behind the first are near enough.
     THAT(found.value()->get<double>("third").value()[0] == 683.0 / 2048);
+    const auto whole = found.value()->get<std::int64_t>("u");
+    THAT(whole && whole.value() == data);
     auto crooked = found.value()->get<std::int64_t>("u", panta::box({0, 0}, {1}));
     THAT(!crooked && crooked.error().status == PANTA_ERROR_SELECTION);
     THAT(in.push_counts().value().wasted == 0 && in.group().value().size == 1);

@@ -128,6 +128,15 @@ static void misuse(const std::string &url)
     refused(PANTA_ERROR_STEP_OPEN, "step", [&] { out.begin_step(); });
     step.put(u, {0, 0}, field);
     step.end();
+    const char *over = "this step has ended";
+    refused(PANTA_ERROR_NO_STEP, over, [&] { step.put(u, {0, 0}, field); });
+    refused(PANTA_ERROR_NO_STEP, over, [&] { step.put_owned(u, {0, 0}, std::vector<double>(24), {4, 6}); });
+    refused(PANTA_ERROR_NO_STEP, over, [&] { step.span(u, {0, 0}, {4, 6}); });
+    refused(PANTA_ERROR_NO_STEP, over, [&] { step.put_value(text, std::string("late")); });
+    refused(PANTA_ERROR_NO_STEP, over, [&] { step.info(); });
+    refused(PANTA_ERROR_NO_STEP, over, [&] { step.end(); });
+    THAT(!step.is_discarded());
+    step.abort();
     panta::Reader in = panta::Reader::open(url);
     auto found = in.next_step();
     refused(PANTA_ERROR_DTYPE, "f32", [&] { found->get<float>("u"); });
@@ -294,6 +303,49 @@ static void read(const std::string &url)
     THAT(kept->get<double>("u")[0] == 1);
 }
 
+// As std::span is, which C++17 has not: elements of somebody else, without any of its own.
+template <typename T> struct Run {
+    T *first;
+    std::size_t count;
+    T *data() const { return first; }
+    std::size_t size() const { return count; }
+};
+
+// Whether something can be put as it is.
+template <typename A, typename = void> struct can_be_put : std::false_type {};
+template <typename A>
+struct can_be_put<A, std::void_t<decltype(std::declval<panta::WriterStep &>().put(
+                         std::declval<panta::Variable<double>>(), panta::Extents(), std::declval<A>()))>>
+    : std::true_type {};
+static_assert(can_be_put<std::vector<double> &>::value && can_be_put<const std::vector<double> &>::value);
+static_assert(can_be_put<std::array<double, 4> &>::value && can_be_put<Run<const double>>::value);
+// What is gone before the step ends, and what has other elements.
+static_assert(!can_be_put<std::vector<double>>::value && !can_be_put<std::array<double, 4>>::value);
+static_assert(!can_be_put<Run<float>>::value && !can_be_put<std::vector<float> &>::value);
+
+static void runs(const std::string &url)
+{
+    panta::Writer out = panta::Writer::open(url);
+    auto u = out.define<double>("u", panta::Shape::global({4}));
+    const std::array<double, 2> front{1, 2};
+    std::vector<double> back{3, 4};
+    panta::WriterStep step = out.begin_step();
+    step.put(u, {0}, front);
+    step.put(u, {2}, Run<double>{back.data(), back.size()});
+    step.end();
+    panta::WriterStep next = out.begin_step();
+    next.put_copied(u, {0}, std::vector<double>{1, 2, 3, 4});
+    next.end();
+    out.close();
+    panta::Reader in = panta::Reader::open(url);
+    for (int n = 0; n < 2; n++) {
+        auto found = in.next_step();
+        std::array<double, 4> into{};
+        found->get_into<double>("u", panta::everything(), into);
+        THAT((into == std::array<double, 4>{1, 2, 3, 4}));
+    }
+}
+
 // Ranks in threads, and ranks that a function reaches; what that throws is the reason.
 static void groups(const std::string &url)
 {
@@ -339,6 +391,7 @@ int main(int argc, char **argv)
         return 2;
     write(argv[1]);
     read(argv[1]);
+    runs(argv[1]);
     misuse(argv[1]);
     groups(argv[1]);
     spans();
