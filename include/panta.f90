@@ -324,6 +324,22 @@ module panta
       procedure :: attribute_int32, attribute_int64, attribute_real64, attribute_text
    end interface
 
+   ! call panta_variable_at(step, index, info [, ierr])
+   ! The variable at place `index`, from 1 to panta_step_info%variables.
+   interface panta_variable_at
+      procedure :: variable_at_int32, variable_at_int64
+   end interface
+   ! call panta_block_at(step, name, block, info [, ierr])
+   ! The block at place `block`, from 1 to panta_variable_info%blocks.
+   interface panta_block_at
+      procedure :: block_at_int32, block_at_int64
+   end interface
+   ! call panta_attribute_at(step, index, attribute [, ierr])
+   ! The attribute at place `index`, from 1 to panta_step_info%attributes.
+   interface panta_attribute_at
+      procedure :: attribute_at_int32, attribute_at_int64
+   end interface
+
    ! call panta_interrupt(writer, reader or interrupter [, ierr])
    ! Ends its waits, the one under way and those to come, until panta_clear_interrupt. May be
    ! called from a signal handler and from any thread.

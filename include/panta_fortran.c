@@ -81,10 +81,13 @@ static panta_status read_put(const char *function, const fortran_variable *varia
                                 "dimensions", function),
                          &array->buffer, start, count);
     if (status == PANTA_OK && array->buffer.dimensions != variable->dimensions)
-        status = explain(refuse(PANTA_ERROR_SHAPE,
-                                "%s: `array` has rank %d, the variable %d dimensions",
-                                function, array->buffer.dimensions, variable->dimensions),
-                         &array->buffer, start, count);
+        status = !variable->number
+                     ? refuse(PANTA_ERROR_UNKNOWN_VARIABLE,
+                              "%s: `variable` is none that panta_define gave", function)
+                     : explain(refuse(PANTA_ERROR_SHAPE,
+                                      "%s: `array` has rank %d, the variable %d dimensions",
+                                      function, array->buffer.dimensions, variable->dimensions),
+                               &array->buffer, start, count);
     if (status == PANTA_OK && start->dimensions > 0)
         status = turn(function, "start", start, 1, room);
     *turned = start->dimensions > 0 ? room : NULL;

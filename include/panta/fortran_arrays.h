@@ -259,9 +259,10 @@ static panta_status spread_over(const char *function, fortran_array *array,
     while (from > 0 && buffer->count[from - 1] == 1)
         from--;
     if (from != 0) {
+        static const fortran_place not_said = {-1, {0}};
         panta_status status = refuse(PANTA_ERROR_SHAPE, "%s: `array` has not the extents of "
                                      "`count`, from which it may leave out ones", function);
-        return explain(status, buffer, count, count);
+        return explain(status, buffer, &not_said, count);
     }
     *buffer = wide;
     return PANTA_OK;

@@ -63,9 +63,14 @@ contains
       real(c_float) :: single(nx, ny) = 1
       real(c_double), allocatable :: none(:, :)
       integer(c_int64_t) :: long(3) = 1
+      type(panta_variable) :: nothing
       call panta_put(out, u, field, ierr=ierr)
       call refused(PANTA_ERROR_NO_STEP, 'outside a step', 'a put outside a step')
       call panta_begin_step(out)
+      call panta_put(out, nothing, field, ierr=ierr)
+      call refused(PANTA_ERROR_UNKNOWN_VARIABLE, '`variable` is none', 'a variable that was not defined')
+      call panta_put(out, u, field, [1, 1], count=[nx, 2], ierr=ierr)
+      call refused(PANTA_ERROR_SHAPE, 'of shape (4, 3), `count` is (4, 2)', 'another count')
       call panta_put(out, u, field(:, 1), ierr=ierr)
       call refused(PANTA_ERROR_SHAPE, '`array` has rank 1, the variable 2', 'a vector')
       call panta_put(out, u, single, ierr)
@@ -124,6 +129,7 @@ contains
       type(panta_reader) :: in
       type(panta_step) :: found
       type(panta_batch) :: batch
+      type(panta_variable_info) :: info
       real(c_float) :: single(nx, ny)
       real(c_double) :: wide(nx, ny, 2)
       integer :: numbers(nx, ny)
@@ -146,6 +152,8 @@ contains
       call refused(PANTA_ERROR_SHAPE, '`stride`', 'one stride for two dimensions')
       call panta_get(found, 'u', field, block=-1, ierr=ierr)
       call refused(PANTA_ERROR_ARGUMENT, '`block`', 'a block below the first')
+      call panta_variable_at(found, 0, info, ierr)
+      call refused(PANTA_ERROR_ARGUMENT, '`index` is 0, counted from 1', 'a place below the first')
       call panta_get_text(found, 'u', text, ierr=ierr)
       call refused(PANTA_ERROR_DTYPE, 'u', 'a text of an array')
       call panta_get_attribute(found, 'none', text, ierr=ierr)
