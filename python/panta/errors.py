@@ -6,6 +6,8 @@ All are `panta.Error`, and have `stream`, `step`, `variable` and `rank`: where i
 what to try.
 """
 
+from typing import Any
+
 
 class Error(Exception):
     """Any error of Panta.
@@ -17,22 +19,30 @@ class Error(Exception):
         rank: the rank within its group.
     """
 
-    def __init__(self, message="", *, stream=None, step=None, variable=None, rank=None):
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        stream: str | None = None,
+        step: int | None = None,
+        variable: str | None = None,
+        rank: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.stream = stream
         self.step = step
         self.variable = variable
         self.rank = rank
 
-    def __str__(self):
+    def __str__(self) -> str:
         # Not KeyError's, which would show the message in quotes.
         return str(self.args[0]) if self.args else ""
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, dict(self.__dict__))
 
 
-def _rebuild(error, arguments, fields):
+def _rebuild(error: type[Error], arguments: tuple[Any, ...], fields: dict[str, Any]) -> Error:
     made = error(*arguments)
     made.__dict__.update(fields)
     return made
@@ -191,5 +201,45 @@ class FencedError(Error):
     """A later writer has taken the stream over."""
 
 
-__all__ = [name for name, value in list(globals().items())
-           if isinstance(value, type) and issubclass(value, Error)]
+# Written out, since whoever checks types reads it.
+__all__ = [
+    "ArgumentError",
+    "BusyError",
+    "ChecksumError",
+    "ClosedError",
+    "CommunicatorError",
+    "ConfigError",
+    "CorruptError",
+    "DTypeError",
+    "DeadlineError",
+    "DefinitionError",
+    "DisagreementError",
+    "Error",
+    "FencedError",
+    "InDoubtError",
+    "InUseError",
+    "InterruptedWait",
+    "IoError",
+    "NoStepError",
+    "NoSuchBlock",
+    "NotCovered",
+    "NotFoundError",
+    "NotReady",
+    "OpenError",
+    "OverlapError",
+    "PeerLost",
+    "RankFailed",
+    "RankLost",
+    "RedefinedError",
+    "RefusedError",
+    "RolledBack",
+    "SelectionError",
+    "ShapeError",
+    "StepOpenError",
+    "StepTooLarge",
+    "Trimmed",
+    "UnknownVariable",
+    "UnsupportedError",
+    "WouldDeadlock",
+    "WriterLost",
+]

@@ -21,13 +21,15 @@ import collections
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
-from . import Reader
+from . import Reader, Step
 from .errors import ArgumentError, ClosedError, NotReady, Trimmed
 
 STEPS_KEPT = 16
@@ -191,7 +193,7 @@ def _dataset(variables, coordinates, attributes):
     return xr.Dataset(data, {name: variables[name] for name in names}, attributes)
 
 
-def of_step(step, url):
+def of_step(step: Step, url: str) -> xr.Dataset:
     """One step as a dataset, read as it is asked for.
 
     The step's number and time are the scalar coordinates `step` and `time`. `url` is what
@@ -210,7 +212,7 @@ def of_step(step, url):
     return dataset.assign_coords({k: v for k, v in about.items() if k not in dataset.variables})
 
 
-def iterate(name, comm=None, **options):
+def iterate(name: str, comm: Any = None, **options: Any) -> Iterator[xr.Dataset]:
     """The steps of a stream as datasets, as they come; `options` are those of `panta.Reader`.
 
     A dataset is for the time until the next one is asked for: the step is then let go, so

@@ -49,6 +49,14 @@ def test_a_method_is_typed_with_the_arguments_that_it_has(name):
         assert signature == [a for a in arguments if a not in ("self", "cls")], member
 
 
+def test_the_errors_are_listed_where_no_program_has_to_be_run_to_read_them():
+    source = ast.parse(pathlib.Path(panta.errors.__file__).read_text())
+    listed = [node.value for node in source.body
+              if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"]
+    classes = [node.name for node in source.body if isinstance(node, ast.ClassDef)]
+    assert sorted(ast.literal_eval(listed[0])) == sorted(classes)
+
+
 def test_the_package_names_what_it_has_and_says_that_it_is_typed():
     assert set(NAMES) <= set(panta.__all__)
     assert all(hasattr(panta, name) for name in panta.__all__)
