@@ -90,6 +90,7 @@ class Picture:
 # %%
 picture = Picture()
 with panta.Reader(STREAM) as run:
+    carrier = run.engine.engine
     for step in run:
         v = step["v"]
         middle = v[v.shape[0] // 2]
@@ -100,13 +101,16 @@ with panta.Reader(STREAM) as run:
 # %% [markdown]
 # ## The same with xarray
 #
-# The steps that are still held (a file holds all) are one dataset, along time.
+# The steps that are still held (a file holds all, a direct stream none once it is over) are one
+# dataset, along time.
 
 # %%
 try:
     import xarray as xr
 except ImportError:
-    print("xarray is not installed; that is all")
+    xr = None
+if xr is None or carrier == "stream":
+    print("that is all" + ("" if xr else "; with xarray there would be more"))
 else:
     whole = xr.open_dataset(os.environ.get("PANTA_URL_GRAY_SCOTT", STREAM), engine="panta")
     print(whole)
