@@ -21,7 +21,7 @@ import collections
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -186,27 +186,54 @@ def _variable(sources, variable, along):
     return xr.Variable(dims, data, attributes, encoding={"preferred_chunks": chunks})
 
 
+def _why_not(variable):
+    """Why a variable has no place in a dataset by itself; None if it has."""
+    if variable.kind == "local array":
+        return ("it is a local array, whose blocks do not make one; read them by "
+                "step[name].block(i)[...]")
+    if len(set(variable.dims)) < len(variable.dims):
+        return f"dimensions of one name, {variable.dims}; define it with others"
+    return None
+
+
+def _fitting(variables):
+    """The variables but for those to which a dimension has another length than to one before;
+    what holds a dimension's coordinates goes first."""
+    sizes, kept = {}, set()
+    for name in sorted(variables, key=lambda name: variables[name].dims != (name,)):
+        for dim, side in variables[name].sizes.items():
+            if sizes.setdefault(dim, (side, name))[0] != side:
+                length, other = sizes[dim]
+                _skip(name, f"its dimension `{dim}` has {side} cells, that of `{other}` {length}; "
+                            f"define it with another name, or open with drop_variables='{other}'")
+                break
+        else:
+            kept.add(name)
+    return {name: made for name, made in variables.items() if name in kept}
+
+
 def _dataset(variables, coordinates, attributes):
+    variables = _fitting(variables)
     names = {name for listed in coordinates for name in listed if name in variables}
     names |= {name for name, made in variables.items() if made.dims == (name,)}
     data = {name: made for name, made in variables.items() if name not in names}
     return xr.Dataset(data, {name: variables[name] for name in names}, attributes)
 
 
-def of_step(step: Step, url: str) -> xr.Dataset:
+def of_step(step: Step, url: str, drop: Collection[str] = ()) -> xr.Dataset:
     """One step as a dataset, read as it is asked for.
 
     The step's number and time are the scalar coordinates `step` and `time`. `url` is what
-    another process, to which the dataset is sent, opens the stream by.
+    another process, to which the dataset is sent, opens the stream by; `drop` names what is left out.
     """
     source = StepSource(url, step)
     variables = {}
     for name, variable in step.items():
-        if variable.kind == "local array":
-            _skip(name, "it is a local array, whose blocks do not make one; read them by "
-                        "step[name].block(i)[...]")
-            continue
-        variables[name] = _variable([source], variable, None)
+        why = None if name in drop else _why_not(variable)
+        if why:
+            _skip(name, why)
+        elif name not in drop:
+            variables[name] = _variable([source], variable, None)
     dataset = _dataset(variables, (v.coordinates for v in step.values()), step.attributes)
     about = {"step": step.number} | ({} if step.time is None else {"time": step.time})
     return dataset.assign_coords({k: v for k, v in about.items() if k not in dataset.variables})
@@ -247,7 +274,7 @@ class _Seen:
             setattr(self, field, getattr(variable, field))
 
 
-def _stacked(name, options):
+def _stacked(name, options, drop):
     """All steps that are held, along their time, or their numbers if they have none."""
     sources, times, seen, attributes, values = [], [], {}, {}, {}
     for step in _held(name, options):
@@ -256,6 +283,8 @@ def _stacked(name, options):
         times.append(step.time)
         attributes = step.attributes
         for variable in step.values():
+            if variable.name in drop:
+                continue
             if variable.kind in ("global value", "local value"):
                 values[variable.name, step.number] = step.get(variable.name, ...)
             seen.setdefault(variable.name, []).append((source, _Seen(variable)))
@@ -277,13 +306,13 @@ def _stacked(name, options):
 
 def _stack(held, variable, along, sources, values, is_coordinate):
     name = variable.name
+    if _why_not(variable):
+        return _skip(name, _why_not(variable))
     # What says where the cells lie is often put once, in the first step.
     if _is_dimension(variable) or is_coordinate and len(held) < len(sources):
         return _variable([held[-1][0]], variable, None)
     if name in ("step", "time"):
         return _skip(name, f"`{name}` is that of the steps here; read it by one step")
-    if variable.kind == "local array":
-        return _skip(name, "it is a local array, whose blocks do not make one")
     if len(held) < len(sources):
         return _skip(name, f"only {len(held)} of {len(sources)} steps have it; open with step=…")
     if len({each.shape for _, each in held}) > 1:
@@ -312,12 +341,10 @@ class PantaBackend(BackendEntrypoint):
         if not name.startswith(_SCHEMES) and os.path.isdir(name):
             name = f"file:{name}"
         options = {"deadline": deadline}
-        if step is None:
-            dataset = _stacked(name, options)
-        else:
-            dataset = of_step(_one(name, step, options), name)
         drop = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
-        return dataset.drop_vars(drop, errors="ignore")
+        if step is None:
+            return _stacked(name, options, set(drop))
+        return of_step(_one(name, step, options), name, set(drop))
 
     def guess_can_open(self, filename_or_obj):
         """Whether it is a URL of Panta's, or a directory that it wrote."""

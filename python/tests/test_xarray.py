@@ -254,3 +254,29 @@ def test_blocks_of_unequal_sizes_are_stored_as_zarr(url, tmp_path, chunks):
     run.to_zarr(tmp_path / "run.zarr", consolidated=False)
     back = xr.open_zarr(tmp_path / "run.zarr", consolidated=False)
     np.testing.assert_array_equal(back.u[0], whole)
+
+
+def test_what_does_not_fit_the_rest_is_left_out_and_the_rest_is_there(url):
+    """Cells and the faces between them are often said to lie along one `x`."""
+    with panta.Writer(url) as w:
+        w.define("faces", "f8", 5, dims="x")
+        w.define("x", "f8", 4, dims="x")
+        w.define("cells", "f8", 4, dims="x")
+        w.define("tensor", "f8", (3, 3), dims=("k", "k"))
+        for n in range(2):
+            with w.step(time=float(n)) as s:
+                s["faces"], s["x"], s["cells"] = np.zeros(5), np.arange(4.0), np.ones(4)
+                s["tensor"] = np.eye(3)
+    for options in ({}, {"step": 1}):
+        with pytest.warns(UserWarning) as warned:
+            run = xr.open_dataset(url, engine="panta", **options)
+        said = sorted(str(each.message) for each in warned)
+        assert len(said) == 2 and "`faces` is left out: its dimension `x` has 5 cells" in said[0]
+        assert "`tensor` is left out: dimensions of one name" in said[1]
+        assert set(run.variables) == {"step", "time", "x", "cells"} and run.cells.sum() == 4 * run.time.size
+        # What is dropped is in nobody's way.
+        with pytest.warns(UserWarning, match="`cells` is left out: its dimension `x` has 4 cells, that of `faces` 5"):
+            run = xr.open_dataset(url, engine="panta", drop_variables=["x", "tensor"], **options)
+        assert set(run.data_vars) == {"faces"}
+    for dataset in panta.xarray.iterate(url):
+        assert dataset.cells.sizes == {"x": 4}
