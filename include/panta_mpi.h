@@ -118,7 +118,7 @@ static inline panta_status panta_comm_mpi(MPI_Comm group, panta_comm **comm)
 {
     panta_comm_vtable table;
     panta_status status;
-    int rank = 0, size = 0, code;
+    int rank = 0, size = 0, between_groups = 0, code;
     char why[MPI_MAX_ERROR_STRING + 16];
     const char *refusal = panta_mpi_refusal();
     MPI_Comm *duplicate;
@@ -132,6 +132,11 @@ static inline panta_status panta_comm_mpi(MPI_Comm group, panta_comm **comm)
         return panta_fail(PANTA_ERROR_ARGUMENT,
                           "`group` is no communicator of MPI: it was freed, or "
                           "never made");
+    MPI_Comm_test_inter(group, &between_groups);
+    if (between_groups)
+        return panta_fail(PANTA_ERROR_ARGUMENT,
+                          "`group` is an intercommunicator, which lies between "
+                          "two groups; give that of one, or MPI_Intercomm_merge it");
     duplicate = (MPI_Comm *)malloc(sizeof *duplicate);
     if (!duplicate)
         return panta_fail(PANTA_ERROR_IO, "no memory for a communicator");

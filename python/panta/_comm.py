@@ -36,6 +36,10 @@ class _Mpi:
 
     def __init__(self, comm):
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        if comm.Is_inter():
+            raise ArgumentError(
+                "`comm` is an intercommunicator, which lies between two groups; give that of one, "
+                "or comm.Merge()")
         self.comm = comm.Dup()
 
     def allgather(self, own, seconds):
@@ -94,6 +98,8 @@ def adapt(comm):
                 "does not open its streams")
         try:
             return _Mpi(comm)
+        except ArgumentError:
+            raise
         except Exception as error:
             raise ArgumentError(
                 f"`comm` is no communicator of MPI: was it freed? {error}") from error

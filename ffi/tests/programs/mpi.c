@@ -110,6 +110,11 @@ int main(int argc, char **argv)
     } else {
         REFUSED(PANTA_ERROR_ARGUMENT, "`group` is MPI_COMM_NULL", panta_comm_mpi(own, &half));
     }
+    if (size == 2) {
+        MPI_Intercomm_create(MPI_COMM_SELF, 0, MPI_COMM_WORLD, 1 - rank, 7, &own);
+        REFUSED(PANTA_ERROR_ARGUMENT, "`group` is an intercommunicator", panta_comm_mpi(own, &half));
+        MPI_Comm_free(&own);
+    }
 #ifdef MPICH_VERSION /* whose handles are numbers, so that a freed one can be told */
     MPI_Comm_dup(MPI_COMM_WORLD, &own);
     MPI_Comm freed = own;
