@@ -72,11 +72,12 @@ class StepSource:
 
     def __init__(self, url, step):
         self.url, self.number, self.epoch = url, step.number, step.epoch
-        self.live = step
+        self.live, self.process = step, os.getpid()
 
     def get(self, variable, index, out=None):
         """Reads from the step at hand while that is held, else from one opened anew."""
-        if self.live is not None:
+        # The child of a fork cannot use its parent's.
+        if self.live is not None and self.process == os.getpid():
             try:
                 return self.live.get(variable, index, out=out)
             except ClosedError:

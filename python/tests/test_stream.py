@@ -217,3 +217,43 @@ def test_a_deadline_may_be_set_later(stream):
         with pytest.raises(panta.errors.ArgumentError):
             w.set_deadline(-1.0)
         assert w.metadata_bytes >= 0
+
+
+FORKED = """
+import multiprocessing, sys, numpy as np, panta, panta.xarray
+url = sys.argv[1]
+w = panta.Writer(url + "&rendezvous=0")
+w.define("u", "f8", (3,))
+with w.step(time=0.0) as s:
+    s["u"] = np.arange(3.0)
+r = panta.Reader(url)
+step = r.next_step()
+lazy = panta.xarray.of_step(step, url)
+
+def child(said):
+    def refused(act):
+        try:
+            act()
+        except panta.Error as error:
+            return "child of a fork" in str(error)
+    said.put((refused(w.step), refused(r.next_step), refused(w.close), float(lazy.u.sum())))
+
+context = multiprocessing.get_context("fork")
+said = context.Queue()
+process = context.Process(target=child, args=(said,))
+process.start()
+print(*said.get(timeout=60), flush=True)
+process.join()
+with w.step(time=1.0) as s:
+    s["u"] = np.arange(3.0) + 1
+print(step["u"][2], r.next_step()["u"][2], panta.Reader(url).next_step() is not None, flush=True)
+r.close()
+"""
+
+
+def test_a_forked_worker_reads_for_itself_and_leaves_its_parents_stream_alone(stream, script):
+    pytest.importorskip("xarray")
+    program = script(FORKED, stream)
+    assert program.line() == "True True True 3.0"
+    assert program.line() == "2.0 3.0 True"
+    program.ended()
