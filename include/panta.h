@@ -63,7 +63,8 @@
  * (PANTA_ERROR_CLOSED_HANDLE, PANTA_ERROR_INVALID_HANDLE, PANTA_ERROR_NULL),
  * not a crash. A handle is used by one thread at a time, whichever it is;
  * two at once get PANTA_ERROR_BUSY_HANDLE. Only panta_interrupt may be called at
- * any time, and steps may be read from by several threads.
+ * any time, and steps may be read from by several threads. In the child of a fork
+ * what the parent opened is refused (PANTA_ERROR_REFUSED); it opens its own.
  *
  * Structs start with their size, which the makers at the end of this header set
  * for you (panta_global, panta_dense, panta_box, PANTA_SIZED). So fields can be
