@@ -1,8 +1,9 @@
 """Arrays over memory that a step lends, and that are over when it ends.
 
 numpy's arrays hold bare addresses. So that none is used after the step, a lease knows every
-array of this class over its memory. When the step ends it points each at a few zero bytes
-that never go away, read-only, and turns it into an `EndedSpan`, whose every use is an error.
+array of this class over its memory. When the step ends it points each at a few bytes that
+never go away, read-only and as floats no numbers, and turns it into an `EndedSpan`, whose every
+use is an error (but for `np.asarray`, which numpy does by itself, and which shows those bytes).
 Views of other classes (`np.asarray(span)`, `memoryview(span)`) escape this: they keep the
 lease, and with it the memory, which may be used again for a later step.
 """

@@ -304,10 +304,11 @@ pub(crate) fn scalar<'py>(array: Bound<'py, PyUntypedArray>) -> PyResult<Bound<'
         })
 }
 
-/// Sixteen bytes that a span which has ended shows; never written to.
-static NOTHING: [u64; 2] = [0; 2];
+/// Sixteen bytes that a span which has ended shows; never written to. As floating-point
+/// numbers they are none, for who gets to see them all the same (`np.asarray`).
+static NOTHING: [u64; 2] = [u64::MAX; 2];
 
-/// Points an array whose memory is going away at zeros that never do: of the same shape,
+/// Points an array whose memory is going away at bytes that never do: of the same shape,
 /// all one element, read-only. Used by spans when their step ends; returns whether the
 /// array was in the memory.
 #[pyfunction]
