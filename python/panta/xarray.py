@@ -329,7 +329,8 @@ class PantaBackend(BackendEntrypoint):
 
     Without `step` all steps that are held are opened, along `time` (their numbers, `step`, if
     they have no time); with `step` a number or "latest", that one. `deadline` is how long to
-    wait for the first, in seconds. Variables that cannot be shown so are left out, with a
+    wait for the first, in seconds; how long for the stream to be there says its URL
+    (`?deadline=5s`). Variables that cannot be shown so are left out, with a
     warning that says why.
     """
 
