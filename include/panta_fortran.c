@@ -65,6 +65,27 @@ static panta_status put_logical(panta_writer *writer, const fortran_variable *va
     return status;
 }
 
+/* What was not given. */
+static const fortran_place nowhere = {-1, {0}};
+
+/* Refuses what has not the variable's dimensions, and makes integers its own. */
+static inline panta_status fit(const char *function, const fortran_variable *variable,
+                               fortran_array *array, const fortran_place *start,
+                               const fortran_place *count)
+{
+    if (array->buffer.dimensions == variable->dimensions) {
+        as_unsigned(&array->buffer, variable->dtype);
+        return PANTA_OK;
+    }
+    if (!variable->number)
+        return refuse(PANTA_ERROR_UNKNOWN_VARIABLE,
+                      "%s: `variable` is none that panta_define gave", function);
+    return explain(refuse(PANTA_ERROR_SHAPE,
+                          "%s: `array` has rank %d, the variable %d dimensions", function,
+                          array->buffer.dimensions, variable->dimensions),
+                   &array->buffer, start, count);
+}
+
 /* Reads what is to be put, and where; `turned` is NULL if nothing says where. */
 static panta_status read_put(const char *function, const fortran_variable *variable,
                              const CFI_cdesc_t *given, const fortran_place *start,
@@ -72,6 +93,7 @@ static panta_status read_put(const char *function, const fortran_variable *varia
                              int64_t room[PANTA_MAX_DIMS], const int64_t **turned)
 {
     panta_status status = read_descriptor(function, given, array);
+    *turned = start->dimensions > 0 ? room : NULL;
     if (status == PANTA_OK)
         status = spread(function, array, count);
     if (status == PANTA_OK && start->dimensions >= 0 &&
@@ -80,19 +102,25 @@ static panta_status read_put(const char *function, const fortran_variable *varia
                                 "%s: `start` and `array` have different numbers of "
                                 "dimensions", function),
                          &array->buffer, start, count);
-    if (status == PANTA_OK && array->buffer.dimensions != variable->dimensions)
-        status = !variable->number
-                     ? refuse(PANTA_ERROR_UNKNOWN_VARIABLE,
-                              "%s: `variable` is none that panta_define gave", function)
-                     : explain(refuse(PANTA_ERROR_SHAPE,
-                                      "%s: `array` has rank %d, the variable %d dimensions",
-                                      function, array->buffer.dimensions, variable->dimensions),
-                               &array->buffer, start, count);
+    if (status == PANTA_OK)
+        status = fit(function, variable, array, start, count);
     if (status == PANTA_OK && start->dimensions > 0)
         status = turn(function, "start", start, 1, room);
-    *turned = start->dimensions > 0 ? room : NULL;
-    as_unsigned(&array->buffer, variable->dtype);
     return status;
+}
+
+/* Puts what was read; with `start` where it goes, or NULL. */
+static inline panta_status put_array(panta_writer *writer, const fortran_variable *variable,
+                                     const int64_t *start, const fortran_array *array,
+                                     bool is_deferred)
+{
+    if (array->buffer.dimensions == 0)
+        return put_scalar(writer, variable, array);
+    if (array->logical_bytes)
+        return put_logical(writer, variable, start, array);
+    if (is_deferred)
+        return panta_put(writer, variable->number, start, &array->buffer);
+    return panta_put_copied(writer, variable->number, start, &array->buffer);
 }
 
 static panta_status put(panta_writer *writer, const fortran_variable *variable,
@@ -106,15 +134,22 @@ static panta_status put(panta_writer *writer, const fortran_variable *variable,
         read_put("panta_put", variable, given, start, count, &array, room, &turned);
     if (status != PANTA_OK)
         return spoil(writer, status);
-    if (array.buffer.dimensions == 0)
-        status = put_scalar(writer, variable, &array);
-    else if (array.logical_bytes)
-        status = put_logical(writer, variable, turned, &array);
-    else if (is_deferred)
-        status = panta_put(writer, variable->number, turned, &array.buffer);
-    else
-        status = panta_put_copied(writer, variable->number, turned, &array.buffer);
+    status = put_array(writer, variable, turned, &array, is_deferred);
     return explain(status, &array.buffer, start, count);
+}
+
+/* The same of a whole array, as most are put. */
+static inline panta_status put_whole(panta_writer *writer, const fortran_variable *variable,
+                                     const CFI_cdesc_t *given, bool is_deferred)
+{
+    fortran_array array;
+    panta_status status = read_descriptor("panta_put", given, &array);
+    if (status == PANTA_OK)
+        status = fit("panta_put", variable, &array, &nowhere, &nowhere);
+    if (status != PANTA_OK)
+        return spoil(writer, status);
+    status = put_array(writer, variable, NULL, &array, is_deferred);
+    return explain(status, &array.buffer, &nowhere, &nowhere);
 }
 
 panta_status panta_fortran_put(panta_writer *writer, const fortran_variable *variable,
@@ -132,20 +167,17 @@ panta_status panta_fortran_put_deferred(panta_writer *writer,
     return put(writer, variable, given, start, count, true);
 }
 
-/* What was not given. */
-static const fortran_place nowhere = {-1, {0}};
-
 panta_status panta_fortran_put_whole(panta_writer *writer, const fortran_variable *variable,
                                      const CFI_cdesc_t *given)
 {
-    return put(writer, variable, given, &nowhere, &nowhere, false);
+    return put_whole(writer, variable, given, false);
 }
 
 panta_status panta_fortran_put_whole_deferred(panta_writer *writer,
                                               const fortran_variable *variable,
                                               const CFI_cdesc_t *given)
 {
-    return put(writer, variable, given, &nowhere, &nowhere, true);
+    return put_whole(writer, variable, given, true);
 }
 
 panta_status panta_fortran_put_owned(panta_writer *writer, const fortran_variable *variable,
@@ -210,23 +242,30 @@ typedef struct {
     int64_t block;
 } fortran_selection;
 
+/* Makes a selection of a block, from 1, or for 0 of everything. Where there are no
+ * dimensions, the rest is not looked at. */
+static inline panta_status select_block(const char *function, int64_t block,
+                                        panta_selection *selection)
+{
+    selection->size = sizeof *selection;
+    selection->block = block ? block - 1 : PANTA_NO_BLOCK;
+    selection->dimensions = 0;
+    selection->reserved = 0;
+    if (block >= 0)
+        return PANTA_OK;
+    return refuse(PANTA_ERROR_ARGUMENT, "%s: `block` is %lld; blocks are counted from 1",
+                  function, (long long)block);
+}
+
 /* Makes a selection of it; counts that are not given are those of `array`, or if
  * that is NULL what is left of the array. */
 static panta_status read_selection(const char *function, const fortran_selection *given,
                                    const panta_buffer *array, panta_selection *selection)
 {
     int64_t dimensions = given->start.dimensions;
-    panta_status status = PANTA_OK;
-    /* Where there are no dimensions, the rest is not looked at. */
-    selection->size = sizeof *selection;
-    selection->block = given->block ? given->block - 1 : PANTA_NO_BLOCK;
-    selection->dimensions = 0;
-    selection->reserved = 0;
-    if (given->block < 0)
-        return refuse(PANTA_ERROR_ARGUMENT, "%s: `block` is %lld; blocks are counted from 1",
-                      function, (long long)given->block);
-    if (dimensions < 0)
-        return PANTA_OK;
+    panta_status status = select_block(function, given->block, selection);
+    if (status != PANTA_OK || dimensions < 0)
+        return status;
     if ((given->count.dimensions >= 0 && given->count.dimensions != dimensions) ||
         (given->stride.dimensions >= 0 && given->stride.dimensions != dimensions) ||
         (given->count.dimensions < 0 && array && array->dimensions != dimensions))
@@ -250,8 +289,9 @@ static panta_status read_selection(const char *function, const fortran_selection
 /* ---- Gets ---- */
 
 /* Gets into a buffer, at once or with a batch's others. */
-static panta_status get_into(panta_step *step, panta_batch *batch, const char *variable,
-                             const panta_selection *selection, const panta_buffer *buffer)
+static inline panta_status get_into(panta_step *step, panta_batch *batch,
+                                    const char *variable, const panta_selection *selection,
+                                    const panta_buffer *buffer)
 {
     if (batch)
         return panta_batch_get(batch, variable, selection, buffer);
@@ -274,8 +314,9 @@ static panta_status get_unsigned(panta_step *step, panta_batch *batch, const cha
 
 /* The same; an integer is got from an unsigned variable of its size. Which the
  * variable is, the library says by refusing the other. */
-static panta_status get_any(panta_step *step, panta_batch *batch, const char *variable,
-                            const panta_selection *selection, panta_buffer *buffer)
+static inline panta_status get_any(panta_step *step, panta_batch *batch,
+                                   const char *variable, const panta_selection *selection,
+                                   panta_buffer *buffer)
 {
     panta_status status = get_into(step, batch, variable, selection, buffer);
     if (status != PANTA_ERROR_DTYPE || buffer->dtype > PANTA_I64 || buffer->dtype < PANTA_I8)
@@ -322,6 +363,16 @@ static panta_status get_logical(panta_step *step, fortran_batch *batch, const ch
     return status;
 }
 
+/* Gets into an array that was read. */
+static inline panta_status get_array(panta_step *step, fortran_batch *batch,
+                                     const char *variable, const panta_selection *selection,
+                                     fortran_array *array)
+{
+    if (array->logical_bytes)
+        return get_logical(step, batch, variable, selection, array);
+    return get_any(step, batch ? batch->batch : NULL, variable, selection, &array->buffer);
+}
+
 static panta_status get(panta_step *step, fortran_batch *batch, const char *function,
                         const char *variable, const fortran_selection *wanted,
                         const CFI_cdesc_t *given)
@@ -335,11 +386,7 @@ static panta_status get(panta_step *step, fortran_batch *batch, const char *func
         status = read_selection(function, wanted, &array.buffer, &selection);
     if (status != PANTA_OK)
         return status;
-    if (array.logical_bytes)
-        status = get_logical(step, batch, variable, &selection, &array);
-    else
-        status = get_any(step, batch ? batch->batch : NULL, variable, &selection,
-                         &array.buffer);
+    status = get_array(step, batch, variable, &selection, &array);
     return explain(status, &array.buffer, &wanted->start, &wanted->count);
 }
 
@@ -355,14 +402,23 @@ panta_status panta_fortran_get(panta_step *step, const char *name, int64_t name_
     return status;
 }
 
-/* The same of a block, from 1, or for 0 of everything. */
+/* The same of a block, from 1, or for 0 of everything, as most are got. */
 panta_status panta_fortran_get_whole(panta_step *step, const char *name, int64_t name_length,
                                      const CFI_cdesc_t *given, int64_t block)
 {
-    fortran_selection wanted;
-    wanted.start.dimensions = wanted.count.dimensions = wanted.stride.dimensions = -1;
-    wanted.block = block;
-    return panta_fortran_get(step, name, name_length, given, &wanted);
+    fortran_array array;
+    panta_selection selection;
+    c_text text;
+    panta_status status = read_descriptor("panta_get", given, &array);
+    if (status == PANTA_OK)
+        status = select_block("panta_get", block, &selection);
+    if (status != PANTA_OK)
+        return status;
+    if (!text_open(&text, name, name_length))
+        return panta_fail(PANTA_ERROR_IO, "no memory for a name");
+    status = get_array(step, NULL, text.text, &selection, &array);
+    text_close(&text);
+    return explain(status, &array.buffer, &nowhere, &nowhere);
 }
 
 /* The counts of a selection, in Fortran's order. */

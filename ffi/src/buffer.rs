@@ -92,7 +92,7 @@ impl<'c> Buffer<'c> {
         Err(Failed::new(PANTA_ERROR_UNSUPPORTED, message))
     }
 
-    #[inline]
+    #[inline(always)] // a few instructions
     pub(crate) fn same_shape(&self, shape: &[u64]) -> Result<(), Failed> {
         // There are few of them: without the call that comparing as bytes is.
         if self.count().iter().eq(shape) {
@@ -128,15 +128,21 @@ impl<'c> Buffer<'c> {
         }
     }
 
+    /// Whether it can be written: [`destination`](Self::destination) asks for that.
+    pub(crate) fn check_destination(&self) -> Result<(), LayoutError> {
+        StridedMut::check(self.dtype.size_bytes(), self.count(), self.strides_bytes())
+    }
+
     /// The array, to be written.
     ///
     /// # Safety
-    /// As for [`source`](Self::source).
+    /// As for [`source`](Self::source), and
+    /// [`check_destination`](Self::check_destination) found nothing wrong.
     #[inline(always)] // as above
-    pub(crate) unsafe fn destination(&self) -> Result<StridedMut<'static>, LayoutError> {
-        // SAFETY: as above, and the caller does not read from it either.
+    pub(crate) unsafe fn destination(&self) -> StridedMut<'static> {
+        // SAFETY: as above, the caller does not read from it either, and it was checked.
         unsafe {
-            StridedMut::from_raw_parts(
+            StridedMut::from_checked_parts(
                 self.given.data.cast(),
                 self.dtype.size_bytes(),
                 self.count(),

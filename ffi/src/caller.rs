@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::slice;
 use std::time::Duration;
 
 use panta_core::model::{Axis, BlockId, DType, MemorySpace};
@@ -16,6 +17,9 @@ use smallvec::SmallVec;
 use crate::buffer::Buffer;
 use crate::failed::{Failed, remember};
 use crate::types::*;
+
+/// Texts up to here are read byte by byte.
+const SHORT_BYTES: usize = 24;
 
 /// No struct of this interface comes near; a larger size is no size.
 const STRUCT_LIMIT_BYTES: usize = 4096;
@@ -140,10 +144,24 @@ impl Caller {
     #[inline(always)] // small, and its result large
     pub(crate) fn text(&self, pointer: *const c_char, what: &str) -> Result<&str, Failed> {
         self.not_null(pointer, what)?;
-        // SAFETY: the caller gives a text that ends in a zero byte.
-        unsafe { CStr::from_ptr(pointer) }
-            .to_str()
-            .map_err(|_| Failed::argument(format!("`{what}` is not UTF-8")))
+        // Most are short names in ASCII, for which looking at each byte once is less than
+        // the calls that look for the end, and then for what is no UTF-8.
+        for length in 0..SHORT_BYTES {
+            // SAFETY: the caller gives a text that ends in a zero byte, which no byte
+            // before this one was.
+            let byte = unsafe { pointer.cast::<u8>().add(length).read() };
+            if byte == 0 {
+                // SAFETY: so many bytes were just read, all of them ASCII.
+                return Ok(unsafe {
+                    std::str::from_utf8_unchecked(slice::from_raw_parts(pointer.cast(), length))
+                });
+            }
+            if !byte.is_ascii() {
+                break;
+            }
+        }
+        // SAFETY: as above.
+        unsafe { long_text(pointer, what) }
     }
 
     /// A text that may be missing.
@@ -179,7 +197,7 @@ impl Caller {
             )));
         }
         // SAFETY: the caller gives `count` values, aligned as just seen.
-        Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
+        Ok(unsafe { slice::from_raw_parts(pointer, count) })
     }
 
     /// An array of texts.
@@ -390,6 +408,17 @@ impl Caller {
     }
 }
 
+/// A text of any length and letters.
+///
+/// # Safety
+/// It ends in a zero byte.
+unsafe fn long_text<'c>(pointer: *const c_char, what: &str) -> Result<&'c str, Failed> {
+    // SAFETY: as asked of the caller.
+    unsafe { CStr::from_ptr(pointer) }
+        .to_str()
+        .map_err(|_| Failed::argument(format!("`{what}` is not UTF-8")))
+}
+
 #[cold]
 fn no_pointer(is_null: bool, what: &str) -> Failed {
     if is_null {
@@ -433,7 +462,7 @@ fn axis_of(start: u64, count: i64, stride: i64) -> Result<Axis, Failed> {
 }
 
 /// Sizes or positions, none of them negative.
-#[inline]
+#[inline(always)] // a few instructions
 pub(crate) fn sides<'g>(given: &'g [i64], what: &str) -> Result<&'g [u64], Failed> {
     if let Some(side) = given.iter().find(|side| **side < 0) {
         let message = format!("`{what}` has {side}, which is negative");
@@ -443,7 +472,7 @@ pub(crate) fn sides<'g>(given: &'g [i64], what: &str) -> Result<&'g [u64], Faile
 }
 
 /// A number of dimensions that a variable can have.
-#[inline]
+#[inline(always)] // a few instructions
 pub(crate) fn dimensions(given: i32, what: &str) -> Result<usize, Failed> {
     usize::try_from(given)
         .ok()
@@ -454,7 +483,7 @@ pub(crate) fn dimensions(given: i32, what: &str) -> Result<usize, Failed> {
 }
 
 /// A block's number.
-#[inline]
+#[inline(always)] // a few instructions
 pub(crate) fn block_of(given: i64) -> Result<BlockId, Failed> {
     u32::try_from(given).map(BlockId).map_err(|_| {
         Failed::new(
@@ -465,7 +494,7 @@ pub(crate) fn block_of(given: i64) -> Result<BlockId, Failed> {
 }
 
 /// An element type.
-#[inline]
+#[inline(always)] // a few instructions
 pub(crate) fn dtype(given: panta_dtype, what: &str) -> Result<DType, Failed> {
     u8::try_from(given)
         .ok()
@@ -477,7 +506,7 @@ pub(crate) fn dtype(given: panta_dtype, what: &str) -> Result<DType, Failed> {
         })
 }
 
-#[inline]
+#[inline(always)] // a few instructions
 fn space(given: panta_space) -> Result<MemorySpace, Failed> {
     match given {
         PANTA_HOST => Ok(MemorySpace::Host),

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
+use std::ops::{Deref, DerefMut};
 use std::ptr;
 
 use panta_core::comm::CommError;
@@ -14,9 +15,14 @@ use panta_core::error::{
 use crate::caller::Caller;
 use crate::types::*;
 
-/// An error on its way out.
+/// An error on its way out. It is large and rare, so a call that succeeds carries a word
+/// in its place.
+#[derive(Debug)]
+pub(crate) struct Failed(Box<Told>);
+
+/// What its caller is told of an error.
 #[derive(Debug, Default)]
-pub(crate) struct Failed {
+pub(crate) struct Told {
     pub(crate) status: panta_status,
     pub(crate) message: String,
     stream: String,
@@ -27,13 +33,28 @@ pub(crate) struct Failed {
     pub(crate) is_noted: bool,
 }
 
+impl Deref for Failed {
+    type Target = Told;
+
+    fn deref(&self) -> &Told {
+        &self.0
+    }
+}
+
+impl DerefMut for Failed {
+    fn deref_mut(&mut self) -> &mut Told {
+        &mut self.0
+    }
+}
+
 impl Failed {
+    #[cold]
     pub(crate) fn new(status: panta_status, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Told {
             status,
             message: message.into(),
-            ..Self::default()
-        }
+            ..Told::default()
+        }))
     }
 
     pub(crate) fn argument(message: impl Into<String>) -> Self {
@@ -72,6 +93,7 @@ fn fault_status(fault: &Fault) -> panta_status {
 }
 
 impl From<Failure> for Failed {
+    #[cold]
     fn from(failure: Failure) -> Self {
         let mut failed =
             Self::new(fault_status(&failure.fault), failure.to_string()).at(&failure.place);
@@ -83,6 +105,7 @@ impl From<Failure> for Failed {
 }
 
 impl From<OpenError> for Failed {
+    #[cold]
     fn from(error: OpenError) -> Self {
         let message = error.to_string();
         match error {
@@ -112,6 +135,7 @@ impl From<CommError> for Failed {
 }
 
 impl From<DefineError> for Failed {
+    #[cold]
     fn from(error: DefineError) -> Self {
         let message = error.to_string();
         let (status, name) = match error {
@@ -121,14 +145,14 @@ impl From<DefineError> for Failed {
             }
             DefineError::UnknownVariable { name, .. } => (PANTA_ERROR_UNKNOWN_VARIABLE, name),
         };
-        Self {
-            variable: Some(name),
-            ..Self::new(status, message)
-        }
+        let mut failed = Self::new(status, message);
+        failed.variable = Some(name);
+        failed
     }
 }
 
 impl From<BeginError> for Failed {
+    #[cold]
     fn from(error: BeginError) -> Self {
         let message = error.to_string();
         match error {
@@ -147,9 +171,10 @@ impl From<BeginError> for Failed {
 }
 
 impl From<PutError> for Failed {
+    #[cold]
     fn from(error: PutError) -> Self {
         let message = error.to_string();
-        let failed = match error {
+        let mut failed: Self = match error {
             PutError::NoStep { stream } => {
                 Self::new(PANTA_ERROR_NO_STEP, message).of_stream(&stream, None)
             }
@@ -162,14 +187,13 @@ impl From<PutError> for Failed {
             }
             PutError::Failed(failure) => failure.into(),
         };
-        Self {
-            is_noted: true,
-            ..failed
-        }
+        failed.is_noted = true;
+        failed
     }
 }
 
 impl From<EndError> for Failed {
+    #[cold]
     fn from(error: EndError) -> Self {
         let message = error.to_string();
         match error {
@@ -187,6 +211,7 @@ impl From<CloseError> for Failed {
 }
 
 impl From<NextError> for Failed {
+    #[cold]
     fn from(error: NextError) -> Self {
         let message = error.to_string();
         let (status, stream, step) = match error {
@@ -205,6 +230,7 @@ impl From<NextError> for Failed {
 }
 
 impl From<GetError> for Failed {
+    #[cold]
     fn from(error: GetError) -> Self {
         let message = error.to_string();
         let (status, place) = match error {

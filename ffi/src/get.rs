@@ -50,8 +50,8 @@ impl Object for ViewObject {
     const NAME: &'static str = "view";
 }
 
-/// Calls `act` with a selection against a variable and a buffer that fits it: both are
-/// large, and not moved on the way.
+/// Calls `act` with a selection against a variable and a buffer that fits it, which was
+/// checked to be a destination: both are large, and not moved on the way.
 #[inline(always)]
 fn with_target(
     caller: &Caller,
@@ -76,6 +76,7 @@ fn with_target(
         ));
     }
     buffer.same_shape(resolved.count())?;
+    buffer.check_destination()?;
     act(resolved, buffer)
 }
 
@@ -114,9 +115,8 @@ pub unsafe extern "C" fn panta_get(
             selection,
             buffer,
             |what, buffer| {
-                // SAFETY: used within this call only.
-                let into = unsafe { buffer.destination() }?;
-                step.read(what, into)?;
+                // SAFETY: used within this call only, and checked.
+                step.read(what, unsafe { buffer.destination() })?;
                 check_booleans(buffer)
             },
         )
@@ -241,9 +241,8 @@ pub unsafe extern "C" fn panta_batch_get(
             buffer,
             |what, buffer| {
                 // SAFETY: used within panta_batch_finish only, until which the caller leaves
-                // the memory in place.
-                let into = unsafe { buffer.destination() }?;
-                batch.add(what, into);
+                // the memory in place; checked.
+                batch.add(what, unsafe { buffer.destination() });
                 if buffer.dtype == DType::Bool {
                     booleans.push(buffer.keep());
                 }

@@ -18,7 +18,7 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,6 +72,20 @@ impl Slot {
             users: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             object: UnsafeCell::new(None),
+        }
+    }
+
+    /// The object.
+    ///
+    /// # Safety
+    /// The caller is counted in, and saw the handle when it was: the object stays until
+    /// it counts itself out.
+    #[inline]
+    unsafe fn shared(&self) -> &Arc<dyn Any + Send + Sync> {
+        // SAFETY: as said above.
+        match unsafe { &*self.object.get() } {
+            Some(object) => object,
+            None => unreachable!("a handle is there with its object"),
         }
     }
 
@@ -154,21 +168,15 @@ pub(crate) fn slot_of(handle: u64) -> Option<usize> {
 pub(crate) struct Held<T: Object> {
     slot: &'static Slot,
     number: usize,
-    object: PhantomData<T>,
+    /// In the slot.
+    object: NonNull<T>,
 }
 
 impl<T: Object> Held<T> {
-    fn shared(&self) -> &Arc<dyn Any + Send + Sync> {
-        // SAFETY: counted in, and the handle was there: the object stays until `leave`.
-        match unsafe { &*self.slot.object.get() } {
-            Some(object) => object,
-            None => unreachable!("a handle is there with its object"),
-        }
-    }
-
     /// The object for longer than a call.
     pub(crate) fn keep(&self) -> Arc<T> {
-        match Arc::clone(self.shared()).downcast() {
+        // SAFETY: counted in, as `Slot::shared` asks.
+        match Arc::clone(unsafe { self.slot.shared() }).downcast() {
             Ok(object) => object,
             Err(_) => unreachable!("a handle's kind is its object's"),
         }
@@ -178,11 +186,10 @@ impl<T: Object> Held<T> {
 impl<T: Object> Deref for Held<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
-        match self.shared().downcast_ref() {
-            Some(object) => object,
-            None => unreachable!("a handle's kind is its object's"),
-        }
+        // SAFETY: counted in, and the handle was there: the object stays until `leave`.
+        unsafe { self.object.as_ref() }
     }
 }
 
@@ -247,6 +254,7 @@ impl<T: Object> Handle<T> {
     }
 
     /// The object behind the handle.
+    #[inline(always)] // in every call
     pub(crate) fn get(self) -> Result<Held<T>, Failed> {
         let slot = slot_of(self.number).filter(|_| self.is_of_its_kind());
         let Some((number, slot)) = slot.and_then(|slot| Some((slot, slot_at(slot)?))) else {
@@ -258,10 +266,15 @@ impl<T: Object> Handle<T> {
             slot.leave(number);
             return Err(self.why_not());
         }
+        // SAFETY: just counted in, and the handle is there.
+        let Some(object) = unsafe { slot.shared() }.downcast_ref() else {
+            unreachable!("a handle's kind is its object's");
+        };
+        let object = NonNull::from_ref(object);
         Ok(Held {
             slot,
             number,
-            object: PhantomData,
+            object,
         })
     }
 

@@ -87,7 +87,9 @@ fn put(
         if buffer.dtype == DType::Bool {
             state.booleans.push((index, buffer.keep()));
         }
-        state.lent.extend(lent.take());
+        if let Some(lent) = lent.take() {
+            state.lent.push(lent);
+        }
         Ok(())
     });
     // What was not taken stays the caller's, who is told by the error.

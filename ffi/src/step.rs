@@ -249,6 +249,7 @@ pub(crate) fn padded(sides: &[u64]) -> [i64; PANTA_MAX_DIMS] {
 }
 
 /// The step of a handle.
+#[inline(always)] // in every get
 pub(crate) fn step_of(step: *const panta_step) -> Result<Held<StepObject>, Failed> {
     Handle::<StepObject>::from_pointer(step).get()
 }

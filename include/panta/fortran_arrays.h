@@ -42,22 +42,26 @@ typedef struct {
     char *text;
 } c_text;
 
-/* Without trailing blanks; NULL where there is no memory. */
-static const char *text_open(c_text *text, const char *given, int64_t length)
+/* Without trailing blanks, up to a zero byte, if it has one; NULL where there is no
+ * memory. */
+static inline const char *text_open(c_text *text, const char *given, int64_t length)
 {
+    int64_t used = 0;
     while (length > 0 && given[length - 1] == ' ')
         length--;
     text->text = text->room;
-    if ((size_t)length >= sizeof text->room)
+    if (length >= (int64_t)sizeof text->room)
         text->text = malloc((size_t)length + 1);
     if (!text->text)
         return NULL;
-    memcpy(text->text, given, (size_t)length);
-    text->text[length] = '\0';
+    /* Most are names, and short. */
+    for (; used < length && given[used]; used++)
+        text->text[used] = given[used];
+    text->text[used] = '\0';
     return text->text;
 }
 
-static void text_close(c_text *text)
+static inline void text_close(c_text *text)
 {
     if (text->text != text->room)
         free(text->text);
@@ -96,7 +100,7 @@ static const char *dtype_name(panta_dtype dtype)
     return names[dtype > 0 && dtype < 15 ? dtype : 0];
 }
 
-static bool is_logical(CFI_type_t type)
+static inline bool is_logical(CFI_type_t type)
 {
 #ifdef CFI_type_mask /* gfortran: a base type and a kind */
     return ((int)type & CFI_type_mask) == CFI_type_Logical;
@@ -107,7 +111,7 @@ static bool is_logical(CFI_type_t type)
 }
 
 /* The type of the elements; 0 if Panta has none such. */
-static panta_dtype dtype_of(const CFI_cdesc_t *array)
+static inline panta_dtype dtype_of(const CFI_cdesc_t *array)
 {
     CFI_type_t type = array->type;
     if (is_logical(type))
@@ -132,8 +136,8 @@ static panta_dtype dtype_of(const CFI_cdesc_t *array)
 }
 
 /* Reads a descriptor. `name` is what the caller knows the argument as. */
-static panta_status read_descriptor(const char *function, const CFI_cdesc_t *array,
-                                    fortran_array *read)
+static inline panta_status read_descriptor(const char *function, const CFI_cdesc_t *array,
+                                           fortran_array *read)
 {
     panta_buffer *buffer = &read->buffer;
     if (!array || !array->base_addr)
@@ -228,8 +232,9 @@ static void add_arguments(const panta_buffer *buffer, const fortran_place *start
 }
 
 /* The same where the arguments can have to do with it; a good call costs nothing here. */
-static panta_status explain(panta_status status, const panta_buffer *buffer,
-                            const fortran_place *start, const fortran_place *count)
+static inline panta_status explain(panta_status status, const panta_buffer *buffer,
+                                   const fortran_place *start,
+                                   const fortran_place *count)
 {
     if (status == PANTA_ERROR_DTYPE || status == PANTA_ERROR_SHAPE ||
         status == PANTA_ERROR_SELECTION || status == PANTA_ERROR_NOT_COVERED ||

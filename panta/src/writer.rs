@@ -1,7 +1,7 @@
 //! Writing: typed handles over the session.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -294,24 +294,24 @@ impl<'d> Step<'_, 'd> {
     ) -> Result<(), PutError> {
         let view = array.into();
         let session = &self.guard.session;
-        let Some(bytes) = view.bytes else {
+        let Some(bytes) = &view.bytes else {
             let name = &session.definition(variable.index).name;
             let place = session.place().of_variable(name).at_step(self.head.step);
             let problem = "the array has more dimensions than a variable can have".to_owned();
             return Err(PutError::Shape { place, problem });
         };
-        let put = session.put(variable.index, T::DTYPE, start, bytes, view.space)?;
-        self.keep_put(put);
-        Ok(())
+        let kind = (T::DTYPE, view.space);
+        session.put_onto(&mut self.puts(), variable.index, kind, start, bytes)
     }
 
-    fn keep_put(&self, put: Put<'d>) {
+    /// What was put so far.
+    fn puts(&self) -> RefMut<'_, Vec<Put<'d>>> {
         let mut puts = self.puts.borrow_mut();
         if puts.is_empty() {
             // A put is large, and one in a step is common.
             puts.reserve_exact(1);
         }
-        puts.push(put);
+        puts
     }
 
     /// Puts one block by lending its buffer, which is released when the transport is done
@@ -358,7 +358,7 @@ impl<'d> Step<'_, 'd> {
             self.guard
                 .session
                 .span(variable.index, <T as Element>::DTYPE, start, count)?;
-        self.keep_put(put);
+        self.puts().push(put);
         let shape = count.iter().map(|side| *side as usize).collect();
         Ok(ViewMut {
             first: first.cast(),

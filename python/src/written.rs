@@ -128,11 +128,11 @@ impl PyWriterStep {
         }
         // SAFETY: the array is kept below for as long as the put.
         let source = unsafe { memory.source() }?;
-        let put = state
+        let kind = (memory.dtype, MemorySpace::Host);
+        state
             .session
-            .put(index, memory.dtype, start, source, MemorySpace::Host)
+            .put_onto(&mut state.puts, index, kind, start, &source)
             .map_err(Failed::from)?;
-        state.puts.push(put);
         state.kept.push(array.into_any().unbind());
         if memory.dtype == DType::Bool {
             state.booleans.push((index, memory));

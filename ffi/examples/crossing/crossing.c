@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { CELLS = 128, CALLS = 2000, ROUNDS = 20 };
+enum { CELLS = 128, CALLS = 200, ROUNDS = 200 };
 
 static double field[CELLS];
 static const int64_t count[1] = {CELLS};

@@ -3,7 +3,7 @@ program crossing
    use panta
    use, intrinsic :: iso_fortran_env, only: int64, real64
    implicit none
-   integer, parameter :: cells = 128, calls = 2000, rounds = 20
+   integer, parameter :: cells = 128, calls = 200, rounds = 200
    real(real64), target :: field(cells) = 0
    character(1024) :: url
    type(panta_writer) :: out

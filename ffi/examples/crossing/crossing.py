@@ -11,7 +11,7 @@ import numpy as np
 
 import panta
 
-CELLS, CALLS, ROUNDS = 128, 2000, 20
+CELLS, CALLS, ROUNDS = 128, 200, 200
 
 
 def puts(step, field, calls):

@@ -91,18 +91,22 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Of what was checked: it is large, and not moved on the way by a check behind it.
-    #[inline(always)] // as that says
-    fn of_checked(element_bytes: usize, count: &[u64], strides: &[i64]) -> Self {
-        let mut layout = Self {
+    /// Of so many dimensions, whose counts and strides are yet to be set.
+    #[inline(always)] // it is large, and not moved on the way
+    const fn unset(element_bytes: usize, dims: usize) -> Self {
+        Self {
             element_bytes,
-            dims: count.len(),
+            dims,
             count: [1; MAX_DIMS],
             strides: [0; MAX_DIMS],
-        };
-        layout.count[..count.len()].copy_from_slice(count);
-        layout.strides[..strides.len()].copy_from_slice(strides);
-        layout
+        }
+    }
+
+    /// Sets what was checked.
+    #[inline(always)] // a few instructions
+    fn set(&mut self, count: &[u64], strides: &[i64]) {
+        self.count[..count.len()].copy_from_slice(count);
+        self.strides[..strides.len()].copy_from_slice(strides);
     }
 
     #[inline]
@@ -113,12 +117,7 @@ impl Layout {
         if element_bytes == 0 {
             return Err(LayoutError::EmptyElement);
         }
-        let mut layout = Self {
-            element_bytes,
-            dims: count.len(),
-            count: [1; MAX_DIMS],
-            strides: [0; MAX_DIMS],
-        };
+        let mut layout = Self::unset(element_bytes, count.len());
         layout.count[..count.len()].copy_from_slice(count);
         if count.contains(&0) {
             return Ok(layout);
@@ -160,6 +159,7 @@ impl Layout {
         self.elements() * self.element_bytes as u64
     }
 
+    #[inline]
     fn is_contiguous(&self) -> bool {
         if self.elements() == 0 {
             return true;
@@ -402,12 +402,44 @@ impl<'a> StridedRef<'a> {
         count: &[u64],
         strides_bytes: &[i64],
     ) -> Result<Self, LayoutError> {
-        check_strided(element_bytes, count, strides_bytes)?;
-        Ok(Self {
+        Self::check(element_bytes, count, strides_bytes)?;
+        // SAFETY: as asked of the caller, and just checked.
+        Ok(unsafe { Self::from_checked_parts(first, element_bytes, count, strides_bytes) })
+    }
+
+    /// Whether there can be a view of such counts and strides.
+    ///
+    /// # Errors
+    /// As [`from_raw_parts`](Self::from_raw_parts).
+    pub fn check(
+        element_bytes: usize,
+        count: &[u64],
+        strides_bytes: &[i64],
+    ) -> Result<(), LayoutError> {
+        check_strided(element_bytes, count, strides_bytes)
+    }
+
+    /// As [`from_raw_parts`](Self::from_raw_parts), of what was checked: a view is large,
+    /// and a result that holds one is moved.
+    ///
+    /// # Safety
+    /// As for [`from_raw_parts`](Self::from_raw_parts), and [`check`](Self::check) found
+    /// nothing wrong.
+    #[must_use]
+    #[inline(always)] // what it makes is large, and not moved on the way
+    pub unsafe fn from_checked_parts(
+        first: *const u8,
+        element_bytes: usize,
+        count: &[u64],
+        strides_bytes: &[i64],
+    ) -> Self {
+        let mut view = Self {
             first,
-            layout: Layout::of_checked(element_bytes, count, strides_bytes),
+            layout: Layout::unset(element_bytes, count.len()),
             bytes: PhantomData,
-        })
+        };
+        view.layout.set(count, strides_bytes);
+        view
     }
 
     /// Elements per dimension, outermost first.
@@ -440,6 +472,7 @@ impl<'a> StridedRef<'a> {
 
     /// Whether the elements lie row-major without gaps.
     #[must_use]
+    #[inline]
     pub fn is_contiguous(&self) -> bool {
         self.layout.is_contiguous()
     }
@@ -527,15 +560,47 @@ impl<'a> StridedMut<'a> {
         count: &[u64],
         strides_bytes: &[i64],
     ) -> Result<Self, LayoutError> {
+        Self::check(element_bytes, count, strides_bytes)?;
+        // SAFETY: as asked of the caller, and just checked.
+        Ok(unsafe { Self::from_checked_parts(first, element_bytes, count, strides_bytes) })
+    }
+
+    /// Whether there can be a view of such counts and strides.
+    ///
+    /// # Errors
+    /// As [`from_raw_parts`](Self::from_raw_parts).
+    pub fn check(
+        element_bytes: usize,
+        count: &[u64],
+        strides_bytes: &[i64],
+    ) -> Result<(), LayoutError> {
         check_strided(element_bytes, count, strides_bytes)?;
-        if !is_nested(element_bytes, count, strides_bytes) {
-            return Err(may_overlap(count, strides_bytes));
+        if is_nested(element_bytes, count, strides_bytes) {
+            return Ok(());
         }
-        Ok(Self {
+        Err(may_overlap(count, strides_bytes))
+    }
+
+    /// As [`from_raw_parts`](Self::from_raw_parts), of what was checked.
+    ///
+    /// # Safety
+    /// As for [`from_raw_parts`](Self::from_raw_parts), and [`check`](Self::check) found
+    /// nothing wrong.
+    #[must_use]
+    #[inline(always)] // what it makes is large, and not moved on the way
+    pub unsafe fn from_checked_parts(
+        first: *mut u8,
+        element_bytes: usize,
+        count: &[u64],
+        strides_bytes: &[i64],
+    ) -> Self {
+        let mut view = Self {
             first,
-            layout: Layout::of_checked(element_bytes, count, strides_bytes),
+            layout: Layout::unset(element_bytes, count.len()),
             bytes: PhantomData,
-        })
+        };
+        view.layout.set(count, strides_bytes);
+        view
     }
 
     /// Elements per dimension, outermost first.
@@ -568,6 +633,7 @@ impl<'a> StridedMut<'a> {
 
     /// Whether the elements lie row-major without gaps.
     #[must_use]
+    #[inline]
     pub fn is_contiguous(&self) -> bool {
         self.layout.is_contiguous()
     }

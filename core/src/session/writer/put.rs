@@ -2,6 +2,7 @@
 //!
 //! Nothing moves here: bytes stay with the caller until the step's end.
 
+use std::iter;
 use std::ptr::NonNull;
 
 use panta_transports::copy::StridedRef;
@@ -22,6 +23,19 @@ pub struct Put<'d> {
     pub(super) source: Source<'d>,
 }
 
+impl<'d> Put<'d> {
+    #[inline(always)] // it is large, and not moved on the way
+    fn of_memory(variable: usize, order: u32, start: Dims, source: &StridedRef<'d>) -> Self {
+        Self {
+            variable,
+            order,
+            start,
+            count: Dims::from_slice(source.count()),
+            source: Source::Memory(*source),
+        }
+    }
+}
+
 /// How something is put: as an array's block, or as a value.
 #[derive(Clone, Copy)]
 enum Form {
@@ -30,6 +44,7 @@ enum Form {
 }
 
 impl Writer {
+    #[cold]
     fn put_place(&self, variable: usize) -> Place {
         let place = self
             .group
@@ -43,6 +58,7 @@ impl Writer {
     }
 
     /// A failed put sticks: the step's end fails on every rank.
+    #[cold]
     fn stick(&self, error: PutError) -> PutError {
         if let Some(open) = &self.open {
             open.failed
@@ -53,6 +69,7 @@ impl Writer {
     }
 
     /// Checks a put and takes its place in the order: element type, shape, limit.
+    #[inline]
     fn admit_put(
         &self,
         variable: usize,
@@ -124,13 +141,7 @@ impl Writer {
         space: MemorySpace,
     ) -> Result<Put<'d>, PutError> {
         let (order, start) = self.check_put(variable, dtype, start, &source, space)?;
-        Ok(Put {
-            variable,
-            order,
-            start,
-            count: Dims::from_slice(source.count()),
-            source: Source::Memory(source),
-        })
+        Ok(Put::of_memory(variable, order, start, &source))
     }
 
     /// The same, with the put added to others: it is large, and not moved on the way.
@@ -146,18 +157,15 @@ impl Writer {
         source: &StridedRef<'d>,
     ) -> Result<(), PutError> {
         let (order, start) = self.check_put(variable, dtype, start, source, space)?;
-        puts.push(Put {
-            variable,
-            order,
-            start,
-            count: Dims::from_slice(source.count()),
-            source: Source::Memory(*source),
-        });
+        // Made where it stays, once there is room: what `push` takes is made elsewhere first.
+        puts.extend(iter::once_with(|| {
+            Put::of_memory(variable, order, start, source)
+        }));
         Ok(())
     }
 
     /// The place of a put that is in order, and where it starts.
-    #[inline]
+    #[inline(always)] // its result is large, and not moved on the way
     fn check_put(
         &self,
         variable: usize,
@@ -181,7 +189,7 @@ impl Writer {
         Ok((order, start))
     }
 
-    #[inline]
+    #[inline(always)] // as above
     fn full_start(&self, variable: usize, start: &[u64]) -> Dims {
         let definition = &self.definitions[variable];
         if start.is_empty() && definition.kind != ShapeKind::GlobalArray {
