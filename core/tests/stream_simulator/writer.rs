@@ -194,10 +194,17 @@ impl World {
         }
         self.writer.asked += 1;
         self.writer.admitting = Some((step, reserve.clone()));
+        // Whoever asks that looks at nothing else before it begins.
+        let machine = self.writer.machine.as_ref();
+        let fits = machine.is_some_and(|it| it.fits_within(&reserve, u64::MAX));
+        let is_met = machine.is_some_and(|it| it.missing_groups() == 0);
         self.publisher_handles(PublisherEvent::Admit {
             step,
             reserve_bytes: &reserve,
         });
+        if fits && is_met && !too_large && !self.writer.open.contains_key(&step) {
+            self.fail("a step that fits does not begin");
+        }
         if self.writer.admitting.is_none() {
             return;
         }

@@ -77,6 +77,10 @@ pub(super) struct StreamWriter {
     schema: Arc<Schema>,
     /// Whether a step with this rank's ticket was sealed.
     ticket_told: bool,
+    /// Whether the group has no other rank; then what this one says of the step that was
+    /// captured, which becomes no bytes.
+    alone: bool,
+    own: Option<Contribution>,
     root: Option<RootSide>,
     /// Where the root's endpoint listens; with the first admission.
     root_ticket: Option<Ticket>,
@@ -107,6 +111,8 @@ struct RootSide {
     written: BTreeMap<u64, BTreeMap<usize, Option<Vec<u8>>>>,
     /// Groups that were told of the step that was just sealed.
     told: Vec<u64>,
+    /// Steps whose memory is given back; kept for its memory.
+    freed: Vec<(u64, Fate)>,
 }
 
 impl RootSide {
@@ -144,12 +150,15 @@ impl RootSide {
     }
 
     /// Puts the ranks' shares together, and their bytes.
-    fn take_in(&mut self, contributions: &[Vec<u8>]) -> Result<(), DecodeError> {
+    fn take_in(
+        &mut self,
+        contributions: impl ExactSizeIterator<Item = Result<Contribution, DecodeError>>,
+    ) -> Result<(), DecodeError> {
         self.shares.restart().length(contributions.len());
         self.bytes.clear();
         self.tickets.resize(contributions.len(), Vec::new());
-        for (rank, contribution) in contributions.iter().enumerate() {
-            let contribution = Contribution::from_bytes(contribution)?;
+        for (rank, contribution) in contributions.enumerate() {
+            let contribution = contribution?;
             contribution.share.encode(&mut self.shares);
             self.bytes.push(contribution.share.bytes);
             self.take_written(rank, contribution.spilled);
@@ -372,6 +381,10 @@ impl WriterEngine for StreamWriter {
             ticket,
             spilled: spilled.unwrap_or_default(),
         };
+        if self.alone {
+            self.own = Some(contribution);
+            return Ok(());
+        }
         let mut encoder = Encoder::from(std::mem::take(&mut into.contribution));
         contribution.encode(encoder.restart());
         into.contribution = encoder.finish();
@@ -384,7 +397,14 @@ impl WriterEngine for StreamWriter {
         let place = || stream.clone().at_step(step);
         let side = self.root.as_mut().ok_or_else(|| not_root().at(place()))?;
         side.check_fence().map_err(|fault| fault.at(place()))?;
-        side.take_in(sealing.contributions).map_err(|error| {
+        let taken = match self.own.take() {
+            Some(own) => side.take_in(std::iter::once(Ok(own))),
+            None => {
+                let said = sealing.contributions.iter();
+                side.take_in(said.map(|said| Contribution::from_bytes(said)))
+            }
+        };
+        taken.map_err(|error| {
             Fault::corrupt("what a rank said of its blocks", &error).at(place())
         })?;
         let forms = Forms {
@@ -437,6 +457,7 @@ impl WriterEngine for StreamWriter {
         {
             side.root.abort(head.step);
         }
+        self.tidy_up();
     }
 
     fn last_word(&mut self, answers: &[Vec<u8>], wait: &Wait) -> Result<Vec<u8>, CloseError> {
@@ -512,6 +533,24 @@ impl WriterEngine for StreamWriter {
 }
 
 impl StreamWriter {
+    /// Between two steps: takes in what readers have let go of. They work on the step that was
+    /// sealed meanwhile, and nobody waits for the next, which begins the sooner.
+    fn tidy_up(&mut self) {
+        let Some(side) = &mut self.root else { return };
+        self.endpoint.poll();
+        // A rank that is alone need not wait to be told.
+        if self.alone {
+            let mut freed = std::mem::take(&mut side.freed);
+            side.root.take_freed(&mut freed);
+            for (step, fate) in freed.drain(..) {
+                self.let_go(step, fate);
+            }
+            if let Some(side) = &mut self.root {
+                side.freed = freed;
+            }
+        }
+    }
+
     fn take_admission(&mut self, admission: &[u8]) -> Result<(), DecodeError> {
         let mut from = Decoder::new(admission);
         let ticket = from.bytes()?;

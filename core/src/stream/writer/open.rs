@@ -460,6 +460,8 @@ impl StreamWriter {
             subscribed,
             step: 0,
             ticket_told: false,
+            alone: arguments.size == 1,
+            own: None,
             root: None,
             root_ticket: None,
             to_root: None,
@@ -484,6 +486,7 @@ impl StreamWriter {
                 bytes: Vec::new(),
                 written: BTreeMap::new(),
                 told: Vec::new(),
+                freed: Vec::new(),
                 is_done: false,
             });
         }

@@ -32,6 +32,10 @@ const NO_TIME: Time = Time(0);
 /// Descriptions kept for steps to come, at most: as many as come and go meanwhile.
 const MAX_SPARE: usize = 64;
 
+/// Bytes of steps in memory up to which one begins without a look at what readers have let
+/// go of since the last one ended: to use other memory costs nothing then.
+const NEAR_BYTES: u64 = 64 << 10;
+
 /// What became of a step that was to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -146,8 +150,12 @@ impl Root {
         reserve_bytes: &[u64],
         wait: &Wait,
     ) -> Result<Outcome, (WaitError, String)> {
-        endpoint.poll();
         let mut state = self.lock();
+        if !state.publisher.fits_within(reserve_bytes, NEAR_BYTES) {
+            drop(state);
+            endpoint.poll();
+            state = self.lock();
+        }
         state.outcome = None;
         state.reserved.clear();
         state.reserved.extend_from_slice(reserve_bytes);
@@ -276,6 +284,15 @@ impl Root {
         into.length(state.fates.len());
         for (step, fate) in state.fates.drain(..) {
             into.u64(step).u8(fate.number());
+        }
+    }
+
+    /// Takes what ranks would have to hear of, if that is only of memory that is given back.
+    pub(super) fn take_freed(&self, into: &mut Vec<(u64, Fate)>) {
+        let mut state = self.lock();
+        let is_freed = |(_, fate): &(u64, Fate)| matches!(fate, Fate::Free | Fate::Retire);
+        if state.fates.iter().all(is_freed) {
+            into.append(&mut state.fates);
         }
     }
 

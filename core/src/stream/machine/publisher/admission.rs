@@ -125,6 +125,16 @@ impl Publisher {
         }
     }
 
+    /// Whether a step of `reserve_bytes` by rank fits as things are, and all steps in memory
+    /// take no more than `bytes` on any rank then: whatever else is known by now, it would
+    /// be admitted, and nothing go for it.
+    #[must_use]
+    pub fn fits_within(&self, reserve_bytes: &[u64], bytes: u64) -> bool {
+        let mut ranks = reserve_bytes.iter().zip(self.steps.used());
+        self.fits(reserve_bytes, &[], 0)
+            && ranks.all(|(more, used)| used.saturating_add(*more) <= bytes)
+    }
+
     /// Whether a step was admitted and not sealed.
     #[must_use]
     pub fn is_open(&self, step: u64) -> bool {

@@ -161,6 +161,22 @@ fn a_blocked_step_begins_as_soon_as_the_group_in_its_way_lets_go() {
 }
 
 #[test]
+fn a_step_fits_within_some_bytes_where_it_is_admitted_and_no_rank_has_more_in_memory() {
+    let mut bench = with(|_| {});
+    assert!(bench.publisher.fits_within(&[40, 20], 40));
+    bench.join(1, Start::Oldest);
+    bench.write(0, 40);
+    assert!(bench.publisher.fits_within(&[10, 20], 50));
+    assert!(!bench.publisher.fits_within(&[11, 20], 50));
+    assert!(!bench.publisher.fits_within(&[10, 31], 50));
+    // Within the limit of 100 it is one thing, beyond it another.
+    assert!(bench.publisher.fits_within(&[60, 0], u64::MAX));
+    assert!(!bench.publisher.fits_within(&[61, 0], u64::MAX));
+    bench.release(1, 0);
+    assert!(bench.publisher.fits_within(&[100, 100], 100));
+}
+
+#[test]
 fn a_step_larger_than_the_limit_is_refused_with_the_rank_and_what_there_can_be() {
     let mut bench = with(|options| options.precious_first = true);
     bench.write(0, 40);

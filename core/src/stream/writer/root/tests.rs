@@ -94,3 +94,18 @@ fn who_joins_before_the_root_can_speak_is_welcomed_once_it_can() {
         assert!(root.lock().actions.is_empty(), "something is kept still");
     }
 }
+
+#[test]
+fn memory_that_is_given_back_is_taken_in_between_steps_unless_some_is_to_be_written_first() {
+    let (root, mut taken) = (root(), Vec::new());
+    let given_back = [(1, Fate::Free), (2, Fate::Retire)];
+    root.lock().fates.extend(given_back);
+    root.take_freed(&mut taken);
+    assert_eq!(taken, given_back);
+    // In their order: what is written is not freed before.
+    let with_spilled = [(3, Fate::Spill), (4, Fate::Free)];
+    root.lock().fates.extend(with_spilled);
+    root.take_freed(&mut taken);
+    assert_eq!(taken, given_back);
+    assert_eq!(root.lock().fates, with_spilled);
+}
